@@ -1,0 +1,70 @@
+"""Every error this library raises on purpose.
+
+FeatureStoreError
+├── DeclarationError (ValueError)       a declaration contradicts itself or another one
+├── IncompatibleChange (ValueError)     a declaration changed in a way that needs a new version
+├── InvalidInput (ValueError)           a frame, a time or an argument that cannot be used as it is
+├── SchemaMismatch (TypeError)          columns or dtypes differ from the declared ones
+├── UnknownName (LookupError)           a group, feature, service or source that is not there
+├── PromotionRefused                    a partition failed its gate and stays in staging
+├── StaleWriter                         a newer run has written what this one was about to write
+├── FenceRefused                        an online write carries a fence or an epoch that is no longer current
+└── StoreUnavailable (ConnectionError)  a store cannot be reached
+
+Messages say what was asked, what is there, and what to do. Nothing here knows HTTP or Dagster: the shells translate.
+"""
+
+import difflib
+from collections.abc import Iterable
+
+
+class FeatureStoreError(Exception):
+    """Base of every error raised on purpose by this library."""
+
+
+class DeclarationError(FeatureStoreError, ValueError):
+    """A declaration contradicts itself or another one."""
+
+
+class IncompatibleChange(FeatureStoreError, ValueError):
+    """A declaration changed in a way that stored rows cannot follow without a new version."""
+
+
+class InvalidInput(FeatureStoreError, ValueError):
+    """A frame, a time or an argument cannot be used as it is."""
+
+
+class SchemaMismatch(FeatureStoreError, TypeError):
+    """Columns or dtypes differ from the declared ones."""
+
+
+class UnknownName(FeatureStoreError, LookupError):
+    """A group, feature, service or source that is not there."""
+
+
+class PromotionRefused(FeatureStoreError):
+    """A partition failed its gate and stays in staging."""
+
+
+class StaleWriter(FeatureStoreError):
+    """A newer run has written what this one was about to write."""
+
+
+class FenceRefused(FeatureStoreError):
+    """An online write carries a fence or an epoch that is no longer current."""
+
+
+class StoreUnavailable(FeatureStoreError, ConnectionError):
+    """A store cannot be reached."""
+
+
+def unknown_name(kind: str, asked: str, known: Iterable[str], where: str) -> UnknownName:
+    """Build an `UnknownName` that lists what is there and guesses what was meant.
+
+    >>> print(unknown_name("Feature", "dep_dealy", ["arr_delay", "dep_delay"], "Group 'flight_status'"))
+    Feature 'dep_dealy' is not registered. Group 'flight_status' has ['arr_delay', 'dep_delay']. Did you mean 'dep_delay'?
+    """
+    names = sorted(known)
+    close = difflib.get_close_matches(asked, names, n=1)
+    hint = f" Did you mean {close[0]!r}?" if close else ""
+    return UnknownName(f"{kind} {asked!r} is not registered. {where} has {names}.{hint}")
