@@ -1,0 +1,23 @@
+"""Declarations: plain frozen values, checked when they are made. No store, file or socket is known here."""
+
+from featurestore.declaration.catalog import Catalog
+from featurestore.declaration.feature import Entity, Feature
+from featurestore.declaration.group import FeatureGroup, Online, feature_group
+from featurestore.declaration.service import FeatureService
+from featurestore.declaration.source import Source
+from featurestore.declaration.windows import Daily, Hourly, Static, TimeWindow
+
+__all__ = [
+    "Catalog",
+    "Daily",
+    "Entity",
+    "Feature",
+    "FeatureGroup",
+    "FeatureService",
+    "Hourly",
+    "Online",
+    "Source",
+    "Static",
+    "TimeWindow",
+    "feature_group",
+]

@@ -1,0 +1,75 @@
+"""The types that a feature, a key or a source column may have: their names, and how the offline table stores them.
+
+Only types that survive the whole way belong here: transform, Delta table, Protobuf message, training frame.
+"""
+
+import polars as pl
+
+from featurestore.errors import DeclarationError
+
+TIMESTAMP = pl.Datetime("us", "UTC")
+
+SCALARS: dict[str, pl.DataType] = {
+    "float64": pl.Float64(),
+    "float32": pl.Float32(),
+    "int64": pl.Int64(),
+    "int32": pl.Int32(),
+    "bool": pl.Boolean(),
+    "string": pl.String(),
+    "date": pl.Date(),
+    "timestamp": TIMESTAMP,
+}
+LIST_ITEMS = ("int64", "float64", "string")
+KEY_DTYPES = ("string", "int64", "int32", "date", "bool")
+NUMERIC = ("float64", "float32", "int64", "int32")
+
+
+def as_dtype(dtype: pl.DataType | type[pl.DataType] | pl.datatypes.DataTypeClass) -> pl.DataType:
+    """An instance for a dtype given as class or instance."""
+    return dtype() if isinstance(dtype, type) else dtype
+
+
+def dtype_name(dtype: pl.DataType | type[pl.DataType]) -> str:
+    """The name of a supported dtype: `float64`, `timestamp`, `float32[16]`, `list<int64>`.
+
+    Raises:
+        DeclarationError: the dtype is not supported; the message lists those that are.
+    """
+    given = as_dtype(dtype)
+    if isinstance(given, pl.Array):
+        return _vector_name(given)
+    if isinstance(given, pl.List):
+        item = dtype_name(as_dtype(given.inner))
+        if item in LIST_ITEMS:
+            return f"list<{item}>"
+    for name, scalar in SCALARS.items():
+        if given == scalar and type(given) is type(scalar):
+            return name
+    raise DeclarationError(
+        f"Dtype {given!r} is not supported. Use one of {list(SCALARS)}, a vector pl.Array(pl.Float32, n), "
+        f"or pl.List of {list(LIST_ITEMS)}. Timestamps are pl.Datetime('us', 'UTC')."
+    )
+
+
+def _vector_name(dtype: pl.Array) -> str:
+    if len(dtype.shape) != 1 or dtype.inner != pl.Float32() or dtype.size < 1:
+        raise DeclarationError(f"Vector {dtype!r} is not supported: vectors are pl.Array(pl.Float32, n) with n >= 1.")
+    return f"float32[{dtype.size}]"
+
+
+def parse_dtype(name: str) -> pl.DataType:
+    """The dtype of a name that `dtype_name` gave.
+
+    >>> parse_dtype("float32[3]")
+    Array(Float32, shape=(3,))
+    """
+    if name.startswith("list<"):
+        return pl.List(SCALARS[name[5:-1]])
+    if name.startswith("float32["):
+        return pl.Array(pl.Float32, int(name[8:-1]))
+    return SCALARS[name]
+
+
+def storage_dtype(dtype: pl.DataType) -> pl.DataType:
+    """The dtype in the Delta table: a vector is stored as a list, since Polars cannot read fixed-size lists back."""
+    return pl.List(pl.Float32) if isinstance(dtype, pl.Array) else dtype

@@ -1,0 +1,121 @@
+"""What a group is about (`Entity`) and what it says about it (`Feature`)."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import polars as pl
+
+from featurestore.declaration.dtypes import KEY_DTYPES, NUMERIC, as_dtype, dtype_name
+from featurestore.errors import DeclarationError
+
+NAME = re.compile(r"^[a-z][a-z0-9_]{0,62}$")
+TIME_COLUMNS = ("event_time", "knowledge_time", "created_at", "label_time", "landed_at")
+TABLE_COLUMNS = ("window", "window_start", "is_deleted", "schema_number", "year", "month", "bucket")
+RESERVED = frozenset(TIME_COLUMNS + TABLE_COLUMNS)
+
+
+def check_name(kind: str, name: str) -> None:
+    """Refuse a name that cannot stand in a folder, a key, a column and a message field alike."""
+    if not NAME.fullmatch(name):
+        raise DeclarationError(
+            f"{kind} name {name!r} is not allowed. Names match {NAME.pattern}, e.g. {_mended(name)!r}."
+        )
+    if name in RESERVED:
+        raise DeclarationError(
+            f"{kind} name {name!r} is reserved by the platform ({sorted(RESERVED)}). Choose another, e.g. '{name}_value'."
+        )
+
+
+def _mended(name: str) -> str:
+    snake = re.sub(r"[^a-z0-9_]+", "_", re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name).lower()).strip("_")
+    return snake[:63] if snake[:1].isalpha() else f"f_{snake}"[:63]
+
+
+@dataclass(frozen=True, slots=True)
+class Entity:
+    """Something that features describe, known by one or more key columns.
+
+    Args:
+        name: The entity's name; with `keys` left out, also its one key column, a string.
+        keys: Key columns and their dtypes (string, int64, int32, date or bool); never null.
+        description: One line for the catalogue.
+    """
+
+    name: str
+    keys: Mapping[str, pl.DataType | type[pl.DataType]] = field(default_factory=dict)
+    description: str = ""
+
+    def __post_init__(self) -> None:
+        check_name("Entity", self.name)
+        keys = dict(self.keys) or {self.name: pl.String()}
+        for key, dtype in keys.items():
+            check_name("Key", key)
+            if dtype_name(dtype) not in KEY_DTYPES:
+                raise DeclarationError(
+                    f"Key {key!r} of entity {self.name!r} is {dtype_name(dtype)}. Keys are one of {list(KEY_DTYPES)}."
+                )
+        object.__setattr__(self, "keys", {key: as_dtype(dtype) for key, dtype in keys.items()})
+
+    def __hash__(self) -> int:
+        return hash((self.name, tuple(self.keys)))
+
+
+@dataclass(frozen=True, slots=True)
+class Feature:
+    """One value that a group gives for each of its entities.
+
+    Args:
+        name: Column name; unique in the group.
+        dtype: One of the supported Polars dtypes (`pl.Float64`, `pl.Array(pl.Float32, 16)`, `pl.List(pl.Int64)`, ...).
+        description: One line: what the value is.
+        unit: Unit of a number, such as 'min' or 'mi'.
+        ge: Smallest value allowed; numbers only.
+        le: Largest value allowed; numbers only.
+        max_null_fraction: Largest share of null or NaN values in a partition that may be promoted; 1 allows any.
+        max_length: Most items of a list; lists only, where it is required.
+
+    Raises:
+        DeclarationError: anything above does not hold.
+    """
+
+    name: str
+    dtype: pl.DataType | type[pl.DataType]
+    description: str
+    unit: str = ""
+    ge: float | None = None
+    le: float | None = None
+    max_null_fraction: float = 1.0
+    max_length: int | None = None
+
+    def __post_init__(self) -> None:
+        check_name("Feature", self.name)
+        if self.name.endswith("__status"):
+            raise DeclarationError(
+                f"Feature name {self.name!r} ends in '__status', which names status columns. Choose another."
+            )
+        object.__setattr__(self, "dtype", as_dtype(self.dtype))
+        self._check_bounds()
+        if not 0 <= self.max_null_fraction <= 1:
+            raise DeclarationError(
+                f"Feature {self.name!r}: max_null_fraction is {self.max_null_fraction}. It is a share from 0 to 1."
+            )
+        if isinstance(self.dtype, pl.List) != (self.max_length is not None):
+            raise DeclarationError(
+                f"Feature {self.name!r} is {self.dtype_name}: lists, and only lists, declare max_length."
+            )
+        if self.max_length is not None and self.max_length < 1:
+            raise DeclarationError(f"Feature {self.name!r}: max_length is {self.max_length}. It is at least 1.")
+
+    def _check_bounds(self) -> None:
+        bounded = self.ge is not None or self.le is not None
+        if bounded and self.dtype_name not in NUMERIC:
+            raise DeclarationError(
+                f"Feature {self.name!r} is {self.dtype_name} and has bounds. Bounds (ge, le) are for {list(NUMERIC)}; remove them."
+            )
+        if self.ge is not None and self.le is not None and self.ge > self.le:
+            raise DeclarationError(f"Feature {self.name!r}: ge={self.ge} is above le={self.le}. Swap them.")
+
+    @property
+    def dtype_name(self) -> str:
+        return dtype_name(self.dtype)

@@ -1,0 +1,93 @@
+"""Raw, append-only inputs of feature groups, and when their rows count as known."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+import polars as pl
+
+from featurestore.declaration.dtypes import TIMESTAMP, as_dtype, dtype_name
+from featurestore.declaration.feature import check_name
+from featurestore.declaration.windows import utc
+from featurestore.errors import DeclarationError
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Source:
+    """An append-only feed. A corrected record is a new row with the same keys.
+
+    A row that landed before `live_from` is history: it counts as known at `known_at`, else at its event time plus
+    `typical_delay`. From `live_from` on a row counts as known at the later of that moment and its landing.
+
+    Args:
+        name: Folder, asset and parameter name.
+        schema: Columns and dtypes of a landing file; timestamps are `pl.Datetime("us", "UTC")`.
+        keys: Columns that name one record; never null.
+        event_time: Timestamp column that says when a record is true of; None for a timeless source (a dimension).
+        known_at: Timestamp column that says when a record became known; never before its event time.
+        typical_delay: How long after its event time a record is usually known, where no column says so.
+        live_from: Since when landing times are to be believed; None while everything that lands is history.
+        description: One line for the catalogue.
+        owner: Who answers for the feed, as 'team:...' or an e-mail address.
+
+    Raises:
+        DeclarationError: anything above does not hold.
+    """
+
+    name: str
+    schema: Mapping[str, pl.DataType | type[pl.DataType]]
+    keys: tuple[str, ...]
+    event_time: str | None = None
+    known_at: str | None = None
+    typical_delay: timedelta | None = None
+    live_from: datetime | None = None
+    description: str = ""
+    owner: str = ""
+
+    def __post_init__(self) -> None:
+        check_name("Source", self.name)
+        object.__setattr__(self, "schema", {column: as_dtype(dtype) for column, dtype in self.schema.items()})
+        object.__setattr__(self, "keys", tuple(self.keys))
+        for dtype in self.schema.values():
+            dtype_name(dtype)
+        for reserved in {"knowledge_time", "landed_at", "landing_file"} & set(self.schema):
+            raise DeclarationError(
+                f"Source {self.name!r} declares a column {reserved!r}, which the platform sets. Rename it."
+            )
+        self._check_columns()
+        self._check_knowledge()
+        if self.live_from is not None:
+            object.__setattr__(self, "live_from", utc(self.live_from, name="live_from"))
+
+    def _check_columns(self) -> None:
+        if not self.keys:
+            raise DeclarationError(f"Source {self.name!r} declares no keys. Name the columns that identify one record.")
+        for column in (*self.keys, self.event_time, self.known_at):
+            if column is not None and column not in self.schema:
+                raise DeclarationError(
+                    f"Source {self.name!r} names column {column!r}, which its schema lacks: {list(self.schema)}."
+                )
+        for column in (self.event_time, self.known_at):
+            if column is not None and self.schema[column] != TIMESTAMP:
+                raise DeclarationError(
+                    f"Column {column!r} of source {self.name!r} is {self.schema[column]}. Times are pl.Datetime('us', 'UTC')."
+                )
+
+    def _check_knowledge(self) -> None:
+        if self.typical_delay is not None and self.typical_delay < timedelta(0):
+            raise DeclarationError(
+                f"Source {self.name!r}: typical_delay is {self.typical_delay}. It cannot be negative."
+            )
+        if self.event_time is None and (self.known_at or self.typical_delay is not None):
+            raise DeclarationError(f"Source {self.name!r} is timeless: known_at and typical_delay need an event_time.")
+        if self.event_time is not None and (self.known_at is None) == (self.typical_delay is None):
+            raise DeclarationError(
+                f"Source {self.name!r} must declare when its history was known: either known_at=<column> or typical_delay=<timedelta>."
+            )
+
+    def __hash__(self) -> int:
+        return hash(self.name)
+
+    @property
+    def is_timeless(self) -> bool:
+        return self.event_time is None
