@@ -168,7 +168,7 @@ def _check_driver(group: FeatureGroup, inputs: Mapping[str, Input]) -> None:
         isinstance(driver, FeatureGroup) and driver.kind == "static"
     ):
         raise DeclarationError(
-            f"Event group {group.stored_name!r} is driven by {driver.name!r}, which has no event time. "
+            f"Event group {group.stored_name!r} is driven by {group.inputs[0]!r}, which has no event time. "
             "Its first input after the window is the feed whose new rows make its events; put that one first."
         )
 
@@ -176,6 +176,11 @@ def _check_driver(group: FeatureGroup, inputs: Mapping[str, Input]) -> None:
 def _check_cut_off(group: FeatureGroup, upstream: Input) -> None:
     if isinstance(upstream, Source) or upstream.kind != "windowed" or group.kind == "static":
         return
+    if not isinstance(upstream.cadence, Static) and group.lookback < upstream.cadence.length:
+        raise DeclarationError(
+            f"Group {group.stored_name!r} looks back {group.lookback}, and no {upstream.cadence.name} window of "
+            f"{upstream.stored_name!r} lies inside that. Declare lookback={upstream.cadence.length!r} or more."
+        )
     needed: timedelta = upstream.delay + upstream.publish
     if group.delay < needed:
         raise DeclarationError(

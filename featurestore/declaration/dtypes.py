@@ -25,8 +25,22 @@ NUMERIC = ("float64", "float32", "int64", "int32")
 
 
 def as_dtype(dtype: pl.DataType | type[pl.DataType] | pl.datatypes.DataTypeClass) -> pl.DataType:
-    """An instance for a dtype given as class or instance."""
-    return dtype() if isinstance(dtype, type) else dtype
+    """An instance for a dtype given as class or instance.
+
+    Raises:
+        DeclarationError: a class that is no dtype, or says too little by itself, such as `pl.List`.
+    """
+    if not isinstance(dtype, type):
+        return dtype
+    if not issubclass(dtype, pl.DataType):
+        raise DeclarationError(f"Dtype {dtype!r} is not one of Polars. Write pl.Float64, pl.Int64, pl.String, ...")
+    try:
+        instance: pl.DataType = dtype()
+    except TypeError as error:
+        raise DeclarationError(
+            f"Dtype {dtype.__name__} does not say of what. Write pl.List(pl.Int64) or pl.Array(pl.Float32, n)."
+        ) from error
+    return instance
 
 
 def dtype_name(dtype: pl.DataType | type[pl.DataType]) -> str:

@@ -1,5 +1,6 @@
 """What a group is about (`Entity`) and what it says about it (`Feature`)."""
 
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -12,7 +13,8 @@ from featurestore.errors import DeclarationError
 NAME = re.compile(r"^[a-z][a-z0-9_]{0,62}$")
 TIME_COLUMNS = ("event_time", "knowledge_time", "created_at", "label_time", "landed_at")
 TABLE_COLUMNS = ("window", "window_start", "is_deleted", "schema_number", "year", "month", "bucket")
-RESERVED = frozenset(TIME_COLUMNS + TABLE_COLUMNS)
+MESSAGE_FIELDS = ("fence", "field_count", "found")
+RESERVED = frozenset(TIME_COLUMNS + TABLE_COLUMNS + MESSAGE_FIELDS)
 
 
 def check_name(kind: str, name: str) -> None:
@@ -25,6 +27,21 @@ def check_name(kind: str, name: str) -> None:
         raise DeclarationError(
             f"{kind} name {name!r} is reserved by the platform ({sorted(RESERVED)}). Choose another, e.g. '{name}_value'."
         )
+
+
+def check_owner(what: str, owner: str) -> None:
+    """Refuse an owner whom nobody could reach."""
+    if not re.fullmatch(r"team:[\w./-]+|[^@\s]+@[^@\s]+\.[^@\s]+", owner):
+        raise DeclarationError(f"{what}: owner {owner!r} is neither 'team:...' nor an e-mail address.")
+
+
+def checked_dtype(what: str, dtype: pl.DataType | type[pl.DataType]) -> pl.DataType:
+    """The instance of a supported dtype; the refusal of any other names what it was declared for."""
+    try:
+        dtype_name(dtype)
+    except DeclarationError as error:
+        raise DeclarationError(f"{what}: {error}") from error
+    return as_dtype(dtype)
 
 
 def _mended(name: str) -> str:
@@ -51,7 +68,7 @@ class Entity:
         keys = dict(self.keys) or {self.name: pl.String()}
         for key, dtype in keys.items():
             check_name("Key", key)
-            if dtype_name(dtype) not in KEY_DTYPES:
+            if dtype_name(checked_dtype(f"Key {key!r} of entity {self.name!r}", dtype)) not in KEY_DTYPES:
                 raise DeclarationError(
                     f"Key {key!r} of entity {self.name!r} is {dtype_name(dtype)}. Keys are one of {list(KEY_DTYPES)}."
                 )
@@ -94,7 +111,7 @@ class Feature:
             raise DeclarationError(
                 f"Feature name {self.name!r} ends in '__status', which names status columns. Choose another."
             )
-        object.__setattr__(self, "dtype", as_dtype(self.dtype))
+        object.__setattr__(self, "dtype", checked_dtype(f"Feature {self.name!r}", self.dtype))
         self._check_bounds()
         if not 0 <= self.max_null_fraction <= 1:
             raise DeclarationError(
@@ -112,6 +129,10 @@ class Feature:
         if bounded and self.dtype_name not in NUMERIC:
             raise DeclarationError(
                 f"Feature {self.name!r} is {self.dtype_name} and has bounds. Bounds (ge, le) are for {list(NUMERIC)}; remove them."
+            )
+        if not all(math.isfinite(bound) for bound in (self.ge, self.le) if bound is not None):
+            raise DeclarationError(
+                f"Feature {self.name!r}: ge={self.ge}, le={self.le}. Bounds are finite numbers; leave one out for no bound."
             )
         if self.ge is not None and self.le is not None and self.ge > self.le:
             raise DeclarationError(f"Feature {self.name!r}: ge={self.ge} is above le={self.le}. Swap them.")

@@ -6,12 +6,13 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import cached_property
 from typing import Literal
 
 import polars as pl
 
 from featurestore.declaration.dtypes import TIMESTAMP, as_dtype
-from featurestore.declaration.feature import RESERVED, Entity, Feature, check_name
+from featurestore.declaration.feature import RESERVED, Entity, Feature, check_name, check_owner
 from featurestore.declaration.windows import Cadence, Hourly, Static, TimeWindow
 from featurestore.errors import DeclarationError, InvalidInput, SchemaMismatch
 
@@ -33,7 +34,7 @@ class Online:
     ttl: timedelta | None = timedelta(days=7)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class FeatureGroup:
     """A declared feature group; made by `@feature_group`, which documents every field."""
 
@@ -75,9 +76,9 @@ class FeatureGroup:
                 f"Group {self.name!r} reads {list(self.inputs)}; got {sorted(inputs)}. Pass each by name."
             )
         window = args[0] if args else None
-        if (window is None) != (self.kind == "static"):
+        if (window is None) != (self.kind == "static") or len(args) > 1:
             raise InvalidInput(
-                f"Group {self.name!r} is {self.kind}: call it {'without' if window else 'with'} a window."
+                f"Group {self.name!r} is {self.kind}: call it with {'no' if self.kind == 'static' else 'one'} window."
             )
         return self.shape(self.run(window, inputs), window)
 
@@ -142,7 +143,7 @@ class FeatureGroup:
     def keys(self) -> tuple[str, ...]:
         return tuple(self.entity.keys)
 
-    @property
+    @cached_property
     def code_version(self) -> str:
         """A digest of the transform's source: two windows computed under the same one ran the same code."""
         try:
@@ -233,7 +234,7 @@ def feature_group(
             delay=delay,
             publish=_publish(cadence, publish),
             freshness=freshness,
-            max_age=online.ttl if max_age is None and online is not None else max_age,
+            max_age=_max_age(cadence, max_age, online),
             online=_online(cadence, online),
             owner=owner,
             version=version,
@@ -288,6 +289,12 @@ def _publish(cadence: Cadence, publish: timedelta | None) -> timedelta:
     return timedelta(minutes=5) if isinstance(cadence, Hourly) else timedelta(minutes=15)
 
 
+def _max_age(cadence: Cadence, max_age: timedelta | None, online: Online | None) -> timedelta | None:
+    if max_age is not None or online is None or isinstance(cadence, Static):
+        return max_age
+    return online.ttl
+
+
 def _online(cadence: Cadence, online: Online | None) -> Online | None:
     return Online(ttl=None) if online is not None and isinstance(cadence, Static) and online == Online() else online
 
@@ -300,10 +307,7 @@ def _check(group: FeatureGroup) -> None:
         raise DeclarationError(f"Group {group.name!r}: version is {group.version}. Versions start at 1.")
     if not group.description:
         raise DeclarationError(f"Group {group.name!r} has no docstring. Its first line is its entry in the catalogue.")
-    if not re.fullmatch(r"team:[\w./-]+|[^@\s]+@[^@\s]+\.[^@\s]+", group.owner):
-        raise DeclarationError(
-            f"Group {group.name!r}: owner {group.owner!r} is neither 'team:...' nor an e-mail address."
-        )
+    check_owner(f"Group {group.name!r}", group.owner)
     if group.min_coverage is not None and not 0 <= group.min_coverage <= 1:
         raise DeclarationError(
             f"Group {group.name!r}: min_coverage is {group.min_coverage}. It is a share from 0 to 1."

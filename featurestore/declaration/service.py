@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from featurestore.declaration.feature import check_name
+from featurestore.declaration.feature import check_name, check_owner
 from featurestore.declaration.group import FeatureGroup
 from featurestore.errors import DeclarationError
 
@@ -26,6 +26,7 @@ class FeatureService:
 
     def __post_init__(self) -> None:
         check_name("Service", self.name)
+        check_owner(f"Service {self.name!r}", self.owner)
         references = self.references
         if not references:
             raise DeclarationError(f"Service {self.name!r} names no features.")

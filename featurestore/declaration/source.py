@@ -6,8 +6,8 @@ from datetime import datetime, timedelta
 
 import polars as pl
 
-from featurestore.declaration.dtypes import TIMESTAMP, as_dtype, dtype_name
-from featurestore.declaration.feature import check_name
+from featurestore.declaration.dtypes import TIMESTAMP
+from featurestore.declaration.feature import check_name, check_owner, checked_dtype
 from featurestore.declaration.windows import utc
 from featurestore.errors import DeclarationError
 
@@ -46,10 +46,14 @@ class Source:
 
     def __post_init__(self) -> None:
         check_name("Source", self.name)
-        object.__setattr__(self, "schema", {column: as_dtype(dtype) for column, dtype in self.schema.items()})
-        object.__setattr__(self, "keys", tuple(self.keys))
-        for dtype in self.schema.values():
-            dtype_name(dtype)
+        if self.owner:
+            check_owner(f"Source {self.name!r}", self.owner)
+        schema = {
+            column: checked_dtype(f"Column {column!r} of source {self.name!r}", dtype)
+            for column, dtype in self.schema.items()
+        }
+        object.__setattr__(self, "schema", schema)
+        object.__setattr__(self, "keys", (self.keys,) if isinstance(self.keys, str) else tuple(self.keys))
         for reserved in {"knowledge_time", "landed_at", "landing_file"} & set(self.schema):
             raise DeclarationError(
                 f"Source {self.name!r} declares a column {reserved!r}, which the platform sets. Rename it."
@@ -62,6 +66,8 @@ class Source:
     def _check_columns(self) -> None:
         if not self.keys:
             raise DeclarationError(f"Source {self.name!r} declares no keys. Name the columns that identify one record.")
+        if len(set(self.keys)) < len(self.keys):
+            raise DeclarationError(f"Source {self.name!r} names a key twice: {list(self.keys)}. Remove one.")
         for column in (*self.keys, self.event_time, self.known_at):
             if column is not None and column not in self.schema:
                 raise DeclarationError(

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 
-from featurestore.errors import InvalidInput
+from featurestore.errors import DeclarationError, InvalidInput
 
 HOUR = timedelta(hours=1)
 DAY = timedelta(days=1)
@@ -48,6 +48,13 @@ class _Regular:
 
     start: date
 
+    def __post_init__(self) -> None:
+        if not isinstance(self.start, date) or isinstance(self.start, datetime):
+            raise DeclarationError(
+                f"{type(self).__name__} starts at {self.start!r}, which is not a date. Windows start at midnight UTC of a "
+                f"day: {type(self).__name__}(start=date(2025, 1, 1))."
+            )
+
     @property
     def origin(self) -> datetime:
         return datetime(self.start.year, self.start.month, self.start.day, tzinfo=UTC)
@@ -69,9 +76,14 @@ class _Regular:
         try:
             start = datetime.strptime(key, self.key_format).replace(tzinfo=UTC)
         except ValueError as error:
-            form = self.origin.strftime(self.key_format)
-            raise InvalidInput(f"{key!r} is not a partition key of {self!r}. Keys look like {form!r}.") from error
+            raise self._not_a_key(key) from error
+        if start.strftime(self.key_format) != key:
+            raise self._not_a_key(key)
         return self.window_at(start)
+
+    def _not_a_key(self, key: str) -> InvalidInput:
+        form = self.origin.strftime(self.key_format)
+        return InvalidInput(f"{key!r} is not a partition key of {self!r}. Keys look like {form!r}.")
 
     def key_of(self, window: TimeWindow) -> str:
         """The partition key of a window."""
@@ -79,9 +91,9 @@ class _Regular:
 
     def windows_between(self, start: datetime, end: datetime) -> Iterator[TimeWindow]:
         """Every window that lies wholly inside [start, end), oldest first."""
-        first = max(utc(start), self.origin)
+        first, last = max(utc(start), self.origin), utc(end)
         begin = self.origin + -((self.origin - first) // self.length) * self.length
-        while begin + self.length <= end:
+        while begin + self.length <= last:
             yield TimeWindow(begin, begin + self.length)
             begin += self.length
 

@@ -1,0 +1,203 @@
+"""The registry snapshot: what SDK, server and stores know of the declarations, as plain values with one JSON form.
+
+User code is never needed to read it. How declarations become a snapshot is in `compile.py`, where snapshots live in
+`history.py`.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from datetime import timedelta
+from functools import cached_property
+from typing import Any, Literal
+
+import polars as pl
+
+from featurestore.declaration.dtypes import TIMESTAMP, parse_dtype, storage_dtype
+from featurestore.errors import InvalidInput, unknown_name
+
+FORMAT = 1
+
+
+@dataclass(frozen=True, slots=True)
+class RegisteredFeature:
+    """A feature with what the registry adds: its field number, and the schema number it appeared with."""
+
+    name: str
+    dtype_name: str
+    number: int
+    since: int
+    description: str = ""
+    unit: str = ""
+    ge: float | None = None
+    le: float | None = None
+    max_null_fraction: float = 1.0
+    max_length: int | None = None
+
+    @property
+    def dtype(self) -> pl.DataType:
+        return parse_dtype(self.dtype_name)
+
+
+@dataclass(frozen=True)
+class RegisteredGroup:
+    """A feature group as stores and readers see it. Durations are whole microseconds, times ISO 8601 in UTC.
+
+    `name` is the stored name: from version 2 on it carries the version.
+    """
+
+    name: str
+    version: int
+    kind: Literal["windowed", "events", "static"]
+    cadence: Literal["hourly", "daily", "static"]
+    start: str
+    entity: str
+    keys: tuple[tuple[str, str], ...]
+    features: tuple[RegisteredFeature, ...]
+    schema_number: int
+    retired_numbers: tuple[int, ...]
+    retired_columns: tuple[tuple[str, str], ...]
+    inputs: tuple[str, ...]
+    delay_us: int
+    publish_us: int
+    lookback_us: int
+    freshness_us: int | None
+    max_age_us: int | None
+    is_online: bool
+    ttl_us: int | None
+    min_coverage: float | None
+    owner: str
+    description: str
+
+    @property
+    def key_names(self) -> tuple[str, ...]:
+        return tuple(name for name, _ in self.keys)
+
+    @cached_property
+    def key_schema(self) -> dict[str, pl.DataType]:
+        return {name: parse_dtype(dtype) for name, dtype in self.keys}
+
+    @property
+    def feature_names(self) -> tuple[str, ...]:
+        return tuple(feature.name for feature in self.features)
+
+    @property
+    def max_age(self) -> timedelta | None:
+        return None if self.max_age_us is None else timedelta(microseconds=self.max_age_us)
+
+    @property
+    def ttl(self) -> timedelta | None:
+        return None if self.ttl_us is None else timedelta(microseconds=self.ttl_us)
+
+    @cached_property
+    def stored_schema(self) -> dict[str, pl.DataType]:
+        """Columns and dtypes of a stored row, in table order."""
+        times = dict.fromkeys(("event_time", "knowledge_time", "created_at", "window_start"), TIMESTAMP)
+        flags = {"is_deleted": pl.Boolean(), "schema_number": pl.Int32()}
+        features = {feature.name: storage_dtype(feature.dtype) for feature in self.features}
+        return {**self.key_schema, **times, **flags, **features}
+
+    def feature(self, name: str) -> RegisteredFeature:
+        """A feature by name.
+
+        Raises:
+            UnknownName: the group has none of that name; the message lists those it has.
+        """
+        for feature in self.features:
+            if feature.name == name:
+                return feature
+        raise unknown_name(
+            "Feature", f"{self.name}:{name}", [f"{self.name}:{n}" for n in self.feature_names], f"Group {self.name!r}"
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class RegisteredService:
+    """A feature service: its references are 'group:feature'."""
+
+    name: str
+    references: tuple[str, ...]
+    owner: str
+    description: str = ""
+
+
+@dataclass(frozen=True)
+class RegistrySnapshot:
+    """Every group and service at one moment. Equal snapshots have equal digests.
+
+    `retired` holds groups no longer declared as they last were, so that one that returns keeps its field numbers.
+    """
+
+    groups: Mapping[str, RegisteredGroup]
+    services: Mapping[str, RegisteredService]
+    retired: Mapping[str, RegisteredGroup] = field(default_factory=dict)
+
+    def group(self, name: str) -> RegisteredGroup:
+        """A group by stored name; also by Feast's form 'name@v2'.
+
+        Raises:
+            UnknownName: there is none.
+        """
+        base, _, version = name.partition("@v")
+        stored = base if version in ("", "1") else f"{base}_v{version}"
+        if stored not in self.groups:
+            raise unknown_name("Group", stored, self.groups, "The registry")
+        return self.groups[stored]
+
+    def service(self, name: str) -> RegisteredService:
+        """A feature service by name.
+
+        Raises:
+            UnknownName: there is none.
+        """
+        if name not in self.services:
+            raise unknown_name("Service", name, self.services, "The registry")
+        return self.services[name]
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 of the JSON form: the snapshot's address."""
+        return hashlib.sha256(self.to_json().encode()).hexdigest()
+
+    def to_json(self) -> str:
+        """The one JSON form: sorted keys, no white space but line ends."""
+        body: dict[str, Any] = {
+            "format": FORMAT,
+            "groups": {name: asdict(group) for name, group in self.groups.items()},
+            "retired": {name: asdict(group) for name, group in self.retired.items()},
+            "services": {name: asdict(service) for name, service in self.services.items()},
+        }
+        return json.dumps(body, sort_keys=True, indent=1, ensure_ascii=False) + "\n"
+
+    @classmethod
+    def from_json(cls, text: str) -> "RegistrySnapshot":
+        """Read what `to_json` wrote.
+
+        Raises:
+            InvalidInput: the text is not a snapshot, or one of a newer format.
+        """
+        try:
+            body = json.loads(text)
+        except ValueError as error:
+            raise InvalidInput(f"This text is no registry snapshot: {error}.") from error
+        found = body.get("format") if isinstance(body, dict) else None
+        if found != FORMAT:
+            raise InvalidInput(
+                f"Registry snapshot has format {found!r}; this library reads {FORMAT}. Upgrade featurestore."
+            )
+        return cls(
+            groups={name: _group(fields) for name, fields in body["groups"].items()},
+            retired={name: _group(fields) for name, fields in body["retired"].items()},
+            services={
+                name: RegisteredService(**{**fields, "references": tuple(fields["references"])})
+                for name, fields in body["services"].items()
+            },
+        )
+
+
+def _group(fields: dict[str, Any]) -> RegisteredGroup:
+    features = tuple(RegisteredFeature(**feature) for feature in fields["features"])
+    pairs = {name: tuple((column, dtype) for column, dtype in fields[name]) for name in ("keys", "retired_columns")}
+    tuples = {name: tuple(fields[name]) for name in ("retired_numbers", "inputs")}
+    return RegisteredGroup(**{**fields, **tuples, **pairs, "features": features})
