@@ -1,0 +1,212 @@
+"""The raw layer: one append-only Delta table per source, each landing file in it once, each row with when it was known.
+
+Which landing files there are is the caller's to find; what a transform may see of the rows is `featurestore.compute`'s.
+"""
+
+import hashlib
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+
+import polars as pl
+from deltalake import CommitProperties, DeltaTable, Transaction, write_deltalake
+
+from featurestore.clock import Clock, system_clock
+from featurestore.declaration.dtypes import TIMESTAMP
+from featurestore.declaration.source import Source
+from featurestore.errors import InvalidInput, SchemaMismatch
+from featurestore.location import Location
+from featurestore.offline.durability import sync_since
+from featurestore.offline.storage import CONFIGURATION, Storage
+from featurestore.offline.view import scan_files
+
+ALWAYS = datetime(1970, 1, 1, tzinfo=UTC)
+CLOCK_SKEW = timedelta(minutes=5)
+PLATFORM_COLUMNS: dict[str, pl.DataType] = {
+    "knowledge_time": TIMESTAMP,
+    "landed_at": TIMESTAMP,
+    "is_history": pl.Boolean(),
+    "landing_file": pl.String(),
+    "landing_row": pl.Int64(),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class LandingFile:
+    """A Parquet file that a feed left: its name within the feed's folder, and its bytes."""
+
+    name: str
+    data: bytes
+
+    @property
+    def identity(self) -> str:
+        """Name and content: a corrected file of the same name is another file."""
+        return f"{self.name}@{hashlib.sha256(self.data).hexdigest()[:16]}"
+
+
+@dataclass(frozen=True, slots=True)
+class Ingestion:
+    """What one call of `SourceTable.ingest` did."""
+
+    files: int = 0
+    files_known_before: int = 0
+    rows: int = 0
+    rows_refused: int = 0
+    refused_files: dict[str, str] = field(default_factory=dict)
+
+
+class SourceTable:
+    """The raw rows of one source at `{root}/raw/source={name}/`, by year and month of their knowledge time."""
+
+    def __init__(self, root: Location, source: Source, clock: Clock = system_clock) -> None:
+        self.source = source
+        self.location = root.child("raw", f"source={source.name}")
+        self.refused_location = root.child("raw", "refused", f"source={source.name}")
+        self._storage = Storage(self.location)
+        self._clock = clock
+
+    @property
+    def schema(self) -> dict[str, pl.DataType]:
+        """Columns of a raw row: the declared ones, then what the platform knows of it."""
+        return {**{name: pl.Schema(self.source.schema)[name] for name in self.source.schema}, **PLATFORM_COLUMNS}
+
+    def open(self) -> DeltaTable | None:
+        """The Delta table; None before the first file."""
+        return self._storage.open()
+
+    def version(self) -> int | None:
+        """The table's Delta version; None before the first file."""
+        table = self.open()
+        return None if table is None else table.version()
+
+    def scan(self) -> pl.LazyFrame:
+        """Every raw row, in no order."""
+        table = self.open()
+        names = [] if table is None else pl.DataFrame(table.get_add_actions(flatten=True))["path"].to_list()
+        return scan_files(self._storage, sorted(names), self.schema)
+
+    def current(self) -> pl.DataFrame:
+        """The newest version of each record, whenever it became known; declared columns."""
+        version = ["knowledge_time", "landed_at", "landing_file", "landing_row"]
+        newest = (
+            self.scan().sort(version, maintain_order=True).unique(self.source.keys, keep="last", maintain_order=True)
+        )
+        return newest.select(list(self.source.schema)).collect()
+
+    def ingest(self, files: Sequence[LandingFile]) -> Ingestion:
+        """Append the rows of files not seen before, in one commit.
+
+        A file that cannot be read or lacks declared columns is refused whole and named in the result; it stays where it
+        landed. A row with a null key, no event time, or times that cannot be (known before it happened, true of
+        the future) is set aside as Parquet under `raw/refused/`, with the reason, and counted.
+
+        Args:
+            files: Landing files in any order, known or not.
+
+        Returns:
+            Counts, and the refused files with the reason for each.
+        """
+        table = self.open()
+        known = [f for f in files if table is not None and table.transaction_version(f.identity) is not None]
+        refused: dict[str, str] = {}
+        frames: dict[str, pl.DataFrame] = {}
+        for file in files:
+            if file in known:
+                continue
+            try:
+                frames[file.identity] = self._rows(file)
+            except (InvalidInput, SchemaMismatch) as error:
+                refused[file.name] = str(error)
+        if not frames:
+            return Ingestion(files_known_before=len(known), refused_files=refused)
+        rows = pl.concat(frames.values())
+        good = rows.filter(pl.col("refusal").is_null()).drop("refusal")
+        bad = rows.filter(pl.col("refusal").is_not_null())
+        self._set_aside(bad)
+        self._append(good, list(frames), table)
+        return Ingestion(len(frames), len(known), good.height, bad.height, refused)
+
+    def _rows(self, file: LandingFile) -> pl.DataFrame:
+        try:
+            frame = pl.read_parquet(io.BytesIO(file.data))
+        except (pl.exceptions.PolarsError, OSError) as error:
+            raise InvalidInput(
+                f"Landing file {file.name!r} of source {self.source.name!r} is not a whole Parquet file ({len(file.data)} bytes). "
+                f"Land it again, by an atomic rename: {error}"
+            ) from error
+        for column, dtype in self.source.schema.items():
+            if column not in frame.columns:
+                raise SchemaMismatch(
+                    f"Landing file {file.name!r} of source {self.source.name!r} lacks column {column!r}; it has {frame.columns}."
+                )
+            if frame.schema[column] != dtype:
+                raise SchemaMismatch(
+                    f"Column {column!r} of landing file {file.name!r} is {frame.schema[column]}; source {self.source.name!r} declares {dtype}."
+                )
+        return self._stamped(frame.select(list(self.source.schema)), file)
+
+    def _stamped(self, frame: pl.DataFrame, file: LandingFile) -> pl.DataFrame:
+        landed_at = self._clock()
+        is_history = self.source.live_from is None or landed_at < self.source.live_from
+        stamped = frame.with_columns(
+            knowledge_time=self._knowledge_time(landed_at, is_history),
+            landed_at=pl.lit(landed_at).cast(TIMESTAMP),
+            is_history=pl.lit(is_history),
+            landing_file=pl.lit(file.name),
+            landing_row=pl.int_range(pl.len(), dtype=pl.Int64),
+        )
+        return stamped.with_columns(refusal=self._refusal(landed_at))
+
+    def _knowledge_time(self, landed_at: datetime, is_history: bool) -> pl.Expr:
+        if self.source.is_timeless:
+            return pl.lit(ALWAYS if is_history else landed_at).cast(TIMESTAMP)
+        declared = self._declared_knowledge()
+        return declared if is_history else pl.max_horizontal(declared, pl.lit(landed_at).cast(TIMESTAMP))
+
+    def _declared_knowledge(self) -> pl.Expr:
+        if self.source.known_at is not None:
+            return pl.col(self.source.known_at)
+        return pl.col(self.source.event_time or "") + (self.source.typical_delay or timedelta(0))
+
+    def _refusal(self, landed_at: datetime) -> pl.Expr:
+        reason = pl.lit(None, dtype=pl.String)
+        if self.source.event_time is not None:
+            event_time = pl.col(self.source.event_time)
+            latest = pl.lit(landed_at + CLOCK_SKEW).cast(TIMESTAMP)
+            reason = (
+                pl.when(event_time.is_null() | pl.col("knowledge_time").is_null())
+                .then(pl.lit("no event time or no knowledge time"))
+                .when(self._declared_knowledge() < event_time)
+                .then(pl.lit("known before its event time"))
+                .when(event_time > latest)
+                .then(pl.lit("event time in the future"))
+                .otherwise(reason)
+            )
+        null_key = pl.any_horizontal(pl.col(key).is_null() for key in self.source.keys)
+        return pl.when(null_key).then(pl.lit(f"null key {list(self.source.keys)}")).otherwise(reason)
+
+    def _set_aside(self, bad: pl.DataFrame) -> None:
+        if bad.is_empty():
+            return
+        buffer = io.BytesIO()
+        bad.write_parquet(buffer)
+        data = buffer.getvalue()
+        self.refused_location.put_if_absent(f"{hashlib.sha256(data).hexdigest()[:16]}.parquet", data)
+
+    def _append(self, rows: pl.DataFrame, identities: Sequence[str], table: DeltaTable | None) -> None:
+        month = {
+            "year": pl.col("knowledge_time").dt.year(),
+            "month": pl.col("knowledge_time").dt.month().cast(pl.Int32),
+        }
+        before = None if table is None else table.version()
+        write_deltalake(
+            self._storage.uri,
+            rows.sort("knowledge_time").with_columns(**month),
+            mode="append",
+            partition_by=["year", "month"],
+            storage_options=self._storage.options,
+            configuration=CONFIGURATION,
+            commit_properties=CommitProperties(app_transactions=[Transaction(identity, 1) for identity in identities]),
+        )
+        sync_since(self.location, before, self.version() or 0)
