@@ -1,0 +1,136 @@
+"""What the transform of a group may see of its inputs, window by window.
+
+The rule for each kind of input stands in one function below. A `WindowInputs` loads the rows that a run of windows can
+reach once, and cuts each window from them.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Protocol
+
+import polars as pl
+
+from featurestore.compute.knowledge import KnownRows
+from featurestore.declaration.catalog import Catalog, Input, input_schema
+from featurestore.declaration.group import FeatureGroup
+from featurestore.declaration.source import Source
+from featurestore.declaration.windows import Static, TimeWindow
+from featurestore.errors import DeclarationError
+
+
+class InputReader(Protocol):
+    """Where the rows of inputs come from."""
+
+    def source_rows(self, source: Source, after: datetime | None, until: datetime) -> pl.DataFrame:
+        """Raw rows with `after <= knowledge_time <= until`; declared and platform columns."""
+        ...
+
+    def group_rows(self, group: FeatureGroup, after: datetime | None, until: datetime) -> pl.DataFrame:
+        """Stored rows with `after <= knowledge_time <= until`; all stored columns."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Visible:
+    """The inputs of one window, and how many of their rows are known only by their author's word."""
+
+    frames: Mapping[str, pl.LazyFrame]
+    rows: int
+    history_rows: int
+
+
+class WindowInputs:
+    """The inputs of a run of windows of one group, read once.
+
+    Args:
+        catalog: Resolves the group's parameters.
+        group: A windowed or event group.
+        windows: Windows to compute, oldest first; together they bound what is read.
+        reader: Where rows come from.
+    """
+
+    def __init__(
+        self, catalog: Catalog, group: FeatureGroup, windows: Sequence[TimeWindow], reader: InputReader
+    ) -> None:
+        self.group = group
+        self._inputs = catalog.inputs_of(group)
+        self._driver = group.inputs[0] if group.kind == "events" else None
+        self._known = {name: self._load(name, item, windows, reader) for name, item in self._inputs.items()}
+
+    def _load(self, name: str, item: Input, windows: Sequence[TimeWindow], reader: InputReader) -> KnownRows:
+        until = self.group.cut_off(windows[-1])
+        after: datetime | None = windows[0].end - self.group.lookback
+        if _is_dimension(item):
+            after = None
+        elif name == self._driver:
+            after = _previous_cut_off(self.group, windows[0])
+        return _known(item, reader, after, until)
+
+    def of(self, window: TimeWindow) -> Visible:
+        """Every input as the transform of one window may see it."""
+        return _visible(self._inputs, {name: self._rows(name, item, window) for name, item in self._inputs.items()})
+
+    def _rows(self, name: str, item: Input, window: TimeWindow) -> pl.DataFrame:
+        known, cut_off = self._known[name], self.group.cut_off(window)
+        since = window.end - self.group.lookback
+        if name == self._driver:
+            return known.newest(cut_off, known_after=_previous_cut_off(self.group, window))
+        if _is_dimension(item):
+            return known.newest(cut_off)
+        if isinstance(item, FeatureGroup) and item.kind == "windowed":
+            return _whole_windows(item, known.newest(cut_off, event_from=since), since, window.end)
+        if self.group.kind == "events":
+            return known.newest(cut_off, event_from=since)
+        return known.newest(cut_off, event_from=since, event_before=window.end)
+
+
+def static_inputs(catalog: Catalog, group: FeatureGroup, instant: datetime, reader: InputReader) -> Visible:
+    """The inputs of a load of a static group: of every record the newest version known by now."""
+    inputs = catalog.inputs_of(group)
+    return _visible(
+        inputs, {name: _known(item, reader, None, instant).newest(instant) for name, item in inputs.items()}
+    )
+
+
+def _visible(inputs: Mapping[str, Input], rows: Mapping[str, pl.DataFrame]) -> Visible:
+    return Visible(
+        frames={name: rows[name].lazy().select(list(input_schema(item))) for name, item in inputs.items()},
+        rows=sum(frame.height for frame in rows.values()),
+        history_rows=sum(int(frame["is_history"].sum()) for frame in rows.values() if "is_history" in frame.columns),
+    )
+
+
+def _is_dimension(item: Input) -> bool:
+    return item.is_timeless if isinstance(item, Source) else item.kind == "static"
+
+
+def _previous_cut_off(group: FeatureGroup, window: TimeWindow) -> datetime | None:
+    """The cut-off of the window before; None for the first window, which takes all that was known by its own."""
+    if isinstance(group.cadence, Static):
+        raise DeclarationError(f"Group {group.name!r} is static and has no windows.")
+    if window.start <= group.cadence.origin:
+        return None
+    return group.cut_off(window) - group.cadence.length
+
+
+def _known(item: Input, reader: InputReader, after: datetime | None, until: datetime) -> KnownRows:
+    if isinstance(item, Source):
+        version = ("knowledge_time", "landed_at", "landing_file", "landing_row")
+        return KnownRows(
+            reader.source_rows(item, after, until), keys=item.keys, version=version, event_time=item.event_time
+        )
+    record = {"windowed": ("window_start",), "events": ("event_time",), "static": ()}[item.kind]
+    rows = reader.group_rows(item, after, until).with_columns(
+        pl.col(name).cast(dtype) for name, dtype in item.row_schema.items()
+    )
+    return KnownRows(
+        rows, keys=(*item.keys, *record), version=("knowledge_time", "created_at"), event_time="event_time"
+    )
+
+
+def _whole_windows(upstream: FeatureGroup, rows: pl.DataFrame, start: datetime, end: datetime) -> pl.DataFrame:
+    if isinstance(upstream.cadence, Static):
+        raise DeclarationError(f"Group {upstream.name!r} is static and has no windows.")
+    last_start = end - upstream.cadence.length
+    return rows.filter((pl.col("window_start") >= start) & (pl.col("window_start") <= last_start))

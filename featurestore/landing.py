@@ -1,0 +1,27 @@
+"""Finding the landing files of a source: `{landing}/{source}/{YYYY-MM-DD}[T{HH}...].parquet`.
+
+A file belongs to the day its name starts with. Names that start with a dot or an underscore are not finished yet.
+"""
+
+from collections.abc import Sequence
+
+from featurestore.errors import InvalidInput
+from featurestore.location import Location
+from featurestore.offline.raw import LandingFile
+
+
+def landing_files(landing: Location, source_name: str, days: Sequence[str] | None) -> list[LandingFile]:
+    """Read the landing files of some days, in name order; of every day, when `days` is None.
+
+    Raises:
+        InvalidInput: the source has no landing folder, or an empty one.
+    """
+    folder = landing.child(source_name)
+    names = [name for name in folder.names() if name.endswith(".parquet") and not name.startswith("_")]
+    if not names:
+        raise InvalidInput(
+            f"No landing file of source {source_name!r} under {folder.uri}. Land one as <YYYY-MM-DD>.parquet or set FEATURESTORE_LANDING."
+        )
+    wanted = set(days or ())
+    chosen = [name for name in names if days is None or name[:10] in wanted]
+    return [LandingFile(name, folder.read_bytes(name) or b"") for name in chosen]

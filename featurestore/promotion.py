@@ -1,0 +1,285 @@
+"""Stage, validate, promote: the one way in which computed rows reach production.
+
+Every window of a run is computed and staged, each is judged alone, and all good ones are promoted in one commit. A bad
+one goes to quarantine with a report, and production keeps its last good rows. A run cut short anywhere converges when
+it is repeated: a promotion with nothing changed makes no commit.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Literal
+from uuid import uuid4
+
+import polars as pl
+
+from featurestore.compute.inputs import WindowInputs, static_inputs
+from featurestore.compute.window import ComputedRows, compute_load, compute_window
+from featurestore.declaration.catalog import Catalog
+from featurestore.declaration.group import FeatureGroup
+from featurestore.declaration.source import Source
+from featurestore.declaration.windows import Static, TimeWindow
+from featurestore.errors import InvalidInput
+from featurestore.offline.ledger import LedgerEntry
+from featurestore.offline.store import OfflineStore
+from featurestore.quality import Finding, Verdict, judge, judge_windows, with_coverage
+
+POPULATION_WINDOWS = 7
+NOTHING_JUDGED = Verdict(0)
+
+Status = Literal["promoted", "quarantined", "not_due", "blocked"]
+
+
+@dataclass(frozen=True, slots=True)
+class WindowOutcome:
+    """How one window of a run ended.
+
+    `changed` says whether the promotion moved any row; `reason` is for a person, empty when promoted.
+    """
+
+    window: TimeWindow
+    status: Status
+    verdict: Verdict = NOTHING_JUDGED
+    input_rows: int = 0
+    history_rows: int = 0
+    null_key_rows: int = 0
+    changed: bool = False
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Promotion:
+    """What a run did to a group: an outcome for each window asked for, and the table's version afterwards."""
+
+    outcomes: tuple[WindowOutcome, ...]
+    table_version: int | None
+
+    def having(self, *statuses: Status) -> list[WindowOutcome]:
+        return [outcome for outcome in self.outcomes if outcome.status in statuses]
+
+
+def materialize_windows(
+    store: OfflineStore, catalog: Catalog, group: FeatureGroup, windows: Sequence[TimeWindow], *, run_id: str
+) -> Promotion:
+    """Compute, stage, judge and promote windows of a windowed or event group.
+
+    A window before its cut-off, or one whose upstream windows are not promoted, is skipped and said so.
+
+    Args:
+        windows: Any windows of the group; they are taken oldest first.
+        run_id: Names the run in commits, ledger and staging; a repeated run may reuse it.
+
+    Raises:
+        StaleWriter: a newer run has promoted one of the windows since this one began.
+    """
+    return _Run(store, catalog, group, run_id).materialize(sorted(windows))
+
+
+class _Run:
+    def __init__(self, store: OfflineStore, catalog: Catalog, group: FeatureGroup, run_id: str) -> None:
+        self.store, self.catalog, self.group, self.run_id = store, catalog, group, run_id
+        self.registered = store.registry.group(group.stored_name)
+        self.table = store.table(group.stored_name)
+        self.staging = store.staging(group.stored_name)
+        self.seen_version = self.table.version()
+        self.now = store.clock()
+
+    def materialize(self, windows: Sequence[TimeWindow]) -> Promotion:
+        skipped = self._skipped(windows)
+        due = [window for window in windows if window not in skipped]
+        computed, failed = self._compute(due)
+        self.staging.stage(self.run_id, _rows_of(computed))
+        outcomes = self._judge(computed) | failed
+        good = [window for window in due if outcomes[window].status == "promoted"]
+        changed = self._promote(good, computed)
+        self._quarantine(outcomes, computed)
+        self._record(outcomes)
+        self.staging.discard(self.run_id)
+        marked = {window: replace(outcome, changed=window in changed) for window, outcome in outcomes.items()}
+        return Promotion(tuple((skipped | marked)[window] for window in windows), self.table.version())
+
+    def _skipped(self, windows: Sequence[TimeWindow]) -> dict[TimeWindow, WindowOutcome]:
+        waiting = {name: set(self.store.ledger(name).promoted()) for name in self._windowed_upstreams()}
+        skipped = {}
+        for window in windows:
+            if self.group.cut_off(window) > self.now:
+                reason = f"due at its cut-off, {self.group.cut_off(window).isoformat()}; now is {self.now.isoformat()}"
+                skipped[window] = WindowOutcome(window, "not_due", reason=reason)
+            elif missing := self._missing_upstream(window, waiting):
+                skipped[window] = WindowOutcome(
+                    window, "blocked", reason=f"upstream windows are not promoted: {missing}"
+                )
+        return skipped
+
+    def _windowed_upstreams(self) -> dict[str, FeatureGroup]:
+        inputs = self.catalog.inputs_of(self.group)
+        return {name: item for name, item in inputs.items() if isinstance(item, FeatureGroup) and item.kind != "static"}
+
+    def _missing_upstream(self, window: TimeWindow, promoted: Mapping[str, set[datetime]]) -> list[str]:
+        missing = []
+        for name, upstream in self._windowed_upstreams().items():
+            if isinstance(upstream.cadence, Static):
+                continue
+            read = upstream.cadence.windows_between(window.end - self.group.lookback, window.end)
+            missing += [f"{name} {upstream.cadence.key_of(w)}" for w in read if w.start not in promoted[name]]
+        return missing
+
+    def _compute(
+        self, due: Sequence[TimeWindow]
+    ) -> tuple[dict[TimeWindow, ComputedRows], dict[TimeWindow, WindowOutcome]]:
+        computed: dict[TimeWindow, ComputedRows] = {}
+        failed: dict[TimeWindow, WindowOutcome] = {}
+        inputs = WindowInputs(self.catalog, self.group, due, self.store) if due else None
+        for window in due:
+            try:
+                computed[window] = (
+                    compute_window(self.group, self.registered, window, inputs) if inputs else computed[window]
+                )
+            except Exception as error:  # noqa: BLE001 - a transform is user code: whatever it raises fails its own window alone
+                finding = Finding("transform", "", f"{type(error).__name__}: {error}", "runs without an error", 0)
+                failed[window] = WindowOutcome(window, "quarantined", Verdict(0, (finding,)), reason=str(finding))
+        return computed, failed
+
+    def _judge(self, computed: Mapping[TimeWindow, ComputedRows]) -> dict[TimeWindow, WindowOutcome]:
+        outcomes = {}
+        population = _Population(self, computed)
+        verdicts = judge_windows(self.registered, [result.rows for result in computed.values()])
+        for (window, result), rows_verdict in zip(computed.items(), verdicts, strict=True):
+            verdict = with_coverage(self.registered, rows_verdict, result.rows, population.before(window))
+            if verdict.passed:
+                population.add(window, result.rows)
+            outcomes[window] = WindowOutcome(
+                window,
+                "promoted" if verdict.passed else "quarantined",
+                verdict,
+                result.input_rows,
+                result.history_rows,
+                result.null_key_rows,
+                reason="; ".join(map(str, verdict.findings)),
+            )
+        return outcomes
+
+    def _promote(self, good: Sequence[TimeWindow], computed: Mapping[TimeWindow, ComputedRows]) -> set[TimeWindow]:
+        if not good:
+            return set()
+        commit = self.table.overwrite_windows(
+            _rows_of({window: computed[window] for window in good}),
+            good,
+            seen_version=self.seen_version,
+            transaction=f"promote/{self.run_id}/{uuid4().hex}",
+            metadata={"run_id": self.run_id, "code_version": self.group.code_version},
+        )
+        return set(commit.changed_windows)
+
+    def _quarantine(
+        self, outcomes: Mapping[TimeWindow, WindowOutcome], computed: Mapping[TimeWindow, ComputedRows]
+    ) -> None:
+        held = set(self.staging.quarantined())
+        for window, outcome in outcomes.items():
+            if outcome.status == "quarantined":
+                rows = computed[window].rows if window in computed else pl.DataFrame()
+                report = {
+                    "group": self.group.stored_name,
+                    "window": window.start.isoformat(),
+                    "run_id": self.run_id,
+                    **outcome.verdict.as_dict(),
+                }
+                self.staging.quarantine(window.start, rows, report)
+            elif held:
+                self.staging.release(window.start)
+
+    def _record(self, outcomes: Mapping[TimeWindow, WindowOutcome]) -> None:
+        versions = json.dumps({name: self._input_version(name) for name in self.group.inputs}, sort_keys=True)
+        entries = [
+            LedgerEntry(
+                window_start=window.start,
+                recorded_at=self.store.clock(),
+                status="promoted" if outcome.status == "promoted" else "quarantined",
+                run_id=self.run_id,
+                code_version=self.group.code_version,
+                source_versions=versions,
+                verdict_digest=hashlib.sha256(json.dumps(outcome.verdict.as_dict(), default=str).encode()).hexdigest(),
+                rows=outcome.verdict.rows,
+                history_rows=outcome.history_rows,
+                null_key_rows=outcome.null_key_rows,
+            )
+            for window, outcome in outcomes.items()
+        ]
+        self.store.ledger(self.group.stored_name).append(entries)
+
+    def _input_version(self, name: str) -> int | None:
+        item = self.catalog.inputs_of(self.group)[name]
+        return (
+            self.store.source(item).version()
+            if isinstance(item, Source)
+            else self.store.table(item.stored_name).version()
+        )
+
+
+class _Population:
+    """The entities of the windows before a window, for groups that declare a coverage."""
+
+    def __init__(self, run: _Run, computed: Mapping[TimeWindow, ComputedRows]) -> None:
+        self._run = run
+        self._seen: dict[datetime, pl.DataFrame] = {}
+        if run.registered.min_coverage is not None and computed:
+            self._seen = self._promoted_before(min(computed))
+
+    def _promoted_before(self, first: TimeWindow) -> dict[datetime, pl.DataFrame]:
+        since = first.start - POPULATION_WINDOWS * (first.end - first.start)
+        rows = self._run.table.scan().filter((pl.col("window_start") >= since) & (pl.col("window_start") < first.start))
+        keys = rows.select("window_start", *self._run.registered.key_names).unique().collect()
+        return {start: part.drop("window_start") for (start,), part in keys.group_by("window_start")}
+
+    def add(self, window: TimeWindow, rows: pl.DataFrame) -> None:
+        if self._run.registered.min_coverage is not None:
+            self._seen[window.start] = rows.select(self._run.registered.key_names).unique()
+
+    def before(self, window: TimeWindow) -> pl.DataFrame | None:
+        since = window.start - POPULATION_WINDOWS * (window.end - window.start)
+        parts = [keys for start, keys in self._seen.items() if since <= start < window.start]
+        return pl.concat(parts).unique() if parts else None
+
+
+@dataclass(frozen=True, slots=True)
+class LoadOutcome:
+    """How a load of a static group ended; `rows_changed` counts appended rows, tombstones included."""
+
+    verdict: Verdict
+    computed: ComputedRows
+    rows_changed: int
+    table_version: int | None
+
+
+def materialize_load(store: OfflineStore, catalog: Catalog, group: FeatureGroup, *, run_id: str) -> LoadOutcome:
+    """Load a static group as it is now: changed entities are appended, vanished ones become tombstones.
+
+    A load that fails its gate writes nothing, and production keeps the last one.
+
+    Raises:
+        PromotionRefused: the load lacks more of the live entities than the group's `min_coverage` allows.
+        StaleWriter: a later load is there already.
+    """
+    if not isinstance(group.cadence, Static):
+        raise InvalidInput(f"Group {group.stored_name!r} has windows; materialize_windows promotes them.")
+    registered, instant, table = store.registry.group(group.stored_name), store.clock(), store.table(group.stored_name)
+    computed = compute_load(group, registered, static_inputs(catalog, group, instant, store))
+    verdict = judge(registered, computed.rows)
+    if not verdict.passed:
+        return LoadOutcome(verdict, computed, 0, table.version())
+    commit = table.load_static(
+        computed.rows,
+        instant=instant,
+        valid_from=group.cadence.valid_from,
+        transaction=f"load/{run_id}/{uuid4().hex}",
+        metadata={"run_id": run_id, "code_version": group.code_version},
+    )
+    changed = sum(commit.counts.get(name, 0) for name in ("added", "changed", "removed"))
+    return LoadOutcome(verdict, computed, changed, commit.table_version)
+
+
+def _rows_of(computed: Mapping[TimeWindow, ComputedRows]) -> pl.DataFrame:
+    parts = [result.rows for result in computed.values()]
+    return pl.concat(parts) if parts else pl.DataFrame()

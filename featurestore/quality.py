@@ -1,0 +1,252 @@
+"""The gate between staging and production: a pandera schema generated from the declaration, and its verdict on a partition.
+
+Checked are dtypes, null keys, uniqueness, ranges, null (and NaN) fractions, lengths of vectors and lists, and coverage.
+The module is pure: it is handed rows and says what is wrong with them.
+"""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from functools import lru_cache
+from typing import Any
+
+import pandera.polars as pa
+import polars as pl
+from pandera.errors import SchemaError, SchemaErrors
+
+from featurestore.registry.snapshot import RegisteredFeature, RegisteredGroup
+
+EXAMPLES = 10
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One way in which a partition breaks its declaration."""
+
+    check: str
+    column: str
+    observed: str
+    limit: str
+    failing_rows: int
+    examples: tuple[dict[str, Any], ...] = ()
+
+    def __str__(self) -> str:
+        return f"{self.check} of {self.column!r} is {self.observed}, limit {self.limit} ({self.failing_rows} rows)"
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What the gate says of a partition; `passed` if there is no finding."""
+
+    rows: int
+    findings: tuple[Finding, ...] = ()
+
+    @property
+    def passed(self) -> bool:
+        return not self.findings
+
+    def as_dict(self) -> dict[str, Any]:
+        """A form that JSON can hold, with at most ten example rows a finding."""
+        return {"passed": self.passed, "rows": self.rows, "findings": [asdict(finding) for finding in self.findings]}
+
+
+def judge(group: RegisteredGroup, rows: pl.DataFrame) -> Verdict:
+    """Hold the rows of one partition (or of several: fractions count by window) against the declaration.
+
+    Args:
+        group: The declaration as registered.
+        rows: Stored rows without `created_at`.
+    """
+    findings: list[Finding] = []
+    try:
+        gate_schema(group).validate(rows, lazy=True)
+    except SchemaErrors as errors:
+        findings += _findings(group, rows, errors)
+    return Verdict(rows.height, tuple(findings))
+
+
+def judge_windows(group: RegisteredGroup, parts: Sequence[pl.DataFrame]) -> list[Verdict]:
+    """Hold the rows of several partitions against the declaration, coverage apart.
+
+    All of them at once, and only if something is found each by itself: a gate that passes costs one pass over the rows.
+    """
+    together = judge(group, pl.concat(parts)) if parts else Verdict(0)
+    if together.passed:
+        return [Verdict(rows.height) for rows in parts]
+    return [judge(group, rows) for rows in parts]
+
+
+def with_coverage(
+    group: RegisteredGroup, verdict: Verdict, rows: pl.DataFrame, population: pl.DataFrame | None
+) -> Verdict:
+    """A verdict with what the coverage of the partition adds to it.
+
+    Args:
+        group: The declaration as registered.
+        verdict: What was found so far.
+        rows: Rows of the partition.
+        population: Distinct entity keys that it is expected to cover, for groups that declare `min_coverage`; None or
+            empty while there is no reference.
+    """
+    return Verdict(verdict.rows, (*verdict.findings, *_coverage_findings(group, rows, population)))
+
+
+@lru_cache(maxsize=4096)
+def _schema(
+    name: str,
+    features: tuple[RegisteredFeature, ...],
+    stored: tuple[tuple[str, pl.DataType], ...],
+    keys: tuple[str, ...],
+) -> pa.DataFrameSchema:
+    declared = {feature.name: feature for feature in features}
+    columns = {
+        column: pa.Column(dtype, _checks(declared.get(column)), nullable=column in declared, name=column)
+        for column, dtype in stored
+    }
+    unique = [*keys, *(time for time in ("event_time", "window_start") if time in columns)]
+    return pa.DataFrameSchema(columns, unique=unique, strict=True, name=name)
+
+
+def gate_schema(group: RegisteredGroup) -> pa.DataFrameSchema:
+    """The pandera schema of a partition of a group, for use in Dagster, in a notebook or in a test."""
+    unstamped = (
+        {"created_at"} if group.kind != "static" else {"created_at", "event_time", "knowledge_time", "window_start"}
+    )
+    stored = tuple((name, dtype) for name, dtype in group.stored_schema.items() if name not in unstamped)
+    return _schema(group.name, group.features, stored, group.key_names)
+
+
+def _checks(feature: RegisteredFeature | None) -> list[pa.Check]:
+    if feature is None:
+        return []
+    checks = []
+    if feature.ge is not None or feature.le is not None:
+        checks.append(pa.Check(lambda data: data.lazyframe.select(_in_range(feature)), name="range"))
+    if feature.max_null_fraction < 1:
+        checks.append(
+            pa.Check(
+                lambda data: _largest_missing_fraction(data.lazyframe, feature) <= feature.max_null_fraction,
+                name="null_fraction",
+            )
+        )
+    if isinstance(feature.dtype, pl.Array | pl.List):
+        checks.append(pa.Check(lambda data: data.lazyframe.select(_has_length(feature)), name="length"))
+    return checks
+
+
+def _in_range(feature: RegisteredFeature) -> pl.Expr:
+    column = pl.col(feature.name)
+    inside = pl.lit(True)
+    if feature.ge is not None:
+        inside &= column >= feature.ge
+    if feature.le is not None:
+        inside &= column <= feature.le
+    return (inside | _is_missing(feature)).fill_null(True).alias(feature.name)
+
+
+def _has_length(feature: RegisteredFeature) -> pl.Expr:
+    length = pl.col(feature.name).list.len()
+    fits = length == feature.dtype.size if isinstance(feature.dtype, pl.Array) else length <= (feature.max_length or 0)
+    return fits.fill_null(True).alias(feature.name)
+
+
+def _is_missing(feature: RegisteredFeature) -> pl.Expr:
+    column = pl.col(feature.name)
+    return column.is_null() | column.is_nan() if feature.dtype.is_float() else column.is_null()
+
+
+def _largest_missing_fraction(rows: pl.LazyFrame, feature: RegisteredFeature) -> float:
+    """Largest share of null or NaN values in any window of the rows; 0 for no rows."""
+    missing = _is_missing(feature).mean().alias("missing")
+    is_windowed = "window_start" in rows.collect_schema()
+    shares = rows.group_by("window_start").agg(missing) if is_windowed else rows.select(missing)
+    return float(shares.select(pl.col("missing").max()).collect().item() or 0.0)
+
+
+def _findings(group: RegisteredGroup, rows: pl.DataFrame, errors: SchemaErrors) -> list[Finding]:
+    out: dict[tuple[str, str], Finding] = {}
+    for error in errors.schema_errors:
+        check = _check_name(error)
+        column = str(getattr(error.schema, "name", None) or group.name)
+        out.setdefault((check, column), _finding(group, rows, check, column, str(error)))
+    return list(out.values())
+
+
+def _check_name(error: SchemaError) -> str:
+    if isinstance(error.check, pa.Check):
+        return str(error.check.name)
+    return error.reason_code.name.lower() if error.reason_code else str(error.check)
+
+
+def _finding(group: RegisteredGroup, rows: pl.DataFrame, check: str, column: str, message: str) -> Finding:
+    feature = next((f for f in group.features if f.name == column), None)
+    if feature is not None and check == "range":
+        bad = rows.filter(~_in_range(feature))
+        observed = f"[{bad[column].min()!s}, {bad[column].max()!s}]"
+        return Finding(
+            "range", column, observed, f"[{feature.ge}, {feature.le}]", bad.height, _examples(group, bad, column)
+        )
+    if feature is not None and check == "null_fraction":
+        bad = rows.filter(_is_missing(feature))
+        return Finding(
+            check,
+            column,
+            f"{bad.height / rows.height:.4g}",
+            f"{feature.max_null_fraction:g}",
+            bad.height,
+            _examples(group, bad, column),
+        )
+    if feature is not None and check == "length":
+        bad = rows.filter(~_has_length(feature))
+        return Finding(
+            check,
+            column,
+            str(bad[column].list.len().unique().to_list()),
+            feature.dtype_name,
+            bad.height,
+            _examples(group, bad, column),
+        )
+    keys = [key for key in (*group.key_names, "event_time") if key in rows.columns]
+    doubled = rows.filter(pl.struct(keys).is_duplicated())
+    if doubled.height and column == group.name:
+        return Finding(
+            "uniqueness",
+            ", ".join(keys),
+            "repeated",
+            "one row each",
+            doubled.height,
+            _examples(group, doubled, keys[0]),
+        )
+    return Finding(check, column, message.splitlines()[0][:300], "the declared schema", rows.height)
+
+
+def _coverage_findings(
+    group: RegisteredGroup, rows: pl.DataFrame, population: pl.DataFrame | None
+) -> Sequence[Finding]:
+    if group.min_coverage is None or population is None or population.is_empty():
+        return ()
+    missing = population.join(rows, on=group.key_names, how="anti")
+    coverage = 1 - missing.height / population.height
+    if coverage >= group.min_coverage:
+        return ()
+    return (
+        Finding(
+            "coverage",
+            group.entity,
+            f"{coverage:.4g}",
+            f"{group.min_coverage:g}",
+            missing.height,
+            tuple(missing.head(EXAMPLES).to_dicts()),
+        ),
+    )
+
+
+def _examples(group: RegisteredGroup, bad: pl.DataFrame, column: str) -> tuple[dict[str, Any], ...]:
+    columns = dict.fromkeys([*group.key_names, *(c for c in ("event_time",) if c in bad.columns), column])
+    return tuple(
+        {name: _plain(value) for name, value in row.items()}
+        for row in bad.head(EXAMPLES).select(list(columns)).to_dicts()
+    )
+
+
+def _plain(value: Any) -> Any:
+    return value.isoformat() if hasattr(value, "isoformat") else value
