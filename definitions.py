@@ -1,0 +1,53 @@
+"""The only wiring: from a catalogue of declarations to Dagster definitions. One attribute a code location."""
+
+from datetime import date
+
+import dagster as dg
+
+from checks.gate import quarantine_check
+from feature_assets.groups.flights import catalog as flights_catalog
+from feature_assets.groups.flights import departure_delay_v1
+from feature_assets.groups.flights.labels import departure_labels
+from feature_assets.groups.flights.sources import departures, schedules
+from feature_assets.offline import offline_asset
+from feature_assets.online import online_asset
+from feature_assets.raw import raw_asset
+from feature_assets.training import training_asset
+from featurestore.declaration import Catalog, Daily
+from resources.store import StoreResource
+from sensors.automation import online_automation
+
+LANDING_SINCE = Daily(start=date(2024, 12, 1))
+
+
+def build_definitions(
+    catalog: Catalog, *, landing: Daily, training: list[dg.AssetsDefinition], store: StoreResource
+) -> dg.Definitions:
+    """Turn a catalogue into assets, checks, automation and the resource that they share.
+
+    Args:
+        catalog: The declarations of one code location.
+        landing: Since when its sources land, a day a partition.
+        training: Assets downstream of its groups.
+        store: Where the store lives; empty fields are read from the environment by the runs themselves.
+    """
+    return dg.Definitions(
+        assets=[
+            *(raw_asset(source, landing) for source in catalog.sources),
+            *(offline_asset(catalog, group) for group in catalog.ordered_groups),
+            *(online_asset(group) for group in catalog.groups if group.online),
+            *training,
+        ],
+        asset_checks=[quarantine_check(group) for group in catalog.groups],
+        sensors=[online_automation()],
+        resources={"store": store},
+        executor=dg.in_process_executor,
+    )
+
+
+flights = build_definitions(
+    flights_catalog,
+    landing=LANDING_SINCE,
+    training=[training_asset(flights_catalog, departure_delay_v1, departure_labels, [schedules, departures])],
+    store=StoreResource(),
+)

@@ -1,0 +1,102 @@
+"""What a ranged run tells Dagster: one materialization and one check result for each partition, truthfully.
+
+A check yielded in the ordinary way over a range is stored without its partition, and one bad partition would fail all.
+So good partitions are reported one by one, then each partition's check with the materialization it speaks of, and only
+then does the step fail or end. The target of a check is a private name of Dagster's: this is the one module to use it,
+and `tests/platform/test_events.py` the contract test.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import dagster as dg
+from dagster._core.definitions.asset_checks.asset_check_evaluation import AssetCheckEvaluationTargetMaterializationData
+
+StepEvent = dg.MaterializeResult | dg.AssetMaterialization | dg.AssetCheckEvaluation | dg.AssetCheckResult | dg.Output  # type: ignore[type-arg]
+
+
+@dataclass(frozen=True, slots=True)
+class PartitionReport:
+    """How one partition ended: `passed` is None for one that was skipped."""
+
+    key: str
+    passed: bool | None
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+    check_metadata: Mapping[str, Any] = field(default_factory=dict)
+    reason: str = ""
+
+
+def report_partitions(
+    context: dg.AssetExecutionContext, check: dg.AssetCheckSpec, reports: Sequence[PartitionReport]
+) -> Iterator[StepEvent]:
+    """Yield the events of a ranged step; fail the step, without retries, if any partition failed its gate.
+
+    A skipped partition gets no event: neither it nor anything downstream becomes materialized.
+
+    Raises:
+        dg.Failure: some partition failed its gate.
+    """
+    asset_key, good = check.asset_key, [report for report in reports if report.passed]
+    if len(good) == len(reports):
+        for report in good:
+            context.add_asset_metadata(dict(report.metadata), asset_key=asset_key, partition_key=report.key)
+        yield dg.MaterializeResult(asset_key=asset_key)
+    else:
+        for report in good:
+            yield dg.AssetMaterialization(asset_key, partition=report.key, metadata=report.metadata)
+    yield from _evaluations(context, check, [report for report in reports if report.passed is not None])
+    if failed := [report for report in reports if report.passed is False]:
+        raise dg.Failure(_failure_text(asset_key, failed, len(reports)), allow_retries=False)
+    for report in reports:
+        if report.passed is None:
+            context.log.info(f"Skipped {report.key}: {report.reason}.")
+    yield dg.Output(None, output_name=check.get_python_identifier())
+
+
+def _evaluations(
+    context: dg.AssetExecutionContext, check: dg.AssetCheckSpec, judged: Sequence[PartitionReport]
+) -> Iterator[dg.AssetCheckEvaluation]:
+    targets = _newest_materializations(context.instance, check.asset_key, [report.key for report in judged])
+    for report in judged:
+        yield dg.AssetCheckEvaluation(
+            asset_key=check.asset_key,
+            check_name=check.name,
+            passed=bool(report.passed),
+            partition=report.key,
+            blocking=check.blocking,
+            metadata=report.check_metadata,
+            description=report.reason or None,
+            target_materialization_data=targets.get(report.key),
+        )
+
+
+def _newest_materializations(
+    instance: dg.DagsterInstance, asset_key: dg.AssetKey, keys: Sequence[str]
+) -> dict[str, AssetCheckEvaluationTargetMaterializationData]:
+    """The newest materialization of each partition, in one query for the usual case that each has just been reported."""
+    found: dict[str, AssetCheckEvaluationTargetMaterializationData] = {}
+    wanted = list(keys)
+    while wanted:
+        records = instance.fetch_materializations(
+            dg.AssetRecordsFilter(asset_key, asset_partitions=wanted), limit=len(wanted)
+        ).records
+        for record in records:
+            target = AssetCheckEvaluationTargetMaterializationData(
+                storage_id=record.storage_id, run_id=record.run_id, timestamp=record.timestamp
+            )
+            found.setdefault(record.partition_key or "", target)
+        if not records:
+            break
+        wanted = [key for key in wanted if key not in found]
+    return found
+
+
+def _failure_text(asset_key: dg.AssetKey, failed: Sequence[PartitionReport], asked: int) -> str:
+    lines = [f"{report.key}: {report.reason}" for report in failed[:20]]
+    more = f"\n... and {len(failed) - 20} more" if len(failed) > 20 else ""
+    return (
+        f"{len(failed)} of {asked} partitions of {asset_key.to_user_string()} stay in staging; the others are promoted.\n"
+        + "\n".join(lines)
+        + more
+    )

@@ -1,0 +1,113 @@
+"""`offline/<group>`: one asset per feature group; each partition is computed, staged, judged and promoted."""
+
+from collections.abc import Iterator
+
+import dagster as dg
+
+from checks.gate import gate_spec
+from feature_assets.catalogue import group_metadata, group_tags, offline_key, owners, raw_key, row_metadata
+from feature_assets.events import PartitionReport, StepEvent, report_partitions
+from feature_assets.partitions import backfill_policy, partitions_of, upstream_partitions
+from featurestore.declaration import Catalog, FeatureGroup, Source, Static
+from featurestore.promotion import WindowOutcome, materialize_load, materialize_windows
+from featurestore.quality import Verdict
+from resources.store import StoreResource
+
+
+def offline_asset(catalog: Catalog, group: FeatureGroup) -> dg.AssetsDefinition:
+    """The asset of a group: partitioned by its windows, or unpartitioned for a static group."""
+    return _static_asset(catalog, group) if group.kind == "static" else _windowed_asset(catalog, group)
+
+
+def _spec(catalog: Catalog, group: FeatureGroup) -> dg.AssetSpec:
+    deps = [
+        dg.AssetDep(
+            raw_key(item) if isinstance(item, Source) else offline_key(item),
+            partition_mapping=upstream_partitions(group, item),
+        )
+        for item in catalog.inputs_of(group).values()
+    ]
+    return dg.AssetSpec(
+        offline_key(group),
+        deps=deps,
+        description=group.description,
+        skippable=True,
+        owners=owners(group.owner),
+        tags=group_tags(group),
+        kinds={"deltalake", "polars"},
+        group_name="offline",
+        code_version=group.code_version,
+        metadata=group_metadata(group),
+        partitions_def=partitions_of(group.cadence),
+        freshness_policy=dg.FreshnessPolicy.time_window(fail_window=group.freshness) if group.freshness else None,
+    )
+
+
+def _windowed_asset(catalog: Catalog, group: FeatureGroup) -> dg.AssetsDefinition:
+    cadence, partitions = group.cadence, partitions_of(group.cadence)
+    check = gate_spec(group, partitions)
+    if isinstance(cadence, Static):
+        raise dg.DagsterInvalidDefinitionError(f"{group.stored_name} is static")
+
+    @dg.multi_asset(
+        name=f"offline__{group.stored_name}",
+        specs=[_spec(catalog, group)],
+        check_specs=[check],
+        partitions_def=partitions,
+        backfill_policy=backfill_policy(cadence),
+        pool=f"offline_{group.stored_name}",
+    )
+    def offline(context: dg.AssetExecutionContext, store: StoreResource) -> Iterator[StepEvent]:
+        windows = [cadence.window_of(key) for key in context.partition_keys]
+        promotion = materialize_windows(store.offline(), catalog, group, windows, run_id=context.run_id)
+        reports = [
+            _report(cadence.key_of(outcome.window), outcome, promotion.table_version) for outcome in promotion.outcomes
+        ]
+        yield from report_partitions(context, check, reports)
+
+    return offline
+
+
+def _static_asset(catalog: Catalog, group: FeatureGroup) -> dg.AssetsDefinition:
+    check = gate_spec(group, None)
+
+    @dg.multi_asset(
+        name=f"offline__{group.stored_name}",
+        specs=[_spec(catalog, group)],
+        check_specs=[check],
+        pool=f"offline_{group.stored_name}",
+    )
+    def offline(context: dg.AssetExecutionContext, store: StoreResource) -> Iterator[StepEvent]:
+        load = materialize_load(store.offline(), catalog, group, run_id=context.run_id)
+        metadata = row_metadata(
+            rows=load.computed.rows.height, input_rows=load.computed.input_rows, rows_changed=load.rows_changed
+        )
+        if load.verdict.passed:
+            yield dg.MaterializeResult(asset_key=check.asset_key, metadata=metadata)
+        verdict = _verdict_metadata(load.verdict)
+        yield dg.AssetCheckResult(
+            passed=load.verdict.passed, asset_key=check.asset_key, check_name=check.name, metadata=verdict
+        )
+        if not load.verdict.passed:
+            raise dg.Failure("; ".join(map(str, load.verdict.findings)), allow_retries=False)
+
+    return offline
+
+
+def _report(key: str, outcome: WindowOutcome, table_version: int | None) -> PartitionReport:
+    passed = {"promoted": True, "quarantined": False}.get(outcome.status)
+    metadata = row_metadata(
+        rows=outcome.verdict.rows,
+        input_rows=outcome.input_rows,
+        history_rows=outcome.history_rows,
+        null_key_rows=outcome.null_key_rows or None,
+        table_version=table_version,
+    )
+    return PartitionReport(
+        key, passed, {**metadata, "changed": outcome.changed}, _verdict_metadata(outcome.verdict), outcome.reason
+    )
+
+
+def _verdict_metadata(verdict: Verdict) -> dict[str, dg.RawMetadataValue]:
+    findings = verdict.as_dict()["findings"]
+    return {"rows": verdict.rows} | ({"findings": dg.MetadataValue.json(findings)} if findings else {})

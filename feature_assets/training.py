@@ -1,0 +1,59 @@
+"""`training/<service>`: the training set of a model, by point-in-time join on the labels that its team declares."""
+
+from collections.abc import Callable
+from datetime import datetime
+
+import dagster as dg
+import polars as pl
+
+from feature_assets.catalogue import offline_key, owners, raw_key
+from featurestore.declaration import Catalog, FeatureService, Source
+from featurestore.declaration.windows import utc
+from featurestore.training import build_training_set
+from resources.store import StoreResource
+
+
+class LabelSpan(dg.Config):
+    """Which labels the set holds, by label time; an empty bound is open."""
+
+    start: str = ""
+    end: str = ""
+
+
+def training_asset(
+    catalog: Catalog, service: FeatureService, labels: Callable[..., pl.LazyFrame], sources: list[Source]
+) -> dg.AssetsDefinition:
+    """The asset of a service's training set.
+
+    Args:
+        catalog: Resolves the service's groups.
+        service: The model's inputs.
+        labels: From one frame a source (by name) to the spine: entity keys, `label_time` and the label.
+        sources: What `labels` reads.
+    """
+    groups = dict.fromkeys(reference.split(":")[0] for reference in service.references)
+
+    @dg.asset(
+        key=["training", service.name],
+        deps=[*(raw_key(source) for source in sources), *(offline_key(catalog.group(name)) for name in groups)],
+        description=service.description,
+        owners=owners(service.owner),
+        kinds={"parquet", "polars"},
+        group_name="training",
+        metadata={"features": len(service.references)},
+    )
+    def training(config: LabelSpan, store: StoreResource) -> dg.MaterializeResult:  # type: ignore[type-arg]
+        offline = store.offline()
+        known = {source.name: offline.source(source).current().lazy() for source in sources}
+        span = tuple(utc(datetime.fromisoformat(bound)) if bound else None for bound in (config.start, config.end))
+        made = build_training_set(offline, service.name, labels(**known), start=span[0], end=span[1])
+        return dg.MaterializeResult(
+            metadata={
+                "dagster/row_count": made.rows,
+                "uri": made.uri,
+                "found": dg.MetadataValue.json(made.found_fractions),
+                "table_versions": dg.MetadataValue.json(made.table_versions),
+            }
+        )
+
+    return training

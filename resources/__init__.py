@@ -1,0 +1,1 @@
+"""Thin Dagster resources: they hold typed settings and hand out plain featurestore objects."""
