@@ -1,0 +1,116 @@
+"""Online values with their statuses: what the stored messages say at one instant.
+
+The reader's clock decides expiry and age, so that replays and other clocks agree with the point-in-time join.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+import polars as pl
+
+from featurestore.declaration.dtypes import TIMESTAMP
+from featurestore.frames import FeatureFrame
+from featurestore.online.decode import decode
+from featurestore.online.keys import entity_ids, online_keys
+from featurestore.online.schema import layouts_of
+from featurestore.online.tier import Replies
+from featurestore.pit import NOT_FOUND, NULL_VALUE, OUTSIDE_MAX_AGE, PRESENT
+from featurestore.references import RequestedGroup
+from featurestore.registry.snapshot import RegisteredGroup
+
+UNAVAILABLE = "UNAVAILABLE"
+ONLINE_STATUS = pl.Enum([PRESENT, NULL_VALUE, NOT_FOUND, OUTSIDE_MAX_AGE, UNAVAILABLE])
+
+
+@dataclass(frozen=True, slots=True)
+class OnlineFeatures(FeatureFrame):
+    """The answer to an online read, a row for each entity row asked, in that order.
+
+    Args:
+        frame: The entity rows' columns, then a column a feature.
+        statuses: A column a feature: PRESENT, NULL_VALUE, NOT_FOUND, OUTSIDE_MAX_AGE or UNAVAILABLE.
+        event_times: A column a feature: when the value is true of; null where there is none.
+    """
+
+    statuses: pl.DataFrame
+    event_times: pl.DataFrame
+
+
+def group_keys(rows: pl.DataFrame, group: RegisteredGroup) -> list[bytes | None]:
+    """The online key of each row's entity; None where a key is null, which names no entity."""
+    keyed = rows.select(pl.col(key).cast(dtype) for key, dtype in group.key_schema.items())
+    has_key = keyed.select(pl.all_horizontal(pl.all().is_not_null()).alias("has_key")).to_series()
+    keys = iter(online_keys(group.name, entity_ids(keyed.filter(has_key), group.key_names)))
+    return [next(keys) if there else None for there in has_key]
+
+
+def assemble(
+    rows: pl.DataFrame, requested: Sequence[RequestedGroup], replies: dict[str, Replies], now: datetime
+) -> OnlineFeatures:
+    """Turn the tiers' replies into values, statuses and event times.
+
+    Args:
+        rows: The entity rows asked.
+        requested: Groups and features, as `references.resolve` gives them.
+        replies: For each group one reply a row.
+        now: The reader's instant.
+    """
+    values: list[pl.Series] = []
+    statuses: list[pl.Series] = []
+    times: list[pl.Series] = []
+    for wanted in requested:
+        names = [feature.name for feature, _ in wanted.features]
+        decoded = decode(layouts_of(wanted.group), replies[wanted.group.name].messages, names)
+        base = decoded.select(_base_status(wanted.group, now, is_cold=replies[wanted.group.name].is_cold)).to_series()
+        for feature, column in wanted.features:
+            is_absent = (decoded["schema_number"] < feature.since).fill_null(False)
+            status = _feature_status(base, is_absent, decoded[feature.name])
+            is_readable = status.is_in([PRESENT, NULL_VALUE])
+            values.append(_where(is_readable, decoded[feature.name]).alias(column))
+            statuses.append(status.alias(column))
+            times.append(
+                _where(status.is_in([PRESENT, NULL_VALUE, OUTSIDE_MAX_AGE]), decoded["event_time"]).alias(column)
+            )
+    return OnlineFeatures(rows.with_columns(values), pl.DataFrame(statuses), pl.DataFrame(times))
+
+
+def _base_status(group: RegisteredGroup, now: datetime, *, is_cold: bool) -> pl.Expr:
+    age = pl.lit(now).cast(TIMESTAMP) - pl.col("event_time")
+    is_gone = pl.col("is_deleted").fill_null(False)
+    if group.ttl is not None:
+        is_gone |= (age > group.ttl).fill_null(False)
+    is_old = pl.lit(False) if group.max_age is None else (age > group.max_age).fill_null(False)
+    return (
+        pl.when(~pl.col("found"))
+        .then(_status(UNAVAILABLE if is_cold else NOT_FOUND))
+        .when(is_gone)
+        .then(_status(NOT_FOUND))
+        .when(is_old)
+        .then(_status(OUTSIDE_MAX_AGE))
+        .otherwise(_status(PRESENT))
+        .alias("status")
+    )
+
+
+def _feature_status(base: pl.Series, is_absent: pl.Series, value: pl.Series) -> pl.Series:
+    frame = pl.DataFrame({"base": base, "absent": is_absent, "null": value.is_null()})
+    is_present = pl.col("base") == PRESENT
+    status = (
+        pl.when(is_present & pl.col("absent"))
+        .then(_status(NOT_FOUND))
+        .when(is_present & pl.col("null"))
+        .then(_status(NULL_VALUE))
+        .otherwise(pl.col("base"))
+    )
+    return frame.select(status.alias("status")).to_series()
+
+
+def _status(name: str) -> pl.Expr:
+    return pl.lit(name, dtype=ONLINE_STATUS)
+
+
+def _where(keep: pl.Series, values: pl.Series) -> pl.Series:
+    return (
+        pl.DataFrame({"keep": keep, "value": values}).select(pl.when("keep").then("value").alias("value")).to_series()
+    )

@@ -1,0 +1,86 @@
+"""Messages for the online tests: version `v` of a key says `v`, so that what is read tells which version it is.
+
+Run as a program it is one writer: it writes versions of many keys, shuffled and doubled, and prints a line per batch.
+"""
+
+import random
+import sys
+import time
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+
+import polars as pl
+
+from featurestore.online.codec import MessageLayout, WireField, decode, encode
+from featurestore.online.redis import RedisOnlineStore
+
+GROUP = "plane_last_flight_hourly"
+LAYOUT = MessageLayout((WireField(32, "v", pl.Int64()), WireField(33, "text", pl.String())))
+NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
+TIMESTAMP = pl.Datetime("us", "UTC")
+Version = tuple[int, int, int]
+
+
+def clock() -> datetime:
+    """The tests' present moment."""
+    return NOW
+
+
+def moment(number: int) -> datetime:
+    """The time that a small number stands for: seconds after a week before now."""
+    return NOW - timedelta(days=7) + timedelta(seconds=number)
+
+
+def times_frame(versions: Sequence[Version]) -> pl.DataFrame:
+    """Versions as their three columns."""
+    names = ("event_time", "knowledge_time", "created_at")
+    columns = {name: [moment(version[i]) for version in versions] for i, name in enumerate(names)}
+    return pl.DataFrame(columns, schema=dict.fromkeys(names, TIMESTAMP))
+
+
+def messages_of(versions: Sequence[Version], fence: int = 0, deleted: Sequence[bool] | None = None) -> list[bytes]:
+    """One message per version; its value is the version's event number."""
+    rows = times_frame(versions).with_columns(
+        pl.Series("is_deleted", deleted or [False] * len(versions), dtype=pl.Boolean),
+        pl.Series("v", [version[0] for version in versions], dtype=pl.Int64),
+        pl.Series("text", ["x" * (version[0] % 40) for version in versions], dtype=pl.String),
+    )
+    return encode(LAYOUT, rows, schema_number=1, fence=fence)
+
+
+def plain(number: int) -> Version:
+    """The version whose three times are all `number`."""
+    return (number, number, number)
+
+
+def removed_frame(keys: Sequence[bytes], versions: Sequence[Version]) -> pl.DataFrame:
+    """Removed versions as `write` takes them."""
+    return times_frame(versions).insert_column(0, pl.Series("key", keys, dtype=pl.Binary))
+
+
+def decoded(messages: Sequence[bytes | None]) -> pl.DataFrame:
+    """Replies as columns."""
+    return decode({1: LAYOUT}, messages)
+
+
+def key_of(number: int) -> bytes:
+    """The key of entity `number`."""
+    return f"{GROUP}:{number}".encode()
+
+
+def write_shuffled(url: str, epoch: str, seed: int, key_count: int, versions: int, pause_seconds: float) -> None:
+    """Write all versions of all keys, each twice, in an order that `seed` decides; print what became of each batch."""
+    store = RedisOnlineStore(url, clock, write_batch_keys=50)
+    pairs = [(key, version) for key in range(key_count) for version in range(1, versions + 1)] * 2
+    random.Random(seed).shuffle(pairs)
+    for start in range(0, len(pairs), 200):
+        batch = pairs[start : start + 200]
+        messages = messages_of([plain(version) for _, version in batch])
+        result = store.write(GROUP, [key_of(key) for key, _ in batch], messages, epoch=epoch, ttl=None)
+        print(result.written, result.left, len(result.refused), flush=True)
+        time.sleep(pause_seconds)
+
+
+if __name__ == "__main__":
+    url, epoch, seed, key_count, versions, pause_seconds = sys.argv[1:]
+    write_shuffled(url, epoch, int(seed), int(key_count), int(versions), float(pause_seconds))

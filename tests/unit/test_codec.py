@@ -1,0 +1,423 @@
+"""The online message: round trips, Google's parser in both directions, and nothing wrong from bytes that are wrong."""
+
+import json
+import re
+import struct
+import subprocess
+import sys
+from datetime import UTC, date, datetime, timedelta
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+from google.protobuf import descriptor_pb2, descriptor_pool, message_factory  # type: ignore[import-untyped]
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from featurestore.errors import DeclarationError, InvalidInput, SchemaMismatch, UnknownName
+from featurestore.online.codec import MessageLayout, WireField, decode, encode, proto_text
+from tests.scale import cases
+
+TIMESTAMP = pl.Datetime("us", "UTC")
+NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+TIMES = st.integers(-70 * 365 * 86_400_000_000, 230 * 365 * 86_400_000_000).map(
+    lambda us: EPOCH + timedelta(microseconds=us)
+)
+FLOAT32 = st.floats(width=32, allow_nan=False)
+VALUES: dict[Any, st.SearchStrategy[Any]] = {
+    pl.Float64(): st.floats(allow_nan=False) | st.just(float("nan")),
+    pl.Float32(): FLOAT32,
+    pl.Int64(): st.integers(-(2**63), 2**63 - 1),
+    pl.Int32(): st.integers(-(2**31), 2**31 - 1),
+    pl.Boolean(): st.booleans(),
+    pl.String(): st.text(max_size=12),
+    pl.Date(): st.dates(),
+    TIMESTAMP: TIMES,
+    pl.List(pl.Int64): st.lists(st.integers(-(2**63), 2**63 - 1), max_size=5),
+    pl.List(pl.Float64): st.lists(st.floats(allow_nan=False), max_size=5),
+    pl.List(pl.String): st.lists(st.text(max_size=6), max_size=5),
+    pl.Array(pl.Float32, 3): st.lists(FLOAT32, min_size=3, max_size=3),
+    pl.Array(pl.Float32, 40): st.lists(FLOAT32, min_size=40, max_size=40),
+}
+SETTINGS = settings(
+    max_examples=cases(20_000, 100),
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
+)
+
+
+def max_length_of(dtype: pl.DataType) -> int | None:
+    return 5 if isinstance(dtype, pl.List) else None
+
+
+@st.composite
+def layouts(draw: st.DrawFn) -> MessageLayout:
+    dtypes = draw(st.lists(st.sampled_from(list(VALUES)), min_size=0, max_size=10))
+    numbers = draw(st.lists(st.integers(32, 2046), min_size=len(dtypes), max_size=len(dtypes), unique=True))
+    return MessageLayout(
+        tuple(
+            WireField(number, f"f{i}", dtype, max_length_of(dtype), since=draw(st.integers(1, 3)))
+            for i, (number, dtype) in enumerate(zip(numbers, dtypes, strict=True))
+        )
+    )
+
+
+@st.composite
+def rows_of(draw: st.DrawFn, layout: MessageLayout) -> list[dict[str, Any]]:
+    def row() -> dict[str, Any]:
+        header: dict[str, Any] = {name: draw(TIMES) for name in ("event_time", "knowledge_time", "created_at")}
+        header |= {"is_deleted": draw(st.integers(0, 4)) == 0, "schema_number": draw(st.sampled_from([1, 2, 3, 3, 3]))}
+        return header | {field.name: draw(st.none() | VALUES[field.dtype]) for field in layout.fields}
+
+    return [row() for _ in range(draw(st.integers(0, 6)))]
+
+
+def frame_of(layout: MessageLayout, rows: list[dict[str, Any]]) -> pl.DataFrame:
+    schema: dict[str, Any] = dict.fromkeys(("event_time", "knowledge_time", "created_at"), TIMESTAMP)
+    schema |= {"is_deleted": pl.Boolean(), "schema_number": pl.Int32()}
+    schema |= {field.name: field.dtype for field in layout.fields}
+    return pl.DataFrame(rows, schema=schema, orient="row")
+
+
+def simple_rows(count: int, **columns: Any) -> pl.DataFrame:
+    times = {name: pl.Series([NOW] * count, dtype=TIMESTAMP) for name in ("event_time", "knowledge_time", "created_at")}
+    return pl.DataFrame({**times, "is_deleted": [False] * count, **columns})
+
+
+def expected_value(field: WireField, row: dict[str, Any]) -> Any:
+    return None if row["is_deleted"] or field.since > row["schema_number"] else row[field.name]
+
+
+def same(left: Any, right: Any) -> bool:
+    if isinstance(left, list) and isinstance(right, list):
+        return len(left) == len(right) and all(same(a, b) for a, b in zip(left, right, strict=True))
+    if isinstance(left, float) and isinstance(right, float):
+        return struct.pack("<d", left) == struct.pack("<d", right)
+    return type(left) is type(right) and left == right
+
+
+def assert_decoded(layout: MessageLayout, decoded: pl.DataFrame, rows: list[dict[str, Any]], fence: int) -> None:
+    assert decoded.schema == {**decoded.schema, **{field.name: field.dtype for field in layout.fields}}
+    for found, row in zip(decoded.to_dicts(), rows, strict=True):
+        assert found["found"]
+        assert found["fence"] == fence
+        for name in ("event_time", "knowledge_time", "created_at", "is_deleted", "schema_number"):
+            assert found[name] == row[name]
+        for field in layout.fields:
+            assert same(found[field.name], expected_value(field, row)), (field, found[field.name], row[field.name])
+
+
+@SETTINGS
+@given(data=st.data())
+def test_every_value_comes_back_as_it_was_written(data: st.DataObject) -> None:
+    layout = data.draw(layouts())
+    rows = data.draw(rows_of(layout))
+    fence = data.draw(st.integers(0, 2**40))
+    messages = encode(layout, frame_of(layout, rows), schema_number=3, fence=fence)
+    assert_decoded(layout, decode(layout.by_schema_number(3), messages), rows, fence)
+
+
+@SETTINGS
+@given(data=st.data())
+def test_missing_replies_leave_the_others_where_they_are(data: st.DataObject) -> None:
+    layout = data.draw(layouts())
+    rows = data.draw(rows_of(layout))
+    messages = encode(layout, frame_of(layout, rows), schema_number=3, fence=1)
+    replies: list[bytes | None] = []
+    for message in messages:
+        replies += [None] * data.draw(st.integers(0, 2)) + [message]
+    decoded = decode(layout.by_schema_number(3), replies)
+    assert decoded["found"].to_list() == [reply is not None for reply in replies]
+    missed = decoded.filter(~pl.col("found")).drop("found")
+    assert all(column.null_count() == missed.height for column in missed)
+    assert_decoded(layout, decoded.filter("found"), rows, 1)
+
+
+def message_class(name: str, text: str) -> Any:
+    """Google's class for a printed `.proto`: what `protoc` would make of these lines."""
+    file = descriptor_pb2.FileDescriptorProto(name=f"{name}.proto", package="featurestore.online", syntax="proto3")
+    outer = file.message_type.add(name=name)
+    for wrapper, kind in re.findall(r"message (\w+) \{ repeated (\w+) values = 1; \}", text):
+        add_field(outer.nested_type.add(name=wrapper), "repeated", kind, "values", 1, name)
+    for label, kind, field, number in re.findall(r"^  (optional|repeated) (\w+) (\w+) = (\d+);", text, re.M):
+        add_field(outer, label, kind, field, int(number), name)
+    pool = descriptor_pool.DescriptorPool()
+    pool.Add(file)
+    return message_factory.GetMessageClass(pool.FindMessageTypeByName(f"featurestore.online.{name}"))
+
+
+def add_field(message: Any, label: str, kind: str, field: str, number: int, outer: str) -> None:
+    proto = descriptor_pb2.FieldDescriptorProto
+    made = message.field.add(name=field, number=number)
+    made.label = proto.LABEL_REPEATED if label == "repeated" else proto.LABEL_OPTIONAL
+    if kind.endswith("List"):
+        made.type, made.type_name = proto.TYPE_MESSAGE, f".featurestore.online.{outer}.{kind}"
+    else:
+        made.type = getattr(proto, f"TYPE_{kind.upper()}")
+    if label == "optional":
+        made.proto3_optional = True
+        made.oneof_index = len(message.oneof_decl)
+        message.oneof_decl.add(name=f"_{field}")
+
+
+def google_value(value: Any) -> Any:
+    if isinstance(value, datetime):
+        return (value - EPOCH) // timedelta(microseconds=1)
+    if isinstance(value, date):
+        return (value - EPOCH.date()).days
+    return value
+
+
+def value_in(message: Any, field: WireField) -> Any:
+    if field.is_vector:
+        return list(getattr(message, field.name)) or None
+    if not message.HasField(field.name):
+        return None
+    found = getattr(message, field.name)
+    return list(found.values) if field.is_list else found
+
+
+def set_in(message: Any, field: WireField, value: Any) -> None:
+    if value is None:
+        return
+    if field.is_vector:
+        getattr(message, field.name).extend(value)
+    elif field.is_list:
+        getattr(message, field.name).SetInParent()
+        getattr(message, field.name).values.extend(value)
+    else:
+        setattr(message, field.name, google_value(value))
+
+
+@SETTINGS
+@given(data=st.data())
+def test_googles_parser_reads_what_we_write_and_we_read_what_it_writes(data: st.DataObject) -> None:
+    layout = data.draw(layouts())
+    rows = data.draw(rows_of(layout))
+    google = message_class("G", proto_text("g", layout))
+    again = []
+    for message, row in zip(encode(layout, frame_of(layout, rows), schema_number=3, fence=9), rows, strict=True):
+        parsed = google.FromString(message)
+        assert parsed.fence == 9
+        assert parsed.is_deleted == row["is_deleted"]
+        assert parsed.event_time == google_value(row["event_time"])
+        for field in layout.fields:
+            expected = expected_value(field, row)
+            assert same(value_in(parsed, field), google_value(expected)), field
+        again.append(parsed.SerializeToString())
+    assert_decoded(layout, decode(layout.by_schema_number(3), again), rows, 9)
+
+
+@SETTINGS
+@given(data=st.data())
+def test_a_message_built_by_google_alone_decodes(data: st.DataObject) -> None:
+    layout = data.draw(layouts())
+    rows = data.draw(rows_of(layout))
+    google = message_class("G", proto_text("g", layout))
+    messages = []
+    for row in rows:
+        message = google(fence=4, is_deleted=row["is_deleted"], schema_number=row["schema_number"])
+        for name in ("event_time", "knowledge_time", "created_at"):
+            setattr(message, name, google_value(row[name]))
+        for field in layout.fields:
+            set_in(message, field, expected_value(field, row))
+        messages.append(message.SerializeToString())
+    assert_decoded(layout, decode(layout.by_schema_number(3), messages), rows, 4)
+
+
+@SETTINGS
+@given(data=st.data())
+def test_a_message_cut_short_anywhere_is_refused_by_position(data: st.DataObject) -> None:
+    layout = data.draw(layouts())
+    rows = data.draw(rows_of(layout).filter(bool))
+    messages = encode(layout, frame_of(layout, rows), schema_number=3, fence=0)
+    if data.draw(st.booleans()):
+        google = message_class("G", proto_text("g", layout))
+        messages = [google.FromString(message).SerializeToString() for message in messages]
+    position = data.draw(st.integers(0, len(messages) - 1))
+    cut = data.draw(st.integers(0, len(messages[position]) - 1))
+    messages[position] = messages[position][:cut]
+    with pytest.raises(InvalidInput, match=rf"position {position}\b"):
+        decode(layout.by_schema_number(3), messages)
+
+
+def test_a_message_cut_between_any_two_fields_is_not_taken_for_a_shorter_one() -> None:
+    layout = MessageLayout(
+        tuple(WireField(32 + i, f"f{i}", dtype, max_length_of(dtype)) for i, dtype in enumerate(VALUES))
+    )
+    row = {field.name: None for field in layout.fields[::3]}
+    full: dict[Any, Any] = {pl.Boolean(): True, pl.String(): "text", pl.Date(): NOW.date(), TIMESTAMP: NOW}
+    full |= {pl.List(pl.Int64): [1], pl.List(pl.Float64): [1.0], pl.List(pl.String): ["a", "b"]}
+    full |= {pl.Array(pl.Float32, 3): [1.0] * 3, pl.Array(pl.Float32, 40): [1.0] * 40}
+    columns = {
+        field.name: pl.Series([None if field.name in row else full.get(field.dtype, 1)], dtype=field.dtype)
+        for field in layout.fields
+    }
+    ours = encode(layout, simple_rows(1, **columns), schema_number=1, fence=0)[0]
+    theirs = message_class("G", proto_text("g", layout)).FromString(ours).SerializeToString()
+    for message in (ours, theirs):
+        assert decode({1: layout}, [message])["found"].all()
+        for cut in range(len(message)):
+            with pytest.raises(InvalidInput, match="position 0"):
+                decode({1: layout}, [message[:cut]])
+
+
+@SETTINGS
+@given(data=st.data())
+def test_random_bytes_never_crash_the_decoder(data: st.DataObject) -> None:
+    layout = data.draw(layouts())
+    rows = data.draw(rows_of(layout).filter(bool))
+    message = bytearray(encode(layout, frame_of(layout, rows), schema_number=3, fence=0)[0])
+    for _ in range(data.draw(st.integers(1, 3))):
+        message[data.draw(st.integers(0, len(message) - 1))] = data.draw(st.integers(0, 255))
+    message += data.draw(st.binary(max_size=5))
+    try:
+        decoded = decode(layout.by_schema_number(3), [bytes(message)])
+    except InvalidInput:
+        return
+    assert decoded.height == 1
+
+
+def test_large_batches_read_as_small_ones_do() -> None:
+    layout = MessageLayout(
+        (WireField(32, "x", pl.Float64()), WireField(33, "s", pl.String()), WireField(34, "l", pl.List(pl.Int64), 3))
+    )
+    count = 9000
+    rows = simple_rows(
+        count,
+        x=[None if i % 7 == 0 else i / 3 for i in range(count)],
+        s=[None if i % 5 == 0 else f"é{i}" * (i % 3) for i in range(count)],
+        l=pl.Series([None if i % 11 == 0 else list(range(i % 4)) for i in range(count)], dtype=pl.List(pl.Int64)),
+    )
+    messages = encode(layout, rows, schema_number=1, fence=0)
+    whole = decode({1: layout}, messages)
+    assert whole.select("x", "s", "l").equals(rows.select("x", "s", "l"))
+    assert whole.equals(pl.concat([decode({1: layout}, messages[at : at + 100]) for at in range(0, count, 100)]))
+
+
+def test_floats_keep_every_bit() -> None:
+    bits = np.array([0x7FF8000000000001, 0xFFF80000DEADBEEF, 0x8000000000000000, 0x7FF0000000000000, 1], np.uint64)
+    layout = MessageLayout((WireField(32, "x", pl.Float64()), WireField(33, "l", pl.List(pl.Float64), 5)))
+    floats = pl.Series(bits.view(np.float64))
+    rows = simple_rows(5, x=floats, l=pl.Series([floats] * 5))
+    decoded = decode({1: layout}, encode(layout, rows, schema_number=1, fence=0))
+    assert decoded["x"].to_numpy().view(np.uint64).tolist() == bits.tolist()
+    assert decoded["l"][3].to_numpy().view(np.uint64).tolist() == bits.tolist()
+
+
+def test_a_feature_newer_than_a_rows_schema_is_absent_and_not_null() -> None:
+    layout = MessageLayout((WireField(32, "old", pl.Int64()), WireField(33, "new", pl.Int64(), since=2)))
+    rows = simple_rows(2, old=[1, 2], new=pl.Series([5, None], dtype=pl.Int64), schema_number=[1, 2])
+    decoded = decode(layout.by_schema_number(2), [*encode(layout, rows, schema_number=2, fence=0), None])
+    assert decoded["new"].to_list() == [None, None, None]
+    assert decoded.select(layout.absent("new")).to_series().to_list() == [True, False, False]
+
+
+def test_an_old_reader_skips_what_a_newer_schema_added() -> None:
+    newest = MessageLayout((WireField(32, "a", pl.Int64()), WireField(33, "b", pl.String(), since=2)))
+    messages = encode(newest, simple_rows(1, a=[7], b=["x"]), schema_number=2, fence=0)
+    decoded = decode({1: newest.at(1)}, messages)
+    assert decoded["a"].to_list() == [7]
+    assert decoded["schema_number"].to_list() == [2]
+
+
+def test_a_tombstone_is_its_header_only() -> None:
+    layout = MessageLayout((WireField(32, "v", pl.Array(pl.Float32, 128)),))
+    rows = simple_rows(1, v=pl.Series([[1.0] * 128], dtype=pl.Array(pl.Float32, 128))).with_columns(
+        is_deleted=pl.lit(True)
+    )
+    assert [len(message) for message in encode(layout, rows, schema_number=1, fence=0)] == [53]
+
+
+def test_only_the_wanted_features_are_decoded_in_their_order() -> None:
+    layout = MessageLayout(tuple(WireField(32 + i, name, pl.Int64()) for i, name in enumerate("abc")))
+    messages = encode(layout, simple_rows(1, a=[1], b=[2], c=[3]), schema_number=1, fence=0)
+    assert decode({1: layout}, messages, ["c", "a"]).columns[-2:] == ["c", "a"]
+    with pytest.raises(UnknownName, match="'d'"):
+        decode({1: layout}, messages, ["d"])
+
+
+def test_a_vector_may_come_as_a_list_of_its_length() -> None:
+    layout = MessageLayout((WireField(32, "v", pl.Array(pl.Float32, 2)),))
+    given = pl.Series([[1.0, 2.0], None], dtype=pl.List(pl.Float32))
+    decoded = decode({1: layout}, encode(layout, simple_rows(2, v=given), schema_number=1, fence=0))
+    assert decoded["v"].to_list() == [[1.0, 2.0], None]
+    with pytest.raises(InvalidInput, match="must have 2 values"):
+        encode(layout, simple_rows(1, v=pl.Series([[1.0]], dtype=pl.List(pl.Float32))), schema_number=1, fence=0)
+
+
+@pytest.mark.parametrize(
+    ("field", "column", "message"),
+    [
+        (WireField(32, "x", pl.List(pl.Int64), 3), pl.Series([[1, None]]), "null elements"),
+        (WireField(32, "x", pl.List(pl.String), 3), pl.Series([["a", None]]), "null elements"),
+        (
+            WireField(32, "x", pl.Array(pl.Float32, 2)),
+            pl.Series([[1, None]], dtype=pl.Array(pl.Float32, 2)),
+            "null elements",
+        ),
+        (WireField(32, "x", pl.List(pl.Int64), 1), pl.Series([[1, 2]]), "its limit is 1"),
+        (WireField(32, "x", pl.String(), 2), pl.Series(["abc"]), "its limit is 2 characters"),
+        (WireField(32, "x", pl.String()), pl.Series(["é" * 8200]), "its limit is 16383 bytes"),
+    ],
+)
+def test_values_that_do_not_fit_are_refused(field: WireField, column: pl.Series, message: str) -> None:
+    with pytest.raises(InvalidInput, match=message):
+        encode(MessageLayout((field,)), simple_rows(1, x=column), schema_number=1, fence=0)
+
+
+def test_frames_that_do_not_match_are_refused() -> None:
+    layout = MessageLayout((WireField(32, "x", pl.Int64()),))
+    with pytest.raises(SchemaMismatch, match="'x' must be Int64"):
+        encode(layout, simple_rows(1, x=[1.5]), schema_number=1, fence=0)
+    with pytest.raises(SchemaMismatch, match="no such column"):
+        encode(layout, simple_rows(1), schema_number=1, fence=0)
+    nulled = simple_rows(1, x=[1]).with_columns(created_at=pl.lit(None, TIMESTAMP))
+    with pytest.raises(InvalidInput, match="'created_at' has 1 nulls"):
+        encode(layout, nulled, schema_number=1, fence=0)
+    with pytest.raises(InvalidInput, match="from 1 to 1"):
+        encode(layout, simple_rows(1, x=[1], schema_number=[2]), schema_number=1, fence=0)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ((31, "x", pl.Int64()), "outside 32..2046"),
+        ((2047, "x", pl.Int64()), "outside 32..2046"),
+        ((32, "fence", pl.Int64()), "another name"),
+        ((32, "x", pl.UInt8()), "no wire type"),
+        ((32, "x", pl.Datetime("ms")), "no wire type"),
+        ((32, "x", pl.List(pl.Int64)), "without `max_length`"),
+        ((32, "x", pl.Int64(), None, 0), "start at 1"),
+    ],
+)
+def test_fields_that_cannot_be_stored_are_refused(arguments: tuple[Any, ...], message: str) -> None:
+    with pytest.raises(DeclarationError, match=message):
+        WireField(*arguments)
+
+
+def test_numbers_and_names_are_used_once() -> None:
+    with pytest.raises(DeclarationError, match="share the number 32"):
+        MessageLayout((WireField(32, "a", pl.Int64()), WireField(32, "b", pl.Int64())))
+    with pytest.raises(DeclarationError, match="share the name a"):
+        MessageLayout((WireField(32, "a", pl.Int64()), WireField(33, "a", pl.Int64())))
+
+
+def test_messages_take_less_than_half_of_named_json() -> None:
+    random = np.random.default_rng(1)
+    names = [f"dep_delay_mean_{i}d" for i in range(20)]
+    layout = MessageLayout(tuple(WireField(32 + i, name, pl.Float64()) for i, name in enumerate(names)))
+    row = {name: [float(random.normal())] for name in names}
+    size = len(encode(layout, simple_rows(1, **row), schema_number=1, fence=0)[0])
+    header = {"schema_number": 1, "event_time": "2026-03-01T12:00:00Z", "knowledge_time": "2026-03-01T12:00:00Z"}
+    header |= {"created_at": "2026-03-01T12:00:00Z", "fence": 0, "is_deleted": False}
+    named = json.dumps(header | {name: value[0] for name, value in row.items()})
+    assert size == 53 + 20 * 10
+    assert size < len(named) / 2
+
+
+def test_the_codec_does_not_import_redis() -> None:
+    code = "import sys, featurestore, featurestore.online.codec, featurestore.online.keys; sys.exit('redis' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -1,0 +1,72 @@
+"""Online keys: distinct entities never share one, and none steers the server."""
+
+import re
+from datetime import UTC, date, datetime
+
+import polars as pl
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from featurestore.errors import InvalidInput, SchemaMismatch
+from featurestore.online.keys import entity_id, entity_ids, online_keys
+from tests.scale import cases
+
+AWKWARD = st.text(st.sampled_from(list('ab:|{}%25\x00\n é\x85\u2028*?[]\\#"')), max_size=5)
+PAIRS = st.tuples(AWKWARD | st.text(max_size=4), AWKWARD | st.text(max_size=4))
+BATCH = 200
+
+
+@settings(max_examples=cases(100_000 // BATCH, 50), deadline=None)
+@given(pairs=st.lists(PAIRS, min_size=1, max_size=BATCH, unique=True))
+def test_distinct_entities_never_share_a_key(pairs: list[tuple[str, str]]) -> None:
+    frame = pl.DataFrame(pairs, schema={"a": pl.String, "b": pl.String}, orient="row")
+    keys = online_keys("carrier_delay_daily", entity_ids(frame, ["a", "b"]))
+    assert len(set(keys)) == len(pairs)
+    assert keys == online_keys("carrier_delay_daily", [entity_id(pair) for pair in pairs])
+    for key in keys:
+        assert key.startswith(b"carrier_delay_daily:")
+        assert not re.search(rb'[\x00-\x20\x7f:{}*?\[\]\\"#]', key.split(b":", 1)[1])
+
+
+@settings(max_examples=cases(2_000, 50), deadline=None)
+@given(rows=st.lists(st.tuples(st.integers(-(2**63), 2**63 - 1), st.booleans(), st.dates(), st.text(max_size=3))))
+def test_columns_and_single_values_spell_the_same_id(rows: list[tuple[int, bool, date, str]]) -> None:
+    frame = pl.DataFrame(rows, schema={"i": pl.Int64, "b": pl.Boolean, "d": pl.Date, "s": pl.String}, orient="row")
+    assert entity_ids(frame, ["i", "b", "d", "s"]).to_list() == [entity_id(row) for row in rows]
+
+
+def test_an_ordinary_id_is_written_as_it_is() -> None:
+    frame = pl.DataFrame({"tailnum": ["N14228", "N24211"]})
+    assert online_keys("plane_profile", entity_ids(frame, ["tailnum"])) == [
+        b"plane_profile:N14228",
+        b"plane_profile:N24211",
+    ]
+
+
+def test_the_separator_in_a_value_is_not_the_separator_between_values() -> None:
+    frame = pl.DataFrame({"a": ["x|y", "x"], "b": ["z", "y|z"]})
+    assert entity_ids(frame, ["a", "b"]).to_list() == ["x%7Cy|z", "x|y%7Cz"]
+
+
+def test_null_keys_are_refused() -> None:
+    with pytest.raises(InvalidInput, match="Key column 'k' has 1 nulls in 2 rows"):
+        entity_ids(pl.DataFrame({"k": ["a", None]}), ["k"])
+    with pytest.raises(InvalidInput, match="None"):
+        entity_id([None])
+
+
+@pytest.mark.parametrize("value", [1.5, datetime(2026, 1, 1, tzinfo=UTC), b"a", ["a"]])
+def test_other_types_are_refused(value: object) -> None:
+    with pytest.raises(InvalidInput, match="keys are int, str, bool or date"):
+        entity_id([value])
+
+
+def test_missing_and_mistyped_key_columns_are_refused() -> None:
+    frame = pl.DataFrame({"k": [1.5]})
+    with pytest.raises(SchemaMismatch, match="'k' must be"):
+        entity_ids(frame, ["k"])
+    with pytest.raises(SchemaMismatch, match="no such column"):
+        entity_ids(frame, ["other"])
+    with pytest.raises(InvalidInput, match="at least one"):
+        entity_ids(frame, [])
