@@ -1,0 +1,124 @@
+"""Training sets from the offline store: the point-in-time join, group by group, on one spine of labels."""
+
+from collections.abc import Mapping
+from datetime import timedelta
+
+import polars as pl
+
+from featurestore.errors import InvalidInput, SchemaMismatch
+from featurestore.offline.store import OfflineStore
+from featurestore.pit import NOT_FOUND, STATUS, feature_status, gather_values, match_rows
+from featurestore.references import RequestedGroup
+
+
+def historical_features(
+    store: OfflineStore,
+    spine: pl.DataFrame,
+    requested: list[RequestedGroup],
+    *,
+    label_time: str,
+    with_status: bool,
+    versions: Mapping[str, int] | None = None,
+) -> pl.DataFrame:
+    """Add to a spine the values that production could have served at each label time.
+
+    Args:
+        store: The tables to read.
+        spine: Entity keys of every group and `label_time` (aware); any other columns.
+        requested: Groups and features, as `references.resolve` gives them.
+        label_time: Name of the time column.
+        with_status: Add `{column}__status` after the values.
+        versions: Delta version to read of some groups, for an exact replay; others are read as they are now.
+
+    Returns:
+        The spine's rows and columns in their order, then a column a feature, then the statuses.
+
+    Raises:
+        InvalidInput: a key or the time column is missing, a time is naive, a name is taken.
+        SchemaMismatch: a key has another dtype than its entity.
+    """
+    values: list[pl.Series] = []
+    statuses: list[pl.Series] = []
+    for wanted in requested:
+        check_keys(spine, wanted, label_time)
+        found, found_statuses = _group_features(
+            store, spine, wanted, label_time, with_status, (versions or {}).get(wanted.group.name)
+        )
+        values += found
+        statuses += found_statuses
+    added = values + (statuses if with_status else [])
+    if taken := [series.name for series in added if series.name in spine.columns]:
+        raise InvalidInput(f"The spine already has columns {taken}. Rename them, or ask with full_feature_names=True.")
+    return spine.with_columns(added)
+
+
+def check_keys(spine: pl.DataFrame, wanted: RequestedGroup, label_time: str | None = None) -> None:
+    """Refuse rows that lack a group's keys or have them in another dtype."""
+    group = wanted.group
+    needed = [*group.key_names, *([label_time] if label_time else [])]
+    if missing := [name for name in needed if name not in spine.columns]:
+        raise InvalidInput(
+            f"Group {group.name!r} needs {missing}; the rows have {spine.columns}. Add or rename the columns."
+        )
+    for key, dtype in group.key_schema.items():
+        if spine.schema[key] not in (dtype, pl.Null()):
+            raise SchemaMismatch(
+                f"Key {key!r} is {spine.schema[key]}; entity {group.entity!r} declares {dtype}. Cast it first."
+            )
+
+
+def _group_features(
+    store: OfflineStore,
+    spine: pl.DataFrame,
+    wanted: RequestedGroup,
+    label_time: str,
+    with_status: bool,
+    version: int | None,
+) -> tuple[list[pl.Series], list[pl.Series]]:
+    rows = _readable_rows(store, spine, wanted, label_time, keep_outdated=with_status, version=version)
+    group = wanted.group
+    keyed = spine.select(pl.col(key).cast(dtype) for key, dtype in group.key_schema.items()).with_columns(
+        spine[label_time]
+    )
+    matches = match_rows(keyed, rows, keys=list(group.key_names), label_time=label_time, max_age=group.max_age)
+    computed_under = rows["schema_number"].gather(matches["row"])
+    values, statuses = [], []
+    for feature, column in wanted.features:
+        is_known = (computed_under >= feature.since).fill_null(False)
+        shown = matches.with_columns(
+            row=pl.when(is_known).then("row"),
+            status=pl.when(is_known | (pl.col("status") != "PRESENT"))
+            .then("status")
+            .otherwise(pl.lit(NOT_FOUND, dtype=STATUS)),
+        )
+        value = gather_values(rows[feature.name], shown).cast(feature.dtype).alias(column)
+        values.append(value)
+        statuses.append(feature_status(value, shown))
+    return values, statuses
+
+
+def _readable_rows(
+    store: OfflineStore,
+    spine: pl.DataFrame,
+    wanted: RequestedGroup,
+    label_time: str,
+    *,
+    keep_outdated: bool,
+    version: int | None,
+) -> pl.DataFrame:
+    """The rows that some label could take; those too old for all of them only if their status is asked for."""
+    group = wanted.group
+    columns = [*group.key_names, "event_time", "knowledge_time", "created_at", "is_deleted", "schema_number"]
+    rows = store.table(group.name).scan(version).select(columns + [feature.name for feature, _ in wanted.features])
+    dtype = spine.schema[label_time]
+    if not isinstance(dtype, pl.Datetime) or dtype.time_zone is None:
+        raise InvalidInput(
+            f"Column {label_time!r} is {dtype}. Label times are aware, e.g. pl.col({label_time!r}).dt.replace_time_zone('UTC')."
+        )
+    first, last = spine[label_time].min(), spine[label_time].max()
+    if first is None or last is None:
+        return rows.clear().collect()
+    rows = rows.filter(pl.col("knowledge_time") <= pl.lit(last))
+    if group.max_age is not None and not keep_outdated:
+        rows = rows.filter(pl.col("event_time") >= pl.lit(first) - (group.max_age or timedelta(0)))
+    return rows.collect()

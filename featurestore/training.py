@@ -1,0 +1,67 @@
+"""A training set on disk: the joined rows, and beside them what they were read from."""
+
+import hashlib
+import io
+import json
+from dataclasses import asdict, dataclass
+from datetime import datetime
+
+import polars as pl
+
+from featurestore.errors import InvalidInput
+from featurestore.historical import historical_features
+from featurestore.offline.store import OfflineStore
+from featurestore.references import resolve
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingSet:
+    """A stored training set: where, how many rows, from which table versions, and the share of values found."""
+
+    uri: str
+    rows: int
+    registry_digest: str
+    table_versions: dict[str, int | None]
+    found_fractions: dict[str, float]
+
+
+def build_training_set(
+    store: OfflineStore,
+    service_name: str,
+    spine: pl.LazyFrame,
+    *,
+    start: datetime | None = None,
+    end: datetime | None = None,
+) -> TrainingSet:
+    """Join a service's features to labels and keep the result under `{root}/training/{service}/`, addressed by content.
+
+    Args:
+        store: The tables to read.
+        service_name: A registered feature service.
+        spine: Entity keys, `label_time` and whatever columns the model wants beside them.
+        start: Only labels at or after this.
+        end: Only labels before this.
+
+    Raises:
+        InvalidInput: no label lies in the span, or the spine lacks a key.
+    """
+    requested = resolve(store.registry, service_name)
+    span = spine if start is None else spine.filter(pl.col("label_time") >= start)
+    labels = (span if end is None else span.filter(pl.col("label_time") < end)).collect()
+    if labels.is_empty():
+        raise InvalidInput(
+            f"No label of {service_name!r} lies in [{start}, {end}). Widen the span, or materialize the sources of the labels."
+        )
+    versions = {wanted.group.name: store.table(wanted.group.name).version() for wanted in requested}
+    pinned = {name: version for name, version in versions.items() if version is not None}
+    joined = historical_features(store, labels, requested, label_time="label_time", with_status=False, versions=pinned)
+    columns = [column for wanted in requested for _, column in wanted.features]
+    found = {column: round(1 - joined[column].null_count() / joined.height, 4) for column in columns}
+    buffer = io.BytesIO()
+    joined.write_parquet(buffer)
+    data = buffer.getvalue()
+    location, name = store.root.child("training", service_name), hashlib.sha256(data).hexdigest()[:16]
+    made = TrainingSet(location.child(f"{name}.parquet").uri, joined.height, store.registry.digest, versions, found)
+    location.put_if_absent(f"{name}.parquet", data)
+    location.put_if_absent(f"{name}.json", json.dumps(asdict(made), indent=1).encode())
+    return made
