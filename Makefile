@@ -1,0 +1,42 @@
+# Two commands do everything: `make demo` and `make test`. Each makes its own environment.
+PYTHON ?= python3
+DAYS ?= 60
+PORT ?= 3000
+SEED ?= $(shell date +%s)
+BIN := .venv/bin
+
+.PHONY: demo test exam up check lock clean
+
+demo: .venv/ready  ## replay real flights, materialize through Dagster, train, serve, prove
+	$(BIN)/python -m examples.flights.demo --days $(DAYS)
+
+test: .venv/ready  ## the gate: every test at its everyday size
+	$(BIN)/python -m pytest -n 2 --dist worksteal
+
+exam: .venv/ready  ## the full counts: all property cases, kills, peers, a year of data, the browser
+	FEATURESTORE_EXAM_SCALE=$${FEATURESTORE_EXAM_SCALE:-1} $(BIN)/python -m pytest -n 2 --dist worksteal --hypothesis-seed=$(SEED) -p no:cacheprovider
+	@echo "exam seed: $(SEED), scale: $${FEATURESTORE_EXAM_SCALE:-1}"
+
+up: .venv/ready  ## Dagster UI and daemon, and the online store, until Ctrl-C
+	PORT=$(PORT) $(BIN)/python -m deploy.up
+
+check: .venv/ready  ## style, types, import rules
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy featurestore feature_assets resources checks sensors definitions.py examples deploy benchmarks
+	$(BIN)/lint-imports
+
+lock: .venv/ready  ## resolve requirements.lock anew from pyproject.toml
+	$(BIN)/python -m pip install --quiet uv
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --system-certs --generate-hashes --no-annotate --no-header \
+		--no-emit-index-url --no-emit-find-links --extra platform --group dev --output-file requirements.lock pyproject.toml
+
+clean:  ## forget the demo's data, Dagster's storage and the environment
+	rm -rf .demo .dagster .venv
+
+.venv/ready: requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit("featurestore needs Python 3.11 or newer; set PYTHON=python3.11" if sys.version_info < (3, 11) else 0)'
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	touch $@

@@ -1,0 +1,1 @@
+"""Starting the platform for a person, or for the demo."""

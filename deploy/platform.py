@@ -1,0 +1,156 @@
+"""The platform's processes on one machine: the embedded online store, Dagster's web server and its daemon.
+
+They are children of this process and end with it. The instance is opened once before any of them starts, because
+several processes that make Dagster's storage at the same time can spoil its schema.
+"""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import dagster as dg
+
+from featurestore.errors import StoreUnavailable
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+HOST = "127.0.0.1"
+STOP_SECONDS = 20.0
+
+
+@dataclass(frozen=True, slots=True)
+class Platform:
+    """Dagster as it runs: where its pages are."""
+
+    port: int
+
+    @property
+    def url(self) -> str:
+        return f"http://{HOST}:{self.port}"
+
+
+def demo_environment(home: Path = REPOSITORY) -> dict[str, str]:
+    """The variables under which the demo and `make up` share one state; what is set already stays."""
+    defaults = {
+        "DAGSTER_HOME": str(home),
+        "FEATURESTORE_ROOT": str(home / ".demo" / "store"),
+        "FEATURESTORE_LANDING": str(home / ".demo" / "landing"),
+        "PYTHONWARNINGS": "ignore",
+        "DAGSTER_DISABLE_TELEMETRY": "yes",
+    }
+    return {**defaults, **{name: value for name, value in os.environ.items() if name in defaults}}
+
+
+def prepare_instance() -> None:
+    """Make Dagster's storage before several processes would."""
+    (Path(os.environ["DAGSTER_HOME"]) / ".dagster").mkdir(exist_ok=True)
+    with dg.DagsterInstance.get() as instance:
+        instance.get_runs_count()
+
+
+@contextmanager
+def running_platform(environment: Mapping[str, str], logs: Path, port: int = 0) -> Iterator[Platform]:
+    """Run the web server and the daemon while the block lasts.
+
+    Args:
+        environment: Added to this process's for both.
+        logs: Folder for their output.
+        port: Of the web server; 0 for a free one.
+
+    Raises:
+        StoreUnavailable: the port is taken, or one of them did not come up; its log is quoted.
+    """
+    chosen = port or free_port()
+    workspace = ["-w", str(REPOSITORY / "workspace.yaml")]
+    commands = {
+        "webserver": ["dagster-webserver", "-h", HOST, "-p", str(chosen), *workspace],
+        "daemon": ["dagster-daemon", "run", *workspace],
+    }
+    logs.mkdir(parents=True, exist_ok=True)
+    if is_listening(chosen):
+        raise StoreUnavailable(
+            f"Port {chosen} is taken. Stop what listens there, or choose another: make up PORT=3001."
+        )
+    children = {name: _start(command, environment, logs / f"{name}.log") for name, command in commands.items()}
+    try:
+        _await_answer(f"http://{HOST}:{chosen}/server_info", children, logs)
+        yield Platform(chosen)
+    finally:
+        _stop(list(children.values()))
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind((HOST, 0))
+        return int(probe.getsockname()[1])
+
+
+def is_listening(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex((HOST, port)) == 0
+
+
+def _start(command: list[str], environment: Mapping[str, str], log: Path) -> subprocess.Popen[bytes]:
+    binary = Path(sys.executable).parent / command[0]
+    with log.open("wb") as output:
+        return subprocess.Popen(
+            [str(binary), *command[1:]],
+            cwd=REPOSITORY,
+            env={**os.environ, **environment},
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+
+
+def _await_answer(
+    url: str, children: Mapping[str, subprocess.Popen[bytes]], logs: Path, seconds: float = 180.0
+) -> None:
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        for name, child in children.items():
+            if child.poll() is not None:
+                raise StoreUnavailable(
+                    f"Dagster's {name} ended with {child.returncode}:\n{_tail(logs / f'{name}.log')}"
+                )
+        try:
+            with urllib.request.urlopen(url, timeout=5):
+                return
+        except (urllib.error.URLError, TimeoutError, ConnectionError):
+            time.sleep(0.3)
+    raise StoreUnavailable(
+        f"Dagster's web server did not answer within {seconds:.0f} s:\n{_tail(logs / 'webserver.log')}"
+    )
+
+
+def _stop(children: list[subprocess.Popen[bytes]]) -> None:
+    """End whole process groups: web server and daemon have code servers and run workers of their own."""
+    for child in children:
+        _signal(child, signal.SIGTERM)
+    for child in children:
+        try:
+            child.wait(STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            child.kill()
+        _signal(child, signal.SIGKILL)
+        child.wait(STOP_SECONDS)
+
+
+def _signal(child: subprocess.Popen[bytes], number: signal.Signals) -> None:
+    try:
+        os.killpg(child.pid, number)
+    except ProcessLookupError:
+        return
+
+
+def _tail(log: Path) -> str:
+    return "\n".join(log.read_text(errors="replace").splitlines()[-15:])
