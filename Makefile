@@ -13,9 +13,9 @@ demo: .venv/ready  ## replay real flights, materialize through Dagster, train, s
 test: .venv/ready  ## the gate: every test at its everyday size
 	$(BIN)/python -m pytest -n 2 --dist worksteal
 
-exam: .venv/ready  ## the full counts: all property cases, kills, peers, a year of data, the browser
+exam: .venv/ready  ## the full counts: all property cases, kills, a year of data, the browser
+	@echo "exam scale $${FEATURESTORE_EXAM_SCALE:-1}, seed $(SEED)"
 	FEATURESTORE_EXAM_SCALE=$${FEATURESTORE_EXAM_SCALE:-1} $(BIN)/python -m pytest -n 2 --dist worksteal --hypothesis-seed=$(SEED) -p no:cacheprovider
-	@echo "exam seed: $(SEED), scale: $${FEATURESTORE_EXAM_SCALE:-1}"
 
 up: .venv/ready  ## Dagster UI and daemon, and the online store, until Ctrl-C
 	PORT=$(PORT) $(BIN)/python -m deploy.up

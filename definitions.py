@@ -4,7 +4,6 @@ from datetime import date
 
 import dagster as dg
 
-from checks.gate import quarantine_check
 from feature_assets.groups.flights import catalog as flights_catalog
 from feature_assets.groups.flights import departure_delay_v1
 from feature_assets.groups.flights.labels import departure_labels
@@ -38,7 +37,6 @@ def build_definitions(
             *(online_asset(group) for group in catalog.groups if group.online),
             *training,
         ],
-        asset_checks=[quarantine_check(group) for group in catalog.groups],
         sensors=[online_automation()],
         resources={"store": store},
         executor=dg.in_process_executor,

@@ -3,6 +3,7 @@
 import dagster as dg
 
 from featurestore.declaration import FeatureGroup
+from featurestore.offline.staging import Staging
 
 GATE = "gate"
 ROLL_UP = "quarantine"
@@ -20,23 +21,30 @@ def gate_spec(group: FeatureGroup, partitions: dg.PartitionsDefinition | None) -
     )
 
 
-def quarantine_check(group: FeatureGroup) -> dg.AssetChecksDefinition:
-    """The roll-up over all partitions: passes while no window of the group is in quarantine."""
+def quarantine_spec(group: FeatureGroup) -> dg.AssetCheckSpec:
+    """The roll-up over all partitions: passes while no window of the group is in quarantine.
 
-    @dg.asset_check(
+    It belongs to the step that promotes: as a step of its own it would not run after a step that failed, which is when
+    it has something to say.
+    """
+    return dg.AssetCheckSpec(
+        ROLL_UP,
         asset=dg.AssetKey(["offline", group.stored_name]),
-        name=ROLL_UP,
         description="No window of the group is held in staging.",
-        required_resource_keys={"store"},
     )
-    def quarantine(context: dg.AssetCheckExecutionContext) -> dg.AssetCheckResult:
-        staging = context.resources.store.offline().staging(group.stored_name)
-        held = staging.quarantined()
-        reports = {
-            window: [finding["check"] for finding in (staging.report(window) or {}).get("findings", [])]
-            for window in held[:50]
-        }
-        metadata: dict[str, dg.RawMetadataValue] = {"windows": len(held), "held": dg.MetadataValue.json(reports)}
-        return dg.AssetCheckResult(passed=not held, severity=dg.AssetCheckSeverity.WARN, metadata=metadata)
 
-    return quarantine
+
+def quarantine_result(spec: dg.AssetCheckSpec, staging: Staging) -> dg.AssetCheckResult:
+    """Which windows are held now, and what was found in the first fifty."""
+    held = staging.quarantined()
+    reports = {
+        window: [finding["check"] for finding in (staging.report(window) or {}).get("findings", [])]
+        for window in held[:50]
+    }
+    return dg.AssetCheckResult(
+        passed=not held,
+        asset_key=spec.asset_key,
+        check_name=spec.name,
+        severity=dg.AssetCheckSeverity.WARN,
+        metadata={"windows": len(held), "held": dg.MetadataValue.json(reports)},
+    )

@@ -5,8 +5,9 @@ from typing import Any
 
 import dagster as dg
 
-from featurestore.declaration import Feature, FeatureGroup
+from featurestore.declaration import Catalog, Feature, FeatureGroup
 from featurestore.declaration.dtypes import as_dtype, dtype_name
+from featurestore.declaration.lineage import feature_lineage
 from featurestore.declaration.source import Source
 
 
@@ -59,6 +60,18 @@ def group_columns(group: FeatureGroup) -> dg.TableSchema:
     ]
     times = [_column("event_time", "timestamp", "When the values are true of.", nullable=False)]
     return dg.TableSchema(keys + times + [_feature_column(feature) for feature in group.features])
+
+
+def column_lineage(catalog: Catalog, group: FeatureGroup) -> dg.TableColumnLineage:
+    """The input columns that each feature is computed from, found by running the transform on empty frames."""
+    inputs = catalog.inputs_of(group)
+    keys = {name: raw_key(item) if isinstance(item, Source) else offline_key(item) for name, item in inputs.items()}
+    return dg.TableColumnLineage(
+        {
+            feature: [dg.TableColumnDep(keys[name], column) for name, columns in read.items() for column in columns]
+            for feature, read in feature_lineage(catalog, group).items()
+        }
+    )
 
 
 def source_columns(source: Source) -> dg.TableSchema:

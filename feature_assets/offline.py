@@ -1,11 +1,20 @@
 """`offline/<group>`: one asset per feature group; each partition is computed, staged, judged and promoted."""
 
 from collections.abc import Iterator
+from typing import Any
 
 import dagster as dg
 
-from checks.gate import gate_spec
-from feature_assets.catalogue import group_metadata, group_tags, offline_key, owners, raw_key, row_metadata
+from checks.gate import gate_spec, quarantine_result, quarantine_spec
+from feature_assets.catalogue import (
+    column_lineage,
+    group_metadata,
+    group_tags,
+    offline_key,
+    owners,
+    raw_key,
+    row_metadata,
+)
 from feature_assets.events import PartitionReport, StepEvent, report_partitions
 from feature_assets.partitions import backfill_policy, partitions_of, upstream_partitions
 from featurestore.declaration import Catalog, FeatureGroup, Source, Static
@@ -37,7 +46,7 @@ def _spec(catalog: Catalog, group: FeatureGroup) -> dg.AssetSpec:
         kinds={"deltalake", "polars"},
         group_name="offline",
         code_version=group.code_version,
-        metadata=group_metadata(group),
+        metadata={**group_metadata(group), "dagster/column_lineage": column_lineage(catalog, group)},
         partitions_def=partitions_of(group.cadence),
         freshness_policy=dg.FreshnessPolicy.time_window(fail_window=group.freshness) if group.freshness else None,
     )
@@ -45,25 +54,27 @@ def _spec(catalog: Catalog, group: FeatureGroup) -> dg.AssetSpec:
 
 def _windowed_asset(catalog: Catalog, group: FeatureGroup) -> dg.AssetsDefinition:
     cadence, partitions = group.cadence, partitions_of(group.cadence)
-    check = gate_spec(group, partitions)
+    check, roll_up = gate_spec(group, partitions), quarantine_spec(group)
     if isinstance(cadence, Static):
         raise dg.DagsterInvalidDefinitionError(f"{group.stored_name} is static")
 
     @dg.multi_asset(
         name=f"offline__{group.stored_name}",
         specs=[_spec(catalog, group)],
-        check_specs=[check],
+        check_specs=[check, roll_up],
         partitions_def=partitions,
         backfill_policy=backfill_policy(cadence),
         pool=f"offline_{group.stored_name}",
     )
     def offline(context: dg.AssetExecutionContext, store: StoreResource) -> Iterator[StepEvent]:
         windows = [cadence.window_of(key) for key in context.partition_keys]
-        promotion = materialize_windows(store.offline(), catalog, group, windows, run_id=context.run_id)
+        offline_store = store.offline()
+        promotion = materialize_windows(offline_store, catalog, group, windows, run_id=context.run_id)
         reports = [
             _report(cadence.key_of(outcome.window), outcome, promotion.table_version) for outcome in promotion.outcomes
         ]
-        yield from report_partitions(context, check, reports)
+        held = quarantine_result(roll_up, offline_store.staging(group.stored_name))
+        yield from report_partitions(context, check, reports, held)
 
     return offline
 
@@ -108,6 +119,6 @@ def _report(key: str, outcome: WindowOutcome, table_version: int | None) -> Part
     )
 
 
-def _verdict_metadata(verdict: Verdict) -> dict[str, dg.RawMetadataValue]:
+def _verdict_metadata(verdict: Verdict) -> dict[str, Any]:
     findings = verdict.as_dict()["findings"]
     return {"rows": verdict.rows} | ({"findings": dg.MetadataValue.json(findings)} if findings else {})

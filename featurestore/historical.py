@@ -1,10 +1,11 @@
 """Training sets from the offline store: the point-in-time join, group by group, on one spine of labels."""
 
 from collections.abc import Mapping
-from datetime import timedelta
+from datetime import datetime
 
 import polars as pl
 
+from featurestore.declaration.windows import utc
 from featurestore.errors import InvalidInput, SchemaMismatch
 from featurestore.offline.store import OfflineStore
 from featurestore.pit import NOT_FOUND, STATUS, feature_status, gather_values, match_rows
@@ -116,9 +117,9 @@ def _readable_rows(
             f"Column {label_time!r} is {dtype}. Label times are aware, e.g. pl.col({label_time!r}).dt.replace_time_zone('UTC')."
         )
     first, last = spine[label_time].min(), spine[label_time].max()
-    if first is None or last is None:
+    if not isinstance(first, datetime) or not isinstance(last, datetime):
         return rows.clear().collect()
-    rows = rows.filter(pl.col("knowledge_time") <= pl.lit(last))
+    rows = rows.filter(pl.col("knowledge_time") <= utc(last))
     if group.max_age is not None and not keep_outdated:
-        rows = rows.filter(pl.col("event_time") >= pl.lit(first) - (group.max_age or timedelta(0)))
+        rows = rows.filter(pl.col("event_time") >= utc(first) - group.max_age)
     return rows.collect()

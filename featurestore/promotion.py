@@ -15,7 +15,7 @@ from uuid import uuid4
 
 import polars as pl
 
-from featurestore.compute.inputs import WindowInputs, static_inputs
+from featurestore.compute.inputs import WindowInputs, static_inputs, windows_read
 from featurestore.compute.window import ComputedRows, compute_load, compute_window
 from featurestore.declaration.catalog import Catalog
 from featurestore.declaration.group import FeatureGroup
@@ -122,7 +122,7 @@ class _Run:
         for name, upstream in self._windowed_upstreams().items():
             if isinstance(upstream.cadence, Static):
                 continue
-            read = upstream.cadence.windows_between(window.end - self.group.lookback, window.end)
+            read = windows_read(self.group, name, upstream, window)
             missing += [f"{name} {upstream.cadence.key_of(w)}" for w in read if w.start not in promoted[name]]
         return missing
 
@@ -137,7 +137,7 @@ class _Run:
                 computed[window] = (
                     compute_window(self.group, self.registered, window, inputs) if inputs else computed[window]
                 )
-            except Exception as error:  # noqa: BLE001 - a transform is user code: whatever it raises fails its own window alone
+            except (Exception, pl.exceptions.PanicException) as error:  # noqa: BLE001 - a transform is user code: whatever it raises fails its own window alone
                 finding = Finding("transform", "", f"{type(error).__name__}: {error}", "runs without an error", 0)
                 failed[window] = WindowOutcome(window, "quarantined", Verdict(0, (finding,)), reason=str(finding))
         return computed, failed
@@ -225,11 +225,12 @@ class _Population:
         self._run = run
         self._seen: dict[datetime, pl.DataFrame] = {}
         if run.registered.min_coverage is not None and computed:
-            self._seen = self._promoted_before(min(computed))
+            self._seen = self._promoted(min(computed), max(computed))
 
-    def _promoted_before(self, first: TimeWindow) -> dict[datetime, pl.DataFrame]:
+    def _promoted(self, first: TimeWindow, last: TimeWindow) -> dict[datetime, pl.DataFrame]:
+        """What production has from before the first window up to the last; windows of the run replace theirs as they pass."""
         since = first.start - POPULATION_WINDOWS * (first.end - first.start)
-        rows = self._run.table.scan().filter((pl.col("window_start") >= since) & (pl.col("window_start") < first.start))
+        rows = self._run.table.scan().filter((pl.col("window_start") >= since) & (pl.col("window_start") < last.start))
         keys = rows.select("window_start", *self._run.registered.key_names).unique().collect()
         return {start: part.drop("window_start") for (start,), part in keys.group_by("window_start")}
 

@@ -130,6 +130,7 @@ def _checks(feature: RegisteredFeature | None) -> list[pa.Check]:
         )
     if isinstance(feature.dtype, pl.Array | pl.List):
         checks.append(pa.Check(lambda data: data.lazyframe.select(_has_length(feature)), name="length"))
+        checks.append(pa.Check(lambda data: data.lazyframe.select(_has_all_items(feature)), name="null_items"))
     return checks
 
 
@@ -147,6 +148,12 @@ def _has_length(feature: RegisteredFeature) -> pl.Expr:
     length = pl.col(feature.name).list.len()
     fits = length == feature.dtype.size if isinstance(feature.dtype, pl.Array) else length <= (feature.max_length or 0)
     return fits.fill_null(True).alias(feature.name)
+
+
+def _has_all_items(feature: RegisteredFeature) -> pl.Expr:
+    """A value may be null as a whole; a null inside it can be stored neither offline nor online."""
+    items = pl.col(feature.name).list
+    return (items.drop_nulls().list.len() == items.len()).fill_null(True).alias(feature.name)
 
 
 def _is_missing(feature: RegisteredFeature) -> pl.Expr:
@@ -205,6 +212,9 @@ def _finding(group: RegisteredGroup, rows: pl.DataFrame, check: str, column: str
             bad.height,
             _examples(group, bad, column),
         )
+    if feature is not None and check == "null_items":
+        bad = rows.filter(~_has_all_items(feature))
+        return Finding(check, column, "null inside a value", "none", bad.height, _examples(group, bad, column))
     keys = [key for key in (*group.key_names, "event_time") if key in rows.columns]
     doubled = rows.filter(pl.struct(keys).is_duplicated())
     if doubled.height and column == group.name:
@@ -235,17 +245,18 @@ def _coverage_findings(
             f"{coverage:.4g}",
             f"{group.min_coverage:g}",
             missing.height,
-            tuple(missing.head(EXAMPLES).to_dicts()),
+            _plain_rows(missing.head(EXAMPLES)),
         ),
     )
 
 
 def _examples(group: RegisteredGroup, bad: pl.DataFrame, column: str) -> tuple[dict[str, Any], ...]:
     columns = dict.fromkeys([*group.key_names, *(c for c in ("event_time",) if c in bad.columns), column])
-    return tuple(
-        {name: _plain(value) for name, value in row.items()}
-        for row in bad.head(EXAMPLES).select(list(columns)).to_dicts()
-    )
+    return _plain_rows(bad.head(EXAMPLES).select(list(columns)))
+
+
+def _plain_rows(rows: pl.DataFrame) -> tuple[dict[str, Any], ...]:
+    return tuple({name: _plain(value) for name, value in row.items()} for row in rows.to_dicts())
 
 
 def _plain(value: Any) -> Any:

@@ -85,6 +85,27 @@ class WindowInputs:
         return known.newest(cut_off, event_from=since, event_before=window.end)
 
 
+def windows_read(group: FeatureGroup, name: str, upstream: FeatureGroup, window: TimeWindow) -> list[TimeWindow]:
+    """The windows of an upstream group whose rows the transform of a window may see: it waits for all of them.
+
+    Of a windowed group those wholly inside the lookback. Of an event group, and of a driver, those that are served in
+    the span of knowledge times that the transform is given, whatever the event times of their rows.
+    """
+    if isinstance(upstream.cadence, Static):
+        return []
+    since: datetime | None = window.end - group.lookback
+    is_driver = group.kind == "events" and name == group.inputs[0]
+    if upstream.kind == "windowed" and not is_driver and since is not None:
+        return list(upstream.cadence.windows_between(since, window.end))
+    served_after = upstream.delay + upstream.publish
+    since = _previous_cut_off(group, window) if is_driver else since
+    first = upstream.cadence.origin if since is None else since - served_after - upstream.cadence.length
+    served = upstream.cadence.windows_between(first, group.cut_off(window) - served_after)
+    if since is None:
+        return list(served)
+    return [w for w in served if upstream.horizon(w) > since or (upstream.horizon(w) == since and not is_driver)]
+
+
 def static_inputs(catalog: Catalog, group: FeatureGroup, instant: datetime, reader: InputReader) -> Visible:
     """The inputs of a load of a static group: of every record the newest version known by now."""
     inputs = catalog.inputs_of(group)
@@ -116,17 +137,17 @@ def _previous_cut_off(group: FeatureGroup, window: TimeWindow) -> datetime | Non
 
 def _known(item: Input, reader: InputReader, after: datetime | None, until: datetime) -> KnownRows:
     if isinstance(item, Source):
-        version = ("knowledge_time", "landed_at", "landing_file", "landing_row")
+        landing = ("knowledge_time", "landed_at", "landing_file", "landing_row")
         return KnownRows(
-            reader.source_rows(item, after, until), keys=item.keys, version=version, event_time=item.event_time
+            reader.source_rows(item, after, until), keys=item.keys, version=landing, event_time=item.event_time
         )
     record = {"windowed": ("window_start",), "events": ("event_time",), "static": ()}[item.kind]
     rows = reader.group_rows(item, after, until).with_columns(
         pl.col(name).cast(dtype) for name, dtype in item.row_schema.items()
     )
-    return KnownRows(
-        rows, keys=(*item.keys, *record), version=("knowledge_time", "created_at"), event_time="event_time"
-    )
+    # The keys order no versions; they give the rows of one window one order, whatever files they lie in.
+    version = ("knowledge_time", *item.keys, *record, "created_at")
+    return KnownRows(rows, keys=(*item.keys, *record), version=version, event_time="event_time")
 
 
 def _whole_windows(upstream: FeatureGroup, rows: pl.DataFrame, start: datetime, end: datetime) -> pl.DataFrame:

@@ -114,7 +114,7 @@ class Catalog:
     def _check_transform(self, group: FeatureGroup) -> None:
         frames = {name: pl.LazyFrame(schema=input_schema(item)) for name, item in self.inputs_of(group).items()}
         try:
-            group.check_output(group.run(_any_window(group), frames).collect_schema())
+            group.check_output(group.run(any_window(group), frames).collect_schema())
         except FeatureStoreError as error:
             raise DeclarationError(str(error)) from error
         except pl.exceptions.PolarsError as error:
@@ -154,7 +154,8 @@ def _refuse_duplicates(kind: str, names: Iterable[str]) -> None:
         seen.add(name)
 
 
-def _any_window(group: FeatureGroup) -> TimeWindow | None:
+def any_window(group: FeatureGroup) -> TimeWindow | None:
+    """The first window of a group, for a trial run; None for a static group."""
     if isinstance(group.cadence, Static):
         return None
     return group.cadence.window_at(datetime.combine(group.cadence.start, datetime.min.time(), tzinfo=UTC))

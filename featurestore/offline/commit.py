@@ -201,14 +201,15 @@ class Committer:
         if view.table is None or view.version is None:
             return None
         standing = standing_at(self.storage.location, view.version)
-        created_at = self._next_created_at(view, standing.last_created_at)
+        now = utc(self.clock(), name="clock")
+        created_at = _next_created_at(view, standing.last_created_at, now)
         stamp = pl.col("created_at").fill_null(pl.lit(created_at))
         own = OwnCommit(
             kind=request.kind,
             transaction=request.transaction,
             digest=request.digest,
             windows=tuple(merged(plan.changed)),
-            is_rewind=is_rewind(plan.gone, plan.asked.with_columns(stamp), view),
+            is_rewind=is_rewind(plan.gone, plan.asked.with_columns(stamp), view, now),
             previous_fence=standing.fence,
             created_at=created_at,
             counts=plan.counts,
@@ -217,10 +218,10 @@ class Committer:
         version = self.storage.overwrite(view.table, _laid_out(view, plan.rows.with_columns(stamp)), plan.spans, own)
         return _commit(version, version, own, plan.changed)
 
-    def _next_created_at(self, view: TableView, last: datetime | None) -> datetime:
-        now = utc(self.clock(), name="clock")
-        newest = last if last is not None else view.scan(columns=["created_at"]).collect()["created_at"].max()
-        return max(now, newest + INSTANT) if isinstance(newest, datetime) else now
+
+def _next_created_at(view: TableView, last: datetime | None, now: datetime) -> datetime:
+    newest = last if last is not None else view.scan(columns=["created_at"]).collect()["created_at"].max()
+    return max(now, newest + INSTANT) if isinstance(newest, datetime) else now
 
 
 def pause(attempt: int) -> None:

@@ -7,6 +7,7 @@ Values that compare equal are unchanged: NaN equals NaN, and -0.0 equals 0.0.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Literal
 
 import polars as pl
 
@@ -57,32 +58,49 @@ def _unchanged(group: RegisteredGroup, new: pl.DataFrame, stored: pl.DataFrame, 
     return same
 
 
-def is_rewind(gone: pl.DataFrame, written: pl.DataFrame, view: TableView) -> bool:
-    """Whether some key's replaced or removed version is not followed by a higher one among the key's rows.
+def is_rewind(gone: pl.DataFrame, written: pl.DataFrame, view: TableView, now: datetime) -> bool:
+    """Whether some replaced or removed version is not followed by a higher one that a reader of it may have had instead.
+
+    The follower must be servable: known by now, or no later than the version that is gone. One still ahead of its knowledge
+    time keeps nobody from serving the version that is gone.
 
     Args:
         gone: Rows replaced or removed, with keys and version.
         written: The rows of the same windows as they will be, with keys and version.
         view: The table before the commit. What it holds in those windows is in `gone`, or unchanged in `written`.
+        now: The writer's clock.
     """
     keys = list(view.group.key_names)
-    open_ended = _not_followed(_highest(gone, keys), _highest(written, keys), keys)
+    open_ended = _unfollowed(gone.select(*keys, *VERSION), written.select(*keys, *VERSION), keys, now)
     if open_ended.is_empty() or view.version is None:
         return not open_ended.is_empty()
     earliest = open_ended["event_time"].min()
     rows = view.scan(event_since=earliest if isinstance(earliest, datetime) else None, columns=[*keys, *VERSION])
     others = rows.join(open_ended.lazy(), on=keys, how="semi").collect()
-    return not _not_followed(open_ended, _highest(others, keys), keys).is_empty()
+    return not _unfollowed(open_ended, others, keys, now).is_empty()
+
+
+def _unfollowed(gone: pl.DataFrame, after: pl.DataFrame, keys: Sequence[str], now: datetime) -> pl.DataFrame:
+    """Rows of `gone` that no servable row of `after` follows."""
+    served = _highest(after.filter(pl.col("knowledge_time") <= now), keys)
+    left = _paired(gone, served, keys, how="left").filter(~_is_higher().fill_null(False)).select(gone.columns)
+    ahead = left.filter(pl.col("knowledge_time") > now)
+    no_later = pl.col("_knowledge_time") <= pl.col("knowledge_time")
+    followed = _paired(ahead, after, keys, how="inner").filter(_is_higher() & no_later)
+    return left.join(followed, on=[*keys, *VERSION], how="anti")
 
 
 def _highest(rows: pl.DataFrame, keys: Sequence[str]) -> pl.DataFrame:
     return rows.select(*keys, *VERSION).sort(VERSION).unique(keys, keep="last")
 
 
-def _not_followed(gone: pl.DataFrame, after: pl.DataFrame, keys: Sequence[str]) -> pl.DataFrame:
-    """Keys of `gone` whose version is not below the one in `after`, both with one row a key."""
-    both = gone.join(after.rename({name: f"_{name}" for name in VERSION}), on=list(keys), how="left")
+def _paired(gone: pl.DataFrame, after: pl.DataFrame, keys: Sequence[str], *, how: Literal["left", "inner"]) -> pl.DataFrame:
+    """Rows of `gone` beside rows of `after` of the same key, whose version columns are prefixed with `_`."""
+    return gone.join(after.rename({name: f"_{name}" for name in VERSION}), on=list(keys), how=how)
+
+
+def _is_higher() -> pl.Expr:
+    """Whether the prefixed version is above the other."""
     event, knowledge, created = (pl.col(f"_{name}") - pl.col(name) for name in VERSION)
     zero = pl.duration()
-    higher = (event > zero) | ((event == zero) & ((knowledge > zero) | ((knowledge == zero) & (created > zero))))
-    return both.filter(~higher.fill_null(False)).select(gone.columns)
+    return (event > zero) | ((event == zero) & ((knowledge > zero) | ((knowledge == zero) & (created > zero))))

@@ -55,7 +55,10 @@ class LedgerEntry:
 
 
 class Ledger:
-    """The append-only ledger of one group at `{root}/ledger/feature_group={name}/`."""
+    """The append-only ledger of one group at `{root}/ledger/feature_group={name}/`.
+
+    The column `sequence` orders its entries: clocks of two machines, or one that a test sets, may stand or step back.
+    """
 
     def __init__(self, root: Location, group_name: str) -> None:
         self.location = root.child("ledger", f"feature_group={group_name}")
@@ -68,7 +71,12 @@ class Ledger:
         before = self.version()
         rows = pl.DataFrame([asdict(entry) for entry in entries], schema=SCHEMA)
         write_deltalake(
-            self._storage.uri, rows, mode="append", storage_options=self._storage.options, configuration=CONFIGURATION
+            self._storage.uri,
+            rows.with_columns(sequence=pl.lit(-1 if before is None else before, dtype=pl.Int64) + 1),
+            mode="append",
+            schema_mode="merge",
+            storage_options=self._storage.options,
+            configuration=CONFIGURATION,
         )
         sync_since(self.location, before, self.version() or 0)
 
@@ -84,11 +92,11 @@ class Ledger:
             return pl.DataFrame(schema=SCHEMA)
         names = pl.DataFrame(table.get_add_actions(flatten=True))["path"].to_list()
         rows = (
-            scan_files(self._storage, names, SCHEMA)
-            .sort("recorded_at", maintain_order=True)
+            scan_files(self._storage, names, {**SCHEMA, "sequence": pl.Int64()})
+            .sort("sequence", "recorded_at", maintain_order=True)
             .unique("window_start", keep="last", maintain_order=True)
         )
-        return rows.sort("window_start").collect()
+        return rows.sort("window_start").select(list(SCHEMA)).collect()
 
     def promoted(self) -> set[datetime]:
         """The starts of the windows whose last computation was promoted."""

@@ -11,14 +11,16 @@ from datetime import UTC, datetime, timedelta
 
 import polars as pl
 from deltalake import CommitProperties, DeltaTable, Transaction, write_deltalake
+from deltalake.exceptions import CommitFailedError
 
 from featurestore.clock import Clock, system_clock
-from featurestore.declaration.dtypes import TIMESTAMP
+from featurestore.declaration.dtypes import TIMESTAMP, storage_dtype
 from featurestore.declaration.source import Source
-from featurestore.errors import InvalidInput, SchemaMismatch
+from featurestore.errors import InvalidInput, SchemaMismatch, StoreUnavailable
 from featurestore.location import Location
+from featurestore.offline.commit import ATTEMPTS, pause
 from featurestore.offline.durability import sync_since
-from featurestore.offline.storage import CONFIGURATION, Storage
+from featurestore.offline.storage import PARTITIONS, Storage
 from featurestore.offline.view import scan_files
 
 ALWAYS = datetime(1970, 1, 1, tzinfo=UTC)
@@ -71,6 +73,14 @@ class SourceTable:
         """Columns of a raw row: the declared ones, then what the platform knows of it."""
         return {**{name: pl.Schema(self.source.schema)[name] for name in self.source.schema}, **PLATFORM_COLUMNS}
 
+    @property
+    def _stored_schema(self) -> dict[str, pl.DataType]:
+        return {name: storage_dtype(dtype) for name, dtype in self.schema.items()}
+
+    @property
+    def _vectors(self) -> dict[str, pl.DataType]:
+        return {name: dtype for name, dtype in self.schema.items() if isinstance(dtype, pl.Array)}
+
     def open(self) -> DeltaTable | None:
         """The Delta table; None before the first file."""
         return self._storage.open()
@@ -84,7 +94,8 @@ class SourceTable:
         """Every raw row, in no order."""
         table = self.open()
         names = [] if table is None else pl.DataFrame(table.get_add_actions(flatten=True))["path"].to_list()
-        return scan_files(self._storage, sorted(names), self.schema)
+        rows = scan_files(self._storage, sorted(names), self._stored_schema)
+        return rows.with_columns(pl.col(name).cast(dtype) for name, dtype in self._vectors.items())
 
     def current(self) -> pl.DataFrame:
         """The newest version of each record, whenever it became known; declared columns."""
@@ -107,6 +118,17 @@ class SourceTable:
         Returns:
             Counts, and the refused files with the reason for each.
         """
+        for attempt in range(ATTEMPTS):
+            done = self._try_ingest(files)
+            if done is not None:
+                return done
+            pause(attempt)
+        raise StoreUnavailable(
+            f"Other writers of source {self.source.name!r} were first {ATTEMPTS} times; nothing is appended. Ingest again when fewer write."
+        )
+
+    def _try_ingest(self, files: Sequence[LandingFile]) -> Ingestion | None:
+        """Ingest on top of the version looked at; None if another process committed meanwhile, perhaps the same files."""
         table = self.open()
         known = [f for f in files if table is not None and table.transaction_version(f.identity) is not None]
         refused: dict[str, str] = {}
@@ -120,17 +142,16 @@ class SourceTable:
                 refused[file.name] = str(error)
         if not frames:
             return Ingestion(files_known_before=len(known), refused_files=refused)
-        rows = pl.concat(frames.values())
-        good = rows.filter(pl.col("refusal").is_null()).drop("refusal")
-        bad = rows.filter(pl.col("refusal").is_not_null())
-        self._set_aside(bad)
-        self._append(good, list(frames), table)
-        return Ingestion(len(frames), len(known), good.height, bad.height, refused)
+        bad = sum(self._set_aside(identity, frame) for identity, frame in frames.items())
+        good = pl.concat(frames.values()).filter(pl.col("refusal").is_null()).drop("refusal")
+        if not self._append(good, list(frames), table):
+            return None
+        return Ingestion(len(frames), len(known), good.height, bad, refused)
 
     def _rows(self, file: LandingFile) -> pl.DataFrame:
         try:
             frame = pl.read_parquet(io.BytesIO(file.data))
-        except (pl.exceptions.PolarsError, OSError) as error:
+        except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError) as error:
             raise InvalidInput(
                 f"Landing file {file.name!r} of source {self.source.name!r} is not a whole Parquet file ({len(file.data)} bytes). "
                 f"Land it again, by an atomic rename: {error}"
@@ -162,7 +183,10 @@ class SourceTable:
         if self.source.is_timeless:
             return pl.lit(ALWAYS if is_history else landed_at).cast(TIMESTAMP)
         declared = self._declared_knowledge()
-        return declared if is_history else pl.max_horizontal(declared, pl.lit(landed_at).cast(TIMESTAMP))
+        if is_history:
+            return declared
+        # A feed's clock may be ahead of ours: nothing is known before it happens.
+        return pl.max_horizontal(declared, pl.col(self.source.event_time or ""), pl.lit(landed_at).cast(TIMESTAMP))
 
     def _declared_knowledge(self) -> pl.Expr:
         if self.source.known_at is not None:
@@ -186,27 +210,37 @@ class SourceTable:
         null_key = pl.any_horizontal(pl.col(key).is_null() for key in self.source.keys)
         return pl.when(null_key).then(pl.lit(f"null key {list(self.source.keys)}")).otherwise(reason)
 
-    def _set_aside(self, bad: pl.DataFrame) -> None:
-        if bad.is_empty():
-            return
-        buffer = io.BytesIO()
-        bad.write_parquet(buffer)
-        data = buffer.getvalue()
-        self.refused_location.put_if_absent(f"{hashlib.sha256(data).hexdigest()[:16]}.parquet", data)
+    def _set_aside(self, identity: str, frame: pl.DataFrame) -> int:
+        """Keep the refused rows of a landing file, once however often its ingestion is tried; how many they are."""
+        bad = frame.filter(pl.col("refusal").is_not_null())
+        if bad.height:
+            buffer = io.BytesIO()
+            bad.write_parquet(buffer)
+            name = f"{hashlib.sha256(identity.encode()).hexdigest()[:16]}.parquet"
+            self.refused_location.put_if_absent(name, buffer.getvalue())
+        return bad.height
 
-    def _append(self, rows: pl.DataFrame, identities: Sequence[str], table: DeltaTable | None) -> None:
+    def _append(self, rows: pl.DataFrame, identities: Sequence[str], table: DeltaTable | None) -> bool:
+        """Commit on exactly the version that was looked at; False if another commit came between."""
         month = {
             "year": pl.col("knowledge_time").dt.year(),
             "month": pl.col("knowledge_time").dt.month().cast(pl.Int32),
         }
-        before = None if table is None else table.version()
-        write_deltalake(
-            self._storage.uri,
-            rows.sort("knowledge_time").with_columns(**month),
-            mode="append",
-            partition_by=["year", "month"],
-            storage_options=self._storage.options,
-            configuration=CONFIGURATION,
-            commit_properties=CommitProperties(app_transactions=[Transaction(identity, 1) for identity in identities]),
-        )
-        sync_since(self.location, before, self.version() or 0)
+        if table is None:
+            self._storage.create({**self._stored_schema, **dict.fromkeys(PARTITIONS, pl.Int32())})
+            return False
+        before = table.version()
+        lists = [pl.col(name).cast(storage_dtype(dtype)) for name, dtype in self._vectors.items()]
+        stored = rows.sort("knowledge_time").with_columns(*lists, **month)
+        transactions = [Transaction(identity, 1) for identity in identities]
+        try:
+            write_deltalake(
+                table,
+                stored,
+                mode="append",
+                commit_properties=CommitProperties(max_commit_retries=0, app_transactions=transactions),
+            )
+        except CommitFailedError:
+            return False
+        sync_since(self.location, before, before + 1)
+        return True

@@ -66,10 +66,12 @@ class Model:
         gone = [one for name, one in before.items() if name not in same]
         self.rows = {name: one for name, one in self.rows.items() if name not in before} | after
         self.last = stamp
-        return {starts[name[2]] for name in moved}, any(not self.has_higher(one) for one in gone)
+        return {starts[name[2]] for name in moved}, any(not self.has_higher(one, now) for one in gone)
 
-    def has_higher(self, gone: Row) -> bool:
-        return any(one["plane"] == gone["plane"] and version_of(one) > version_of(gone) for one in self.rows.values())
+    def has_higher(self, gone: Row, now: datetime) -> bool:
+        """Whether a row follows that a reader of `gone` may have had instead: known by now, or no later than `gone`."""
+        higher = [one for one in self.rows.values() if one["plane"] == gone["plane"] and version_of(one) > version_of(gone)]
+        return any(one["knowledge_time"] <= max(now, gone["knowledge_time"]) for one in higher)
 
     def changes(self, since: int, to: int) -> tuple[set[str], set[tuple[str, Version]]]:
         keys: set[str] = set()

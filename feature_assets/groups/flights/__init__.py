@@ -4,7 +4,7 @@ from feature_assets.groups.flights.airports import airport_congestion_hourly, we
 from feature_assets.groups.flights.delays import airport_embedding_daily, carrier_delay_daily, route_delay_daily
 from feature_assets.groups.flights.planes import plane_last_flight_hourly, plane_profile
 from feature_assets.groups.flights.sources import SOURCES
-from featurestore.declaration import Catalog, FeatureService
+from featurestore import Catalog, FeatureService
 
 GROUPS = (
     plane_profile,

@@ -5,7 +5,7 @@ from datetime import date, timedelta
 import polars as pl
 
 from feature_assets.groups.flights.entities import origin
-from featurestore.declaration import Feature, Hourly, Online, TimeWindow, feature_group
+from featurestore import Feature, Hourly, Online, TimeWindow, feature_group
 
 START = date(2025, 1, 1)
 

@@ -5,7 +5,7 @@ from datetime import date, timedelta
 import polars as pl
 
 from feature_assets.groups.flights.entities import carrier, dest, route
-from featurestore.declaration import Daily, Feature, Online, TimeWindow, feature_group
+from featurestore import Daily, Feature, Online, TimeWindow, feature_group
 
 START = date(2025, 1, 1)
 HOURS_OF_DAY = 24

@@ -2,7 +2,7 @@
 
 import polars as pl
 
-from featurestore.declaration import Entity
+from featurestore import Entity
 
 origin = Entity("origin", description="An airport that flights leave from, by FAA code.")
 dest = Entity("dest", description="An airport that flights go to, by FAA code.")

@@ -5,7 +5,7 @@ from datetime import UTC, date, datetime, timedelta
 import polars as pl
 
 from feature_assets.groups.flights.entities import plane
-from featurestore.declaration import Feature, Hourly, Online, Static, TimeWindow, feature_group
+from featurestore import Feature, Hourly, Online, Static, TimeWindow, feature_group
 
 START = date(2025, 1, 1)
 

@@ -4,7 +4,7 @@ from datetime import timedelta
 
 import polars as pl
 
-from featurestore.declaration import Source
+from featurestore import Source
 
 TIME = pl.Datetime("us", "UTC")
 OWNER = "team:flight-data"
