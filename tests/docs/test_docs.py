@@ -1,0 +1,90 @@
+"""The documentation, held to the code: links lead somewhere, commands exist, Python blocks run."""
+
+import re
+import shlex
+import subprocess
+from pathlib import Path
+
+import click
+import pytest
+
+from featurestore.cli.main import main as command
+
+ROOT = Path(__file__).resolve().parents[2]
+PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
+FENCE = re.compile(r"^```(\w*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
+LINK = re.compile(r"\[[^\]]*\]\(([^)#\s]+)(?:#[^)]*)?\)")
+
+
+def blocks(page: Path, language: str) -> list[str]:
+    return [body for tag, body in FENCE.findall(page.read_text()) if tag == language]
+
+
+def console_lines(program: str) -> list[tuple[str, list[str]]]:
+    """Every console line of the documentation that calls a program: the page, and its words."""
+    found = []
+    for page in PAGES:
+        for block in blocks(page, "console"):
+            for line in block.splitlines():
+                words = shlex.split(line.removeprefix("$ "), comments=True)
+                if words and Path(words[0]).name == program:
+                    found.append((str(page.relative_to(ROOT)), words[1:]))
+    return found
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_every_link_leads_somewhere(page: Path) -> None:
+    targets = [target for target in LINK.findall(page.read_text()) if "://" not in target]
+    assert [target for target in targets if not (page.parent / target).exists()] == []
+
+
+def test_every_make_target_shown_exists() -> None:
+    shown = {word for _, words in console_lines("make") for word in words if "=" not in word}
+    declared = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    assert shown <= declared
+    assert {"demo", "test"} <= shown
+
+
+def test_every_command_shown_has_those_options() -> None:
+    shown = console_lines("featurestore")
+    assert shown
+    for page, words in shown:
+        context = click.Context(command, info_name="featurestore")
+        words_left = _options_checked(command, words, context, page)
+        name, rest = words_left[0], words_left[1:]
+        sub = command.get_command(context, name)
+        assert sub is not None, f"{page}: featurestore has no command {name!r}"
+        _options_checked(sub, rest, click.Context(sub, info_name=name), page)
+
+
+def _options_checked(one: click.Command, words: list[str], context: click.Context, page: str) -> list[str]:
+    """Refuse options that a command lacks; of a group, stop at the first word that is none."""
+    options = {name: parameter for parameter in one.get_params(context) for name in (*parameter.opts, *parameter.secondary_opts)}
+    left = list(words)
+    while left:
+        if not left[0].startswith("-"):
+            if isinstance(one, click.Group):
+                return left
+            left.pop(0)
+            continue
+        word = left.pop(0).partition("=")[0]
+        assert word in options, f"{page}: {context.info_name} has no option {word}"
+        parameter = options[word]
+        if left and isinstance(parameter, click.Option) and not parameter.is_flag:
+            left.pop(0)
+    return left
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if blocks(page, "python")], ids=lambda page: str(page.relative_to(ROOT)))
+def test_every_python_block_runs(page: Path) -> None:
+    """The blocks of a page run one after the other, as a reader would type them."""
+    code = "\n".join(blocks(page, "python"))
+    exec(compile(code, str(page), "exec"), {"__name__": "docs"})  # noqa: S102 - the documentation is ours
+
+
+def test_no_page_or_module_names_a_registry_host_or_a_path_of_one_machine() -> None:
+    hosts = "|".join(["py" + "pi", "python" + "hosted", "npm" + "js"])
+    listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout.split()
+    named = [name for name in listed if (ROOT / name).suffix not in {".png", ".parquet"} and (ROOT / name).exists()]
+    bad = [name for name in named if re.search(rf"://[^/\s]*({hosts})", (ROOT / name).read_text(errors="replace"))]
+    assert bad == []
