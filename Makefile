@@ -32,7 +32,7 @@ lock: .venv/ready  ## resolve requirements.lock anew from pyproject.toml
 		--no-emit-index-url --no-emit-find-links --extra platform --group dev --output-file requirements.lock pyproject.toml
 
 clean:  ## forget the demo's data, Dagster's storage and the environment
-	rm -rf .demo .dagster .venv
+	rm -rf .featurestore .dagster .venv
 
 .venv/ready: requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit("featurestore needs Python 3.11 or newer; set PYTHON=python3.11" if sys.version_info < (3, 11) else 0)'

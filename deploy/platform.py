@@ -20,10 +20,12 @@ from pathlib import Path
 import dagster as dg
 
 from featurestore.errors import StoreUnavailable
+from featurestore.settings import DEFAULT_ROOT
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 HOST = "127.0.0.1"
-STOP_SECONDS = 20.0
+STOP_SECONDS = 8.0
+FINISHED = (dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,8 +43,7 @@ def demo_environment(home: Path = REPOSITORY) -> dict[str, str]:
     """The variables under which the demo and `make up` share one state; what is set already stays."""
     defaults = {
         "DAGSTER_HOME": str(home),
-        "FEATURESTORE_ROOT": str(home / ".demo" / "store"),
-        "FEATURESTORE_LANDING": str(home / ".demo" / "landing"),
+        "FEATURESTORE_ROOT": str(home / DEFAULT_ROOT),
         "PYTHONWARNINGS": "ignore",
         "DAGSTER_DISABLE_TELEMETRY": "yes",
     }
@@ -85,6 +86,18 @@ def running_platform(environment: Mapping[str, str], logs: Path, port: int = 0) 
         yield Platform(chosen)
     finally:
         _stop(list(children.values()))
+
+
+def await_idle(seconds: float = 60.0) -> bool:
+    """Wait until no run is queued or under way, so that stopping interrupts none; False if some still are."""
+    unfinished = dg.RunsFilter(statuses=[status for status in dg.DagsterRunStatus if status not in FINISHED])
+    deadline = time.monotonic() + seconds
+    with dg.DagsterInstance.get() as instance:
+        while instance.get_runs_count(unfinished):
+            if time.monotonic() > deadline:
+                return False
+            time.sleep(0.5)
+    return True
 
 
 def free_port() -> int:

@@ -1,25 +1,30 @@
 """featurestore: point-in-time correct training sets, and the same values online.
 
 A data scientist declares feature groups, joins labels, and reads values; no Dagster, Redis or boto3 is imported by it.
+Names are imported when they are first used, so that the command line starts at once.
 """
 
-from featurestore.declaration import (
-    Catalog,
-    Daily,
-    Entity,
-    Feature,
-    FeatureGroup,
-    FeatureService,
-    Hourly,
-    Online,
-    Source,
-    Static,
-    TimeWindow,
-    feature_group,
-)
-from featurestore.errors import FeatureStoreError
-from featurestore.pit import JoinMode, point_in_time_join
-from featurestore.store import FeatureStore
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from featurestore.declaration import (
+        Catalog,
+        Daily,
+        Entity,
+        Feature,
+        FeatureGroup,
+        FeatureService,
+        Hourly,
+        Online,
+        Source,
+        Static,
+        TimeWindow,
+        feature_group,
+    )
+    from featurestore.errors import FeatureStoreError
+    from featurestore.pit import JoinMode, point_in_time_join
+    from featurestore.store import FeatureStore
 
 __all__ = [
     "Catalog",
@@ -39,3 +44,15 @@ __all__ = [
     "feature_group",
     "point_in_time_join",
 ]
+
+_HOME = {"FeatureStoreError": "errors", "JoinMode": "pit", "point_in_time_join": "pit", "FeatureStore": "store"}
+
+
+def __getattr__(name: str) -> object:
+    if name not in __all__:
+        raise AttributeError(f"module 'featurestore' has no attribute {name!r}")
+    return getattr(import_module(f"featurestore.{_HOME.get(name, 'declaration')}"), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -128,7 +128,10 @@ class Project:
 
     @property
     def store(self) -> FeatureStore:
-        return FeatureStore(Settings(Location(str(self.root)), Location(str(self.folder / "landing")), self.online_url), clock=self.clock)
+        return FeatureStore(
+            Settings(Location(str(self.root)), Location(str(self.folder / "landing")), self.online_url),
+            clock=self.clock,
+        )
 
     @property
     def catalog(self) -> Catalog:
@@ -139,7 +142,9 @@ class Project:
     def land(self, source: str, rows: list[dict[str, Any]]) -> None:
         declared, buffer = self.catalog.source(source), io.BytesIO()
         pl.DataFrame(rows, schema=dict(declared.schema)).write_parquet(buffer)
-        self.store.offline.source(declared).ingest([LandingFile(f"2026-03-01T{len(rows):02}.parquet", buffer.getvalue())])
+        self.store.offline.source(declared).ingest(
+            [LandingFile(f"2026-03-01T{len(rows):02}.parquet", buffer.getvalue())]
+        )
 
     def promote(self, group: str, days: int = 3) -> Promotion:
         """Compute and promote the windows of the last days."""
@@ -163,8 +168,18 @@ def fill(project: Project) -> None:
     """Apply the declarations and promote three days of two carriers, and two seats."""
     project.declare()
     project.run("apply")
-    flights = [departure(name, LAST_WINDOW - n * DAY + timedelta(hours=12), 10.0 * n) for n in range(3) for name in ("UA", "B6")]
+    flights = [
+        departure(name, LAST_WINDOW - n * DAY + timedelta(hours=12), 10.0 * n)
+        for n in range(3)
+        for name in ("UA", "B6")
+    ]
     project.land("departures", flights)
     assert len(project.promote("carrier_delay_daily").having("promoted")) == 3
-    project.land("seats", [seat("N1", 7, is_window=True, pitch=31, tags=["exit", "quiet"]), seat("N1", 8, is_window=False, pitch=None, tags=[])])
+    project.land(
+        "seats",
+        [
+            seat("N1", 7, is_window=True, pitch=31, tags=["exit", "quiet"]),
+            seat("N1", 8, is_window=False, pitch=None, tags=[]),
+        ],
+    )
     project.load("seat_profile")

@@ -11,7 +11,7 @@ import resource
 import time
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -87,7 +87,10 @@ def run_demo(start: date, until: datetime, steps: Steps) -> None:
     prepare_instance()
     root = Location(os.environ["FEATURESTORE_ROOT"])
     logs = Path(os.environ["DAGSTER_HOME"]) / ".dagster" / "logs"
-    with running_platform(os.environ, logs) as platform, EmbeddedValkey(embedded_folder(root), append_only=True):
+    with ExitStack() as stack:
+        with steps.step("Starting Dagster's web server and daemon, and the online store"):
+            stack.enter_context(EmbeddedValkey(embedded_folder(root), append_only=True))
+            platform = stack.enter_context(running_platform(os.environ, logs))
         with steps.step("Landing: 2013's flights on today's calendar, as each row became known"):
             pipeline.land(start - timedelta(days=WARM_UP_DAYS), until)
         with steps.step("Registry: featurestore apply"):

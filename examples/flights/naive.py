@@ -34,7 +34,9 @@ class Aggregate:
     @property
     def columns(self) -> tuple[str, ...]:
         """Names of its features."""
-        return tuple(f"{self.name}_{measure}" for measure in ("dep_delay_mean", "delayed_fraction", "cancelled_fraction"))
+        return tuple(
+            f"{self.name}_{measure}" for measure in ("dep_delay_mean", "delayed_fraction", "cancelled_fraction")
+        )
 
 
 AGGREGATES = (
@@ -57,7 +59,9 @@ def hindsight_features(labels: pl.DataFrame, flights: pl.DataFrame) -> pl.DataFr
         `labels`, row for row, then `NAIVE_FEATURES` (Float64, null where nothing was found): delays in minutes, shares
         in [0, 1].
     """
-    return _joined(labels, ((aggregate, _windows(aggregate, flights)) for aggregate in AGGREGATES), flights, BY_EVENT_TIME)
+    return _joined(
+        labels, ((aggregate, _windows(aggregate, flights)) for aggregate in AGGREGATES), flights, BY_EVENT_TIME
+    )
 
 
 def production_features(labels: pl.DataFrame, flights: pl.DataFrame) -> pl.DataFrame:

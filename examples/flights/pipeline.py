@@ -1,17 +1,15 @@
 """The steps of the demo that go through the platform: landing, Dagster runs, the training set, the online store."""
 
 import getpass
-import os
 import time
 from datetime import UTC, date, datetime, timedelta
-from pathlib import Path
 
 import dagster as dg
 import polars as pl
 
 from definitions import flights as definitions
 from deploy.graphql import Backfill, backfill_status, launch_partition_backfill
-from deploy.platform import Platform
+from deploy.platform import Platform, await_idle
 from examples.flights import models
 from examples.flights.history import rows_of_days
 from examples.flights.replay import land_by_month
@@ -32,7 +30,7 @@ BACKFILL_SECONDS = 240
 
 def land(start: date, until: datetime) -> None:
     """Land the replayed files: daily for history, hourly for the last day."""
-    landing = Path(os.environ["FEATURESTORE_LANDING"])
+    landing = Settings.from_env().landing.path
     hourly_from = until.replace(hour=0) - timedelta(days=1)
     rows = 0
     for report in land_by_month(landing, start=start, until=until, hourly_from=hourly_from, sources=SOURCES):
@@ -113,6 +111,7 @@ def await_backfill(platform: Platform, backfill: Backfill) -> None:
             f"Backfill {backfill.backfill_id} ended as {status.status}. Look at {platform.url}/runs."
         )
     print(f"  {status.status}: {status.runs} run by the daemon; the rows were there already, so no commit was made")
+    await_idle()
 
 
 def train(start: date, until: datetime) -> None:

@@ -23,9 +23,10 @@ def embedded_url(root: Location) -> str:
         raise StoreUnavailable(
             f"No online store is configured for {root.uri}. Set FEATURESTORE_ONLINE_URL=redis://host:port/0."
         )
-    try:
-        return EmbeddedValkey(embedded_folder(root)).url
-    except StoreUnavailable as error:
+    server = EmbeddedValkey(embedded_folder(root))
+    if server.pid is None:
         raise StoreUnavailable(
-            f"{error} Start the platform with 'make up', or set FEATURESTORE_ONLINE_URL=redis://host:port/0."
-        ) from error
+            f"No online store runs beside {root.uri}. Start the platform with 'make up', or set "
+            "FEATURESTORE_ONLINE_URL=redis://host:port/0."
+        )
+    return server.url

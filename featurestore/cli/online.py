@@ -1,0 +1,112 @@
+"""`get-online` and `materialize`: reading the online copy, and moving it to what the tables hold."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+
+from featurestore.cli.entities import parse_entities
+from featurestore.cli.requests import parse_request
+from featurestore.cli.tables import table_text, value_text
+from featurestore.cli.times import age_text, instant_text
+from featurestore.online.materialization import Step
+from featurestore.online.retrieval import UNAVAILABLE, OnlineFeatures
+from featurestore.references import RequestedGroup, resolve
+from featurestore.store import FeatureStore
+
+FEATURE_HEADERS = ["feature", "value", "status", "event time", "age"]
+STEP_HEADERS = ["group", "keys", "written", "left", "table version", "note"]
+
+
+def read_online(
+    store: FeatureStore, asked: str, shared: Sequence[str], entities: Sequence[str]
+) -> list[dict[str, Any]]:
+    """The newest values of some entities, an item each: its keys, and its features in the order asked.
+
+    Args:
+        store: Whose online copy is read, by whose clock.
+        asked: A service, or references with commas between them.
+        shared: `key=value` of every entity.
+        entities: Each entity's own pairs; none: one entity, of `shared`.
+    """
+    request = parse_request(store.registry, asked)
+    requested = resolve(store.registry, request, full_feature_names=True)
+    rows = parse_entities(requested, shared, entities)
+    answer, now = store.get_online_features(request, rows, full_feature_names=True), store.clock()
+    return [
+        {"keys": keys, "features": _features(answer, requested, index, now)}
+        for index, keys in enumerate(rows.to_dicts())
+    ]
+
+
+def _features(
+    answer: OnlineFeatures, requested: Sequence[RequestedGroup], index: int, now: datetime
+) -> list[dict[str, Any]]:
+    values, statuses, times = (
+        frame.row(index, named=True) for frame in (answer.frame, answer.statuses, answer.event_times)
+    )
+    return [
+        {
+            "feature": f"{wanted.group.name}:{feature.name}",
+            "value": values[column],
+            "unit": feature.unit,
+            "status": statuses[column],
+            "event_time": times[column],
+            "age_seconds": None if times[column] is None else now - times[column],
+        }
+        for wanted in requested
+        for feature, column in wanted.features
+    ]
+
+
+def online_text(entities: Sequence[dict[str, Any]]) -> str:
+    """A table an entity; its keys above it."""
+    return "\n\n".join(_entity_text(entity) for entity in entities)
+
+
+def _entity_text(entity: dict[str, Any]) -> str:
+    keys = "  ".join(f"{key}={value_text(value)}" for key, value in entity["keys"].items())
+    lines = [_feature_line(feature) for feature in entity["features"]]
+    return f"{keys}\n{table_text(FEATURE_HEADERS, lines)}"
+
+
+def _feature_line(feature: dict[str, Any]) -> list[str]:
+    age = feature["age_seconds"]
+    return [
+        feature["feature"],
+        _measure(feature["value"], feature["unit"]),
+        feature["status"],
+        instant_text(feature["event_time"]),
+        "-" if age is None else age_text(age),
+    ]
+
+
+def _measure(value: Any, unit: str) -> str:
+    return f"{value_text(value)} {unit}" if unit and value is not None else value_text(value)
+
+
+def unavailable_groups(entities: Sequence[dict[str, Any]]) -> list[str]:
+    """The groups of which the online store holds no copy that it can vouch for."""
+    named = [
+        f["feature"].rpartition(":")[0] for entity in entities for f in entity["features"] if f["status"] == UNAVAILABLE
+    ]
+    return list(dict.fromkeys(named))
+
+
+def steps_document(steps: dict[str, Step]) -> dict[str, Any]:
+    """What each step did, by group."""
+    return {name: step.as_dict() for name, step in steps.items()}
+
+
+def steps_text(steps: dict[str, Step]) -> str:
+    """A line a group."""
+    if not steps:
+        return "No group is served online. Declare online=Online(ttl=...) and apply."
+    lines = [_step_line(name, step) for name, step in steps.items()]
+    return table_text(STEP_HEADERS, lines, right=["keys", "written", "left", "table version"])
+
+
+def _step_line(name: str, step: Step) -> list[str]:
+    if step.table_version is None:
+        return [name, "0", "0", "0", "-", "no rows were promoted yet"]
+    note = "built anew" if step.was_rebuilt else "" if step.keys else "up to date"
+    return [name, f"{step.keys:,}", f"{step.written:,}", f"{step.left:,}", str(step.table_version), note]
