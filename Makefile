@@ -20,11 +20,12 @@ exam: .venv/ready  ## the full counts: all property cases, kills, a year of data
 up: .venv/ready  ## Dagster UI and daemon, and the online store, until Ctrl-C
 	PORT=$(PORT) $(BIN)/python -m deploy.up
 
-check: .venv/ready  ## style, types, import rules
+check: .venv/ready  ## style, types, import rules, the documentation
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy featurestore feature_assets resources checks sensors definitions.py examples deploy benchmarks
 	$(BIN)/lint-imports
+	$(BIN)/python -m pytest tests/docs
 
 lock: .venv/ready  ## resolve requirements.lock anew from pyproject.toml
 	$(BIN)/python -m pip install --quiet uv
