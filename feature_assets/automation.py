@@ -9,16 +9,23 @@ def follows_promotions(group: FeatureGroup) -> dg.AutomationCondition:  # type: 
     """Move the online copy when a partition of any day was promoted, and when rows reach their horizon.
 
     A promotion needs no check condition: only partitions that passed their gate report a materialization. A row that
-    was promoted before its horizon waits in the table, so the horizon itself is a second reason to move.
+    was promoted before its horizon waits in the table, so the horizon itself is a second reason to move. The first look
+    at a group sees no update, so one promoted before the daemon ever looked (a static group above all) is a third.
+
+    A request settles what came before it. A promotion between a request and the next look is not settled by it: plain
+    `since(newly_requested())` would forget it, and the copy would stay behind until the next one.
     """
     promoted = dg.AutomationCondition.any_deps_match(dg.AutomationCondition.newly_updated()).with_label(
         "a partition was promoted"
     )
     idle = ~dg.AutomationCondition.in_progress().with_label("not running")
-    reason: dg.AutomationCondition = promoted  # type: ignore[type-arg]
+    has_rows = dg.AutomationCondition.any_deps_match(~dg.AutomationCondition.missing())
+    never_moved = (dg.AutomationCondition.missing() & has_rows).newly_true().with_label("has rows and was never moved")
+    reason: dg.AutomationCondition = promoted | never_moved  # type: ignore[type-arg]
     if (cron := horizon_cron(group)) is not None:
         reason = reason | dg.AutomationCondition.cron_tick_passed(cron).with_label("rows reached their horizon")
-    return (reason.since(dg.AutomationCondition.newly_requested()) & idle).with_label("follows promotions")
+    settled = (dg.AutomationCondition.newly_requested() & ~reason).with_label("requested, and nothing came since")
+    return (reason.since(settled) & idle).with_label("follows promotions")
 
 
 def horizon_cron(group: FeatureGroup) -> str | None:

@@ -18,6 +18,7 @@ from feature_assets.catalogue import (
 from feature_assets.events import PartitionReport, StepEvent, report_partitions
 from feature_assets.partitions import backfill_policy, partitions_of, upstream_partitions
 from featurestore.declaration import Catalog, FeatureGroup, Source, Static
+from featurestore.errors import PromotionRefused
 from featurestore.promotion import WindowOutcome, materialize_load, materialize_windows
 from featurestore.quality import Verdict
 from resources.store import StoreResource
@@ -69,7 +70,7 @@ def _windowed_asset(catalog: Catalog, group: FeatureGroup) -> dg.AssetsDefinitio
     def offline(context: dg.AssetExecutionContext, store: StoreResource) -> Iterator[StepEvent]:
         windows = [cadence.window_of(key) for key in context.partition_keys]
         offline_store = store.offline()
-        promotion = materialize_windows(offline_store, catalog, group, windows, run_id=context.run_id)
+        promotion = materialize_windows(offline_store, catalog, group, windows, run_id=context.run.run_id)
         reports = [
             _report(cadence.key_of(outcome.window), outcome, promotion.table_version) for outcome in promotion.outcomes
         ]
@@ -89,7 +90,13 @@ def _static_asset(catalog: Catalog, group: FeatureGroup) -> dg.AssetsDefinition:
         pool=f"offline_{group.stored_name}",
     )
     def offline(context: dg.AssetExecutionContext, store: StoreResource) -> Iterator[StepEvent]:
-        load = materialize_load(store.offline(), catalog, group, run_id=context.run_id)
+        try:
+            load = materialize_load(store.offline(), catalog, group, run_id=context.run.run_id)
+        except PromotionRefused as refusal:
+            yield dg.AssetCheckResult(
+                passed=False, asset_key=check.asset_key, check_name=check.name, description=str(refusal)
+            )
+            raise dg.Failure(str(refusal), allow_retries=False) from refusal
         metadata = row_metadata(
             rows=load.computed.rows.height, input_rows=load.computed.input_rows, rows_changed=load.rows_changed
         )

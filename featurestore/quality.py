@@ -122,12 +122,7 @@ def _checks(feature: RegisteredFeature | None) -> list[pa.Check]:
     if feature.ge is not None or feature.le is not None:
         checks.append(pa.Check(lambda data: data.lazyframe.select(_in_range(feature)), name="range"))
     if feature.max_null_fraction < 1:
-        checks.append(
-            pa.Check(
-                lambda data: _largest_missing_fraction(data.lazyframe, feature) <= feature.max_null_fraction,
-                name="null_fraction",
-            )
-        )
+        checks.append(pa.Check(lambda data: _within_null_fraction(feature, data.lazyframe), name="null_fraction"))
     if isinstance(feature.dtype, pl.Array | pl.List):
         checks.append(pa.Check(lambda data: data.lazyframe.select(_has_length(feature)), name="length"))
         checks.append(pa.Check(lambda data: data.lazyframe.select(_has_all_items(feature)), name="null_items"))
@@ -161,12 +156,14 @@ def _is_missing(feature: RegisteredFeature) -> pl.Expr:
     return column.is_null() | column.is_nan() if feature.dtype.is_float() else column.is_null()
 
 
-def _largest_missing_fraction(rows: pl.LazyFrame, feature: RegisteredFeature) -> float:
-    """Largest share of null or NaN values in any window of the rows; 0 for no rows."""
-    missing = _is_missing(feature).mean().alias("missing")
-    is_windowed = "window_start" in rows.collect_schema()
-    shares = rows.group_by("window_start").agg(missing) if is_windowed else rows.select(missing)
-    return float(shares.select(pl.col("missing").max()).collect().item() or 0.0)
+def _within_null_fraction(feature: RegisteredFeature, rows: pl.LazyFrame) -> pl.LazyFrame:
+    """False for the missing values of a window that has too large a share of them.
+
+    Row by row also because pandera (0.35) cannot report a check of one answer beside others.
+    """
+    missing = _is_missing(feature)
+    share = missing.mean().over("window_start") if "window_start" in rows.collect_schema() else missing.mean()
+    return rows.select((~missing | (share <= feature.max_null_fraction)).alias(feature.name))
 
 
 def _findings(group: RegisteredGroup, rows: pl.DataFrame, errors: SchemaErrors) -> list[Finding]:

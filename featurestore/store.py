@@ -112,15 +112,15 @@ class FeatureStore:
 
         Raises:
             UnknownName: a group, feature or service is not registered.
-            InvalidInput: a group is not served online, or a key column is missing.
+            InvalidInput: a group is not served online, a key column is missing, or a column has a feature's name.
             SchemaMismatch: a key has another dtype than its entity.
             StoreUnavailable: the online store does not answer.
         """
-        from featurestore.online.retrieval import assemble, group_keys
+        from featurestore.online.retrieval import assemble, entity_frame, group_keys
         from featurestore.online.tier import Replies
 
         requested = resolve(self.registry, features, full_feature_names=full_feature_names)
-        rows = as_polars(entity_rows, "entity_rows")
+        rows = entity_frame(entity_rows, requested)
         for wanted in requested:
             _require_online(wanted)
             check_keys(rows, wanted)

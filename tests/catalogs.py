@@ -227,6 +227,10 @@ def sale(number: int | str, at: datetime, amount: float = 10.0, **other: Any) ->
     return {**row, "event_time": at, "known_at": at, **other}
 
 
+def in_aisle(row: dict[str, Any], number: int | None) -> dict[str, Any]:
+    return {**row, "number": number}
+
+
 def hours(group: FeatureGroup, first: int, last: int) -> list[TimeWindow]:
     """Windows of an hourly group that start in hours [first, last) after `T0`."""
     return windows(group, T0 + first * HOUR, T0 + last * HOUR)

@@ -23,7 +23,7 @@ import polars as pl
 from numpy.typing import NDArray
 from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.metrics import roc_auc_score
-from threadpoolctl import threadpool_limits
+from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from examples.flights.history import as_utc, midnight, naive_flights
 from examples.flights.naive import NAIVE_FEATURES, hindsight_features, production_features

@@ -11,6 +11,11 @@ from featurestore.declaration.feature import check_name, check_owner, checked_dt
 from featurestore.declaration.windows import utc
 from featurestore.errors import DeclarationError
 
+PLATFORM_NAMES = frozenset(
+    ["knowledge_time", "landed_at", "is_history", "landing_file", "landing_row", "known_year", "known_month"]
+)
+"""Columns that the platform adds to every raw row."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Source:
@@ -54,7 +59,7 @@ class Source:
         }
         object.__setattr__(self, "schema", schema)
         object.__setattr__(self, "keys", (self.keys,) if isinstance(self.keys, str) else tuple(self.keys))
-        for reserved in {"knowledge_time", "landed_at", "landing_file"} & set(self.schema):
+        for reserved in sorted(PLATFORM_NAMES & set(self.schema)):
             raise DeclarationError(
                 f"Source {self.name!r} declares a column {reserved!r}, which the platform sets. Rename it."
             )

@@ -133,7 +133,7 @@ class Committer:
             if plan is None:
                 return self._unchanged(view)
             if view.table is None:
-                self.storage.create({**self.group.stored_schema, **dict.fromkeys(PARTITIONS, pl.Int32())})
+                self.storage.create(self.group.stored_schema)
             elif (written := self._try_write(view, request, plan)) is not None:
                 return written
             else:

@@ -20,11 +20,13 @@ from featurestore.errors import InvalidInput, SchemaMismatch, StoreUnavailable
 from featurestore.location import Location
 from featurestore.offline.commit import ATTEMPTS, pause
 from featurestore.offline.durability import sync_since
-from featurestore.offline.storage import PARTITIONS, Storage
+from featurestore.offline.storage import Storage
 from featurestore.offline.view import scan_files
 
 ALWAYS = datetime(1970, 1, 1, tzinfo=UTC)
 CLOCK_SKEW = timedelta(minutes=5)
+PARTITIONS = ("known_year", "known_month")
+"""Not `year` and `month`, which feeds have columns of."""
 PLATFORM_COLUMNS: dict[str, pl.DataType] = {
     "knowledge_time": TIMESTAMP,
     "landed_at": TIMESTAMP,
@@ -59,7 +61,7 @@ class Ingestion:
 
 
 class SourceTable:
-    """The raw rows of one source at `{root}/raw/source={name}/`, by year and month of their knowledge time."""
+    """The raw rows of one source at `{root}/raw/source={name}/`, partitioned by the month of their knowledge time."""
 
     def __init__(self, root: Location, source: Source, clock: Clock = system_clock) -> None:
         self.source = source
@@ -222,16 +224,14 @@ class SourceTable:
 
     def _append(self, rows: pl.DataFrame, identities: Sequence[str], table: DeltaTable | None) -> bool:
         """Commit on exactly the version that was looked at; False if another commit came between."""
-        month = {
-            "year": pl.col("knowledge_time").dt.year(),
-            "month": pl.col("knowledge_time").dt.month().cast(pl.Int32),
-        }
         if table is None:
-            self._storage.create({**self._stored_schema, **dict.fromkeys(PARTITIONS, pl.Int32())})
+            self._storage.create(self._stored_schema, PARTITIONS)
             return False
         before = table.version()
         lists = [pl.col(name).cast(storage_dtype(dtype)) for name, dtype in self._vectors.items()]
-        stored = rows.sort("knowledge_time").with_columns(*lists, **month)
+        known = pl.col("knowledge_time").dt
+        month = [known.year().alias(PARTITIONS[0]), known.month().cast(pl.Int32).alias(PARTITIONS[1])]
+        stored = rows.sort("knowledge_time").with_columns(*lists, *month)
         transactions = [Transaction(identity, 1) for identity in identities]
         try:
             write_deltalake(

@@ -5,6 +5,7 @@ it past commits that it has not seen, and fence, `created_at` and the check for 
 """
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import polars as pl
@@ -67,12 +68,13 @@ class Storage:
             read_entry(self.location, table.version())
         return table
 
-    def create(self, schema: dict[str, pl.DataType]) -> None:
-        """Make an empty table; if another writer was first, that one stands."""
-        fields = pl.DataFrame(schema=schema).to_arrow(compat_level=pl.CompatLevel.oldest()).schema
+    def create(self, schema: dict[str, pl.DataType], partitions: Sequence[str] = PARTITIONS) -> None:
+        """Make an empty table, partitioned by Int32 columns beside the schema; if another writer was first, that one stands."""
+        columns = {**schema, **dict.fromkeys(partitions, pl.Int32())}
+        fields = pl.DataFrame(schema=columns).to_arrow(compat_level=pl.CompatLevel.oldest()).schema
         try:
             DeltaTable.create(
-                self.uri, fields, mode="error", partition_by=list(PARTITIONS), configuration=CONFIGURATION, storage_options=self.options
+                self.uri, fields, mode="error", partition_by=list(partitions), configuration=CONFIGURATION, storage_options=self.options
             )
         except (DeltaError, OSError) as error:
             if self.open() is None:

@@ -10,7 +10,8 @@ from datetime import datetime
 import polars as pl
 
 from featurestore.declaration.dtypes import TIMESTAMP
-from featurestore.frames import FeatureFrame
+from featurestore.errors import InvalidInput
+from featurestore.frames import FeatureFrame, Rows, as_polars
 from featurestore.online.decode import decode
 from featurestore.online.keys import entity_ids, online_keys
 from featurestore.online.schema import layouts_of
@@ -37,10 +38,29 @@ class OnlineFeatures(FeatureFrame):
     event_times: pl.DataFrame
 
 
+def entity_frame(entity_rows: Rows, requested: Sequence[RequestedGroup]) -> pl.DataFrame:
+    """The entity rows as a frame; no rows at all, as an empty list gives them, have the keys' columns.
+
+    Raises:
+        InvalidInput: the rows are no table, or have a column of the name that a feature is to get.
+    """
+    rows = as_polars(entity_rows, "entity_rows")
+    if not rows.columns and not rows.height:
+        rows = pl.DataFrame(
+            schema={key: dtype for wanted in requested for key, dtype in wanted.group.key_schema.items()}
+        )
+    taken = [column for wanted in requested for _, column in wanted.features if column in rows.columns]
+    if taken:
+        raise InvalidInput(
+            f"The entity rows already have columns {taken}. Leave them out, or ask with full_feature_names=True."
+        )
+    return rows
+
+
 def group_keys(rows: pl.DataFrame, group: RegisteredGroup) -> list[bytes | None]:
     """The online key of each row's entity; None where a key is null, which names no entity."""
     keyed = rows.select(pl.col(key).cast(dtype) for key, dtype in group.key_schema.items())
-    has_key = keyed.select(pl.all_horizontal(pl.all().is_not_null()).alias("has_key")).to_series()
+    has_key = keyed.select(_has_key(group)).to_series()
     keys = iter(online_keys(group.name, entity_ids(keyed.filter(has_key), group.key_names)))
     return [next(keys) if there else None for there in has_key]
 
@@ -62,7 +82,8 @@ def assemble(
     for wanted in requested:
         names = [feature.name for feature, _ in wanted.features]
         decoded = decode(layouts_of(wanted.group), replies[wanted.group.name].messages, names)
-        base = decoded.select(_base_status(wanted.group, now, is_cold=replies[wanted.group.name].is_cold)).to_series()
+        is_cold = rows.select(_has_key(wanted.group) & replies[wanted.group.name].is_cold).to_series()
+        base = decoded.select(_base_status(wanted.group, now, is_cold)).to_series()
         for feature, column in wanted.features:
             is_absent = (decoded["schema_number"] < feature.since).fill_null(False)
             status = _feature_status(base, is_absent, decoded[feature.name])
@@ -75,16 +96,21 @@ def assemble(
     return OnlineFeatures(rows.with_columns(values), pl.DataFrame(statuses), pl.DataFrame(times))
 
 
-def _base_status(group: RegisteredGroup, now: datetime, *, is_cold: bool) -> pl.Expr:
+def _has_key(group: RegisteredGroup) -> pl.Expr:
+    return pl.all_horizontal(pl.col(group.key_names).is_not_null()).alias("has_key")
+
+
+def _base_status(group: RegisteredGroup, now: datetime, is_cold: pl.Series) -> pl.Expr:
+    """The status of each row before its features are looked at; a store is not cold towards a null key, which it cannot hold."""
     age = pl.lit(now).cast(TIMESTAMP) - pl.col("event_time")
     is_gone = pl.col("is_deleted").fill_null(False)
     if group.ttl is not None:
         is_gone |= (age > group.ttl).fill_null(False)
     is_old = pl.lit(False) if group.max_age is None else (age > group.max_age).fill_null(False)
     return (
-        pl.when(~pl.col("found"))
-        .then(_status(UNAVAILABLE if is_cold else NOT_FOUND))
-        .when(is_gone)
+        pl.when(~pl.col("found") & is_cold)
+        .then(_status(UNAVAILABLE))
+        .when(~pl.col("found") | is_gone)
         .then(_status(NOT_FOUND))
         .when(is_old)
         .then(_status(OUTSIDE_MAX_AGE))

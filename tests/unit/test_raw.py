@@ -311,3 +311,10 @@ def test_a_source_without_files_has_no_rows_and_no_version(tmp_path: Path) -> No
     assert table.version() is None
     assert table.scan().collect().is_empty()
     assert table.current().is_empty()
+
+
+def test_a_feed_may_have_a_year_of_its_own(tmp_path: Path) -> None:
+    planes = Source(name="planes", schema={"tail": pl.String, "year": pl.Int64, "month": pl.Int64}, keys=("tail",))
+    table = SourceTable(Location(str(tmp_path)), planes)
+    table.ingest([landing_file(planes, [{"tail": "N1", "year": 1999, "month": 7}], "a.parquet")])
+    assert table.current().rows() == [("N1", 1999, 7)]

@@ -6,6 +6,7 @@ import polars as pl
 
 ASKED_BEFORE = timedelta(hours=2)
 DELAYED_MINUTES = 15
+ORIGINS_ZONE = "America/New_York"
 
 
 def departure_labels(schedules: pl.LazyFrame, departures: pl.LazyFrame) -> pl.LazyFrame:
@@ -16,10 +17,11 @@ def departure_labels(schedules: pl.LazyFrame, departures: pl.LazyFrame) -> pl.La
         departures: Flights that left.
 
     Returns:
-        flight_id, carrier, origin, dest, tailnum, `label_time`, what the question itself knows (distance, hour and
+        flight_id, carrier, origin, dest, tailnum, `label_time`, what the question itself knows (distance, local hour and
         weekday of the scheduled departure), `is_delayed`.
     """
     scheduled = pl.col("scheduled_departure")
+    local = scheduled.dt.convert_time_zone(ORIGINS_ZONE)
     known = schedules.select("flight_id", "carrier", "origin", "dest", "tailnum", "scheduled_departure", "distance")
     return known.join(departures.select("flight_id", "dep_delay"), on="flight_id", how="inner").select(
         "flight_id",
@@ -29,7 +31,7 @@ def departure_labels(schedules: pl.LazyFrame, departures: pl.LazyFrame) -> pl.La
         "tailnum",
         "distance",
         label_time=scheduled - ASKED_BEFORE,
-        scheduled_hour=scheduled.dt.hour().cast(pl.Int32),
-        scheduled_weekday=scheduled.dt.weekday().cast(pl.Int32),
+        scheduled_hour=local.dt.hour().cast(pl.Int32),
+        scheduled_weekday=local.dt.weekday().cast(pl.Int32),
         is_delayed=pl.col("dep_delay") > DELAYED_MINUTES,
     )
