@@ -119,6 +119,7 @@ def _report(key: str, outcome: WindowOutcome, table_version: int | None) -> Part
         input_rows=outcome.input_rows,
         history_rows=outcome.history_rows,
         null_key_rows=outcome.null_key_rows or None,
+        behind_rows=outcome.behind_rows or None,
         table_version=table_version,
     )
     return PartitionReport(

@@ -77,6 +77,21 @@ def latest_as_of(features: pl.DataFrame | pl.LazyFrame, *, keys: str | Sequence[
     return frame.select(pl.all().gather(latest["row"]))
 
 
+def rows_behind(features: pl.DataFrame, *, keys: str | Sequence[str]) -> pl.DataFrame:
+    """Return the rows that are not on the frontier: known later than a row of a newer event time, and so never served.
+
+    Args:
+        features: As for `frontier`.
+        keys: Names of the entity's key columns.
+
+    Raises:
+        InvalidInput: As for `frontier`.
+    """
+    timeline, by = _keyed_timeline(features, keys)
+    served = on_frontier(in_order(timeline, FRONTIER_ORDER), by)
+    return features[timeline.join(served, on="row", how="anti", maintain_order="left")["row"]]
+
+
 def timeline_of(features: pl.DataFrame) -> pl.DataFrame:
     """Read the times of a feature frame as whole UTC microseconds, one row for each of its rows, in its order.
 

@@ -22,6 +22,7 @@ from featurestore.declaration.group import FeatureGroup
 from featurestore.declaration.source import Source
 from featurestore.declaration.windows import Static, TimeWindow
 from featurestore.errors import InvalidInput
+from featurestore.frontier import rows_behind
 from featurestore.offline.ledger import LedgerEntry
 from featurestore.offline.store import OfflineStore
 from featurestore.quality import Finding, Verdict, judge, judge_windows, with_coverage
@@ -36,7 +37,8 @@ Status = Literal["promoted", "quarantined", "not_due", "blocked"]
 class WindowOutcome:
     """How one window of a run ended.
 
-    `changed` says whether the promotion moved any row; `reason` is for a person, empty when promoted.
+    `changed` says whether the promotion moved any row; `behind_rows` counts events older than one known before them,
+    which are stored and never served; `reason` is for a person, empty when promoted.
     """
 
     window: TimeWindow
@@ -45,6 +47,7 @@ class WindowOutcome:
     input_rows: int = 0
     history_rows: int = 0
     null_key_rows: int = 0
+    behind_rows: int = 0
     changed: bool = False
     reason: str = ""
 
@@ -97,7 +100,8 @@ class _Run:
         self._quarantine(outcomes, computed)
         self._record(outcomes)
         self.staging.discard(self.run_id)
-        marked = {window: replace(outcome, changed=window in changed) for window, outcome in outcomes.items()}
+        behind = self._behind({window: computed[window] for window in good})
+        marked = {w: replace(o, changed=w in changed, behind_rows=behind.get(w.start, 0)) for w, o in outcomes.items()}
         return Promotion(tuple((skipped | marked)[window] for window in windows), self.table.version())
 
     def _skipped(self, windows: Sequence[TimeWindow]) -> dict[TimeWindow, WindowOutcome]:
@@ -172,6 +176,18 @@ class _Run:
             metadata={"run_id": self.run_id, "code_version": self.group.code_version},
         )
         return set(commit.changed_windows)
+
+    def _behind(self, promoted: Mapping[TimeWindow, ComputedRows]) -> dict[datetime, int]:
+        """By window start, the events older than one known before them; windowed groups have none."""
+        rows = _rows_of(promoted)
+        if self.group.kind != "events" or rows.is_empty():
+            return {}
+        columns = [*self.registered.key_names, "event_time", "knowledge_time", "window_start"]
+        oldest = rows["event_time"].min()
+        since = oldest if isinstance(oldest, datetime) else None
+        stored = self.table.scan(known_by=self.group.horizon(max(promoted)), event_since=since).select(columns)
+        behind = rows_behind(stored.collect(), keys=list(self.registered.key_names))
+        return dict(behind.group_by("window_start").len().rows())
 
     def _quarantine(
         self, outcomes: Mapping[TimeWindow, WindowOutcome], computed: Mapping[TimeWindow, ComputedRows]

@@ -47,7 +47,14 @@ aisle = Entity("aisle", keys={"shop": pl.String, "number": pl.Int64})
 
 sales = Source(
     name="sales",
-    schema={"sale_id": pl.String, "shop": pl.String, "number": pl.Int64, "amount": pl.Float64, "event_time": TIME, "known_at": TIME},
+    schema={
+        "sale_id": pl.String,
+        "shop": pl.String,
+        "number": pl.Int64,
+        "amount": pl.Float64,
+        "event_time": TIME,
+        "known_at": TIME,
+    },
     keys=("sale_id",),
     event_time="event_time",
     known_at="known_at",
@@ -121,7 +128,10 @@ def shop_last_sale_hourly(window: TimeWindow, sales: pl.LazyFrame, register: pl.
 
 @feature_group(
     entity=shop,
-    features=[Feature("area", pl.Int64, "Area", unit="m2", ge=1), Feature("town", pl.String, "Town", max_null_fraction=0)],
+    features=[
+        Feature("area", pl.Int64, "Area", unit="m2", ge=1),
+        Feature("town", pl.String, "Town", max_null_fraction=0),
+    ],
     cadence=Static(valid_from=T0),
     online=Online(ttl=None),
     owner=OWNER,
@@ -170,7 +180,9 @@ def aisle_mix_daily(window: TimeWindow, sales: pl.LazyFrame) -> pl.LazyFrame:
 
 SOURCES = (sales, visits, register)
 GROUPS = (shop_sales_daily, shop_sales_hourly, shop_last_sale_hourly, shop_profile, shop_density_daily, aisle_mix_daily)
-shop_model_v1 = FeatureService("shop_model_v1", features=[shop_sales_daily, shop_last_sale_hourly["sold_in"]], owner=OWNER)
+shop_model_v1 = FeatureService(
+    "shop_model_v1", features=[shop_sales_daily, shop_last_sale_hourly["sold_in"]], owner=OWNER
+)
 
 
 @cache
@@ -223,7 +235,12 @@ def parquet(frame: pl.DataFrame) -> bytes:
 
 def sale(number: int | str, at: datetime, amount: float = 10.0, **other: Any) -> dict[str, Any]:
     """One sale, known when it happens unless `known_at` says otherwise."""
-    row = {"sale_id": f"s{number:04}" if isinstance(number, int) else number, "shop": "a", "number": 1, "amount": amount}
+    row = {
+        "sale_id": f"s{number:04}" if isinstance(number, int) else number,
+        "shop": "a",
+        "number": 1,
+        "amount": amount,
+    }
     return {**row, "event_time": at, "known_at": at, **other}
 
 

@@ -54,7 +54,7 @@ class KnownRows:
         bounds = [moment for moment in (event_from, known_after) if moment is not None]
         first = self._known_at.search_sorted(max(bounds), side="left") if bounds else 0
         last = self._known_at.search_sorted(cut_off, side="right")
-        rows = self.rows.slice(first, last - first)
+        rows = self.rows.slice(first, max(0, last - first))
         wanted = pl.col(SUPERSEDED_AT).is_null() | (pl.col(SUPERSEDED_AT) > cut_off)
         if known_after is not None:
             wanted &= pl.col("knowledge_time") > known_after

@@ -191,7 +191,7 @@ def _frontier_rows(table: FeatureTable, target: MaterializationState, keys: pl.D
     since = None if group.ttl is None else now - group.ttl
     known = table.scan(target.version, known_by=now, event_since=since)
     if keys is not None:
-        known = known.join(keys.lazy(), on=list(group.key_names), how="semi")
+        known = known.join(keys.lazy(), on=list(group.key_names), how="semi") if keys.height else known.head(0)
     return latest_as_of(known, keys=list(group.key_names), as_of=now)
 
 

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from polars.testing import assert_frame_equal
 
 from featurestore.errors import InvalidInput
-from featurestore.frontier import frontier, latest_as_of
+from featurestore.frontier import frontier, latest_as_of, rows_behind
 from tests.pit_oracle import (
     MICROSECOND,
     at,
@@ -96,3 +96,10 @@ def test_null_keys_have_no_frontier() -> None:
         frontier(features, keys="id")
     with pytest.raises(InvalidInput, match=refusal):
         latest_as_of(features, keys="id", as_of=day(3))
+
+
+def test_rows_behind_are_those_that_the_frontier_leaves_out() -> None:
+    late = {"entity": ["a", "a", "a", "b"], "event_time": [day(2), day(1), day(2), day(1)]}
+    features = pl.DataFrame({**late, "knowledge_time": [day(3), day(4), day(5), day(4)], "value": [1, 2, 3, 4]})
+    assert rows_behind(features, keys="entity")["value"].to_list() == [2]
+    assert sorted([*frontier(features, keys="entity")["value"], 2]) == [1, 2, 3, 4]
