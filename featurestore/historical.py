@@ -62,10 +62,17 @@ def check_keys(spine: pl.DataFrame, wanted: RequestedGroup, label_time: str | No
             f"Group {group.name!r} needs {missing}; the rows have {spine.columns}. Add or rename the columns."
         )
     for key, dtype in group.key_schema.items():
-        if spine.schema[key] not in (dtype, pl.Null()):
+        given = spine.schema[key]
+        fits = given in (dtype, pl.Null()) or (given.is_integer() and dtype.is_integer() and _casts(spine[key], dtype))
+        if not fits:
             raise SchemaMismatch(
-                f"Key {key!r} is {spine.schema[key]}; entity {group.entity!r} declares {dtype}. Cast it first."
+                f"Key {key!r} is {given}; entity {group.entity!r} declares {dtype}. Cast it first: pl.col({key!r}).cast(pl.{dtype})."
             )
+
+
+def _casts(values: pl.Series, dtype: pl.DataType) -> bool:
+    """Whether whole numbers fit another width: Python's come as Int64."""
+    return values.cast(dtype, strict=False).null_count() == values.null_count()
 
 
 def _group_features(

@@ -18,6 +18,8 @@ from pathlib import Path
 from featurestore.errors import InvalidInput, StoreUnavailable
 
 HOST = "127.0.0.1"
+PATIENCE_SECONDS = 5
+"""How long clients of an embedded server wait: a laptop that builds and tests is busier than a server that only serves."""
 _START_SECONDS = 10.0
 _STOP_SECONDS = 10.0
 
@@ -61,7 +63,7 @@ class EmbeddedValkey:
         running = self._running()
         if running is None:
             raise StoreUnavailable(f"No Valkey server runs in {self.folder}. Call start() first.")
-        return f"redis://{HOST}:{running[0]}/0"
+        return f"redis://{HOST}:{running[0]}/0?socket_timeout={PATIENCE_SECONDS}&socket_connect_timeout={PATIENCE_SECONDS}"
 
     @property
     def pid(self) -> int | None:

@@ -81,8 +81,8 @@ def promote(store: FeatureStore, group: FeatureGroup, run_id: str) -> None:
 
 
 def test_a_bucket_and_a_folder_hold_and_answer_the_same(bucket: Location, tmp_path: Path, valkey_url: str) -> None:
-    local = run_everything(Location(str(tmp_path)), valkey_url + "?db=1")
-    remote = run_everything(bucket.child("all"), valkey_url + "?db=2")
+    local = run_everything(Location(str(tmp_path)), valkey_url + "&db=1")
+    remote = run_everything(bucket.child("all"), valkey_url + "&db=2")
     assert remote == local
     assert local.quarantined == ["2026-03-02T0600Z"]
     assert local.online["town"] == ["PRESENT", "PRESENT", "NOT_FOUND"]
@@ -90,7 +90,7 @@ def test_a_bucket_and_a_folder_hold_and_answer_the_same(bucket: Location, tmp_pa
 
 
 def test_running_everything_twice_commits_once(tmp_path: Path, valkey_url: str) -> None:
-    result = run_everything(Location(str(tmp_path)), valkey_url + "?db=3")
+    result = run_everything(Location(str(tmp_path)), valkey_url + "&db=3")
     assert {name: version for name, version in result.versions.items() if version != 1} == {}
 
 

@@ -26,9 +26,9 @@ def console_lines(program: str) -> list[tuple[str, list[str]]]:
     for page in PAGES:
         for block in blocks(page, "console"):
             for line in block.splitlines():
-                words = shlex.split(line.removeprefix("$ "), comments=True)
-                if words and Path(words[0]).name == program:
-                    found.append((str(page.relative_to(ROOT)), words[1:]))
+                typed = line.removeprefix("$ ")
+                if Path(typed.partition(" ")[0]).name == program:
+                    found.append((str(page.relative_to(ROOT)), shlex.split(typed, comments=True)[1:]))
     return found
 
 
@@ -49,12 +49,14 @@ def test_every_command_shown_has_those_options() -> None:
     shown = console_lines("featurestore")
     assert shown
     for page, words in shown:
-        context = click.Context(command, info_name="featurestore")
+        context = click.Context(command, info_name="featurestore", **command.context_settings)
         words_left = _options_checked(command, words, context, page)
+        if not words_left:
+            continue
         name, rest = words_left[0], words_left[1:]
         sub = command.get_command(context, name)
         assert sub is not None, f"{page}: featurestore has no command {name!r}"
-        _options_checked(sub, rest, click.Context(sub, info_name=name), page)
+        _options_checked(sub, rest, click.Context(sub, info_name=name, parent=context), page)
 
 
 def _options_checked(one: click.Command, words: list[str], context: click.Context, page: str) -> list[str]:
