@@ -360,7 +360,7 @@ def test_an_unreachable_server_is_named_within_a_second_and_its_password_is_not(
 
 def test_a_hung_server_is_given_up_within_a_second(tmp_path: Path) -> None:
     with EmbeddedValkey(tmp_path) as server:
-        store = RedisOnlineStore(server.url, clock)
+        store = RedisOnlineStore(server.url.partition("?")[0], clock)
         store.ensure_epoch()
         pid = server.pid
         assert pid is not None

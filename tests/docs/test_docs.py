@@ -25,8 +25,9 @@ def console_lines(program: str) -> list[tuple[str, list[str]]]:
     found = []
     for page in PAGES:
         for block in blocks(page, "console"):
-            for line in block.splitlines():
-                typed = line.removeprefix("$ ")
+            lines = block.splitlines()
+            prompted = [line.removeprefix("$ ") for line in lines if line.startswith("$ ")]
+            for typed in prompted or lines:
                 if Path(typed.partition(" ")[0]).name == program:
                     found.append((str(page.relative_to(ROOT)), shlex.split(typed, comments=True)[1:]))
     return found
