@@ -98,12 +98,22 @@ def post(url: str, query: str, variables: dict[str, Any]) -> dict[str, Any]:
         with urllib.request.urlopen(request, timeout=60) as response:
             answer: dict[str, Any] = json.load(response)
     except urllib.error.HTTPError as error:
-        raise FeatureStoreError(
-            f"Dagster at {url} refuses the query: {error.read().decode(errors='replace')[:500]}"
-        ) from error
+        # Dagster answers an error of its own with status 500 and the data that names it.
+        answer = _parsed(error.read().decode(errors="replace"))
+        if not answer.get("data"):
+            raise FeatureStoreError(f"Dagster at {url} refuses the query: {answer}") from error
     except (urllib.error.URLError, TimeoutError) as error:
         raise StoreUnavailable(f"Dagster at {url} does not answer: {error}. Start it with 'make up'.") from error
     if answer.get("errors"):
         raise FeatureStoreError(f"Dagster at {url} refuses the query: {answer['errors'][0]['message']}")
     data: dict[str, Any] = answer["data"]
     return data
+
+
+def _parsed(body: str) -> dict[str, Any]:
+    """An answer's JSON; what is none, as its message."""
+    try:
+        answer: dict[str, Any] = json.loads(body)
+    except ValueError:
+        return {"message": body[:500]}
+    return answer

@@ -80,8 +80,10 @@ def running_platform(environment: Mapping[str, str], logs: Path, port: int = 0) 
         raise StoreUnavailable(
             f"Port {chosen} is taken. Stop what listens there, or choose another: make up PORT=3001."
         )
-    children = {name: _start(command, environment, logs / f"{name}.log") for name, command in commands.items()}
+    children: dict[str, subprocess.Popen[bytes]] = {}
     try:
+        for name, command in commands.items():
+            children[name] = _start(command, environment, logs / f"{name}.log")
         _await_answer(f"http://{HOST}:{chosen}/server_info", children, logs)
         yield Platform(chosen)
     finally:
@@ -156,6 +158,18 @@ def _stop(children: list[subprocess.Popen[bytes]]) -> None:
             child.kill()
         _signal(child, signal.SIGKILL)
         child.wait(STOP_SECONDS)
+        _await_end(child.pid)
+
+
+def _await_end(group: int, seconds: float = 3.0) -> None:
+    """Wait for the rest of a killed process group: a signal is sent before its process is gone."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        try:
+            os.killpg(group, 0)
+        except ProcessLookupError:
+            return
+        time.sleep(0.02)
 
 
 def _signal(child: subprocess.Popen[bytes], number: signal.Signals) -> None:

@@ -6,14 +6,17 @@ and nothing else: tables, queries and migrations are Dagster's own. In productio
 """
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import sqlalchemy as db
+from dagster._core.events.log import EventLogEntry
 from dagster._core.storage.event_log import ConsolidatedSqliteEventLogStorage
 from dagster._core.storage.sqlite import SQLITE_BUSY_TIMEOUT_SECONDS
 from sqlalchemy.engine import Connection, Engine
+from watchdog.events import FileSystemEvent, PatternMatchingEventHandler
+from watchdog.observers import Observer
 
 
 class PooledSqliteEventLogStorage(ConsolidatedSqliteEventLogStorage):
@@ -38,9 +41,19 @@ class PooledSqliteEventLogStorage(ConsolidatedSqliteEventLogStorage):
             self._tables.add(table_name)
         return table_name in self._tables
 
+    def watch(self, run_id: str, cursor: str | None, callback: Callable[[EventLogEntry, str], None]) -> None:
+        """Have new events of a run handed on as they are written; the run's page lives on this."""
+        if not self._obs:
+            observer = Observer()
+            observer.start()
+            observer.schedule(_WriteAheadWatch(self), self._base_dir)
+            self._obs: Any = observer
+        super().watch(run_id, cursor, callback)  # type: ignore[no-untyped-call]
+
     def dispose(self) -> None:
-        for engine in self._engines.values():
-            engine.dispose()
+        """Close this process's connections; those that it was forked with stay its parent's to close."""
+        for pid, engine in self._engines.items():
+            engine.dispose(close=pid == os.getpid())
         self._engines.clear()
         super().dispose()  # type: ignore[no-untyped-call]
 
@@ -53,6 +66,20 @@ class PooledSqliteEventLogStorage(ConsolidatedSqliteEventLogStorage):
             db.event.listen(engine, "connect", _relax_sync)
             self._engines[pid] = engine
         return self._engines[pid]
+
+
+class _WriteAheadWatch(PatternMatchingEventHandler):
+    """Wakes a log's watchers when its write-ahead file grows.
+
+    The stock handler looks at the database file, which between checkpoints stays as it is while connections are kept.
+    """
+
+    def __init__(self, log: PooledSqliteEventLogStorage) -> None:
+        super().__init__(patterns=[f"{log.get_db_path()}-wal"])  # type: ignore[no-untyped-call]
+        self._log = log
+
+    def on_modified(self, event: FileSystemEvent) -> None:  # noqa: ARG002 - the watchers read what is new
+        self._log.on_modified()  # type: ignore[no-untyped-call]
 
 
 def _relax_sync(connection: Any, _record: Any) -> None:

@@ -14,6 +14,7 @@ from dagster._core.storage.tags import ASSET_PARTITION_RANGE_END_TAG, ASSET_PART
 from definitions import build_definitions
 from featurestore.declaration import Catalog, Daily, Source
 from featurestore.location import Location
+from featurestore.offline.raw import LandingFile
 from featurestore.offline.store import OfflineStore
 from featurestore.registry.history import RegistryHistory
 from featurestore.settings import Settings
@@ -67,8 +68,6 @@ class Sandbox:
 
     def ingest(self, source: Source, rows: Iterable[dict[str, Any]]) -> None:
         """Land rows and append them without a run, where the raw asset is not what is tested."""
-        from featurestore.offline.raw import LandingFile
-
         path = self.land(source, rows)
         done = self.offline.source(source).ingest([LandingFile(path.name, path.read_bytes())])
         assert not done.refused_files, done.refused_files

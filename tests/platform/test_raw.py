@@ -1,0 +1,102 @@
+"""Landing files through `raw/<source>`: what cannot be read fails its run and names itself, and a re-run converges."""
+
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from tests.platform.kiosks import DAY, HOUR, T0, day_key, order, orders, register
+from tests.platform.sandbox import Sandbox, failure_of
+
+RAW = "raw/orders"
+
+
+def land_days(sandbox: Sandbox, days: int = 4) -> list[Path]:
+    return [
+        sandbox.land(
+            orders, [order(f"{day}-{n}", T0 + day * DAY + n * HOUR) for n in range(3)], f"{day_key(day)}.parquet"
+        )
+        for day in range(days)
+    ]
+
+
+def ids(sandbox: Sandbox) -> list[str]:
+    return sorted(sandbox.offline.source(orders).scan().collect()["order_id"])
+
+
+def cut_in_half(path: Path) -> bytes:
+    """Leave half of a file, as a writer does that is not done; return the whole."""
+    whole = path.read_bytes()
+    path.write_bytes(whole[: len(whole) // 2])
+    return whole
+
+
+def test_half_written_file_fails_its_run_and_the_others_land(sandbox: Sandbox) -> None:
+    files = land_days(sandbox)
+    cut_in_half(files[2])
+    result = sandbox.run(RAW, partitions=[day_key(0), day_key(3)])
+    assert not result.success
+    text = failure_of(result)
+    assert text.startswith("1 landing files are refused, 3 others are appended.")
+    assert f"{day_key(2)}.parquet' of source 'orders' is not a whole Parquet file" in text
+    assert "Land it again, by an atomic rename" in text
+    assert not [event for event in result.all_events if event.is_step_up_for_retry]
+    assert ids(sandbox) == sorted(f"{day}-{n}" for day in (0, 1, 3) for n in range(3))
+
+
+def test_run_after_the_file_was_mended_converges(sandbox: Sandbox) -> None:
+    files = land_days(sandbox)
+    whole = cut_in_half(files[2])
+    sandbox.run(RAW, partitions=[day_key(0), day_key(3)])
+    files[2].write_bytes(whole)
+    result = sandbox.run(RAW, partitions=[day_key(0), day_key(3)])
+    assert result.success
+    assert ids(sandbox) == sorted(f"{day}-{n}" for day in range(4) for n in range(3))
+    shown = result.asset_materializations_for_node("raw__orders")[0].metadata
+    assert (shown["files"].value, shown["files_known_before"].value, shown["rows"].value) == (1, 3, 3)
+    assert sandbox.materialized(RAW) == [day_key(day) for day in range(4)]
+
+
+def test_landing_again_appends_nothing(sandbox: Sandbox) -> None:
+    land_days(sandbox)
+    assert sandbox.run(RAW, partitions=[day_key(0), day_key(3)]).success
+    before = sandbox.offline.source(orders).version()
+    assert sandbox.run(RAW, partitions=[day_key(0), day_key(3)]).success
+    assert sandbox.offline.source(orders).version() == before
+
+
+def test_only_files_of_the_asked_days_land(sandbox: Sandbox) -> None:
+    land_days(sandbox)
+    assert sandbox.run(RAW, partitions=[day_key(1)]).success
+    assert ids(sandbox) == ["1-0", "1-1", "1-2"]
+
+
+@pytest.mark.parametrize("partial", [".2025-03-01.parquet.part", "_2025-03-01.parquet", ".2025-03-01.parquet"])
+def test_file_that_is_not_finished_is_left_alone(sandbox: Sandbox, partial: str) -> None:
+    land_days(sandbox, 1)
+    (sandbox.landing / "orders" / partial).write_bytes(b"PAR1 and no end")
+    assert sandbox.run(RAW, partitions=[day_key(0)]).success
+    assert len(ids(sandbox)) == 3
+
+
+def test_file_with_another_schema_is_refused_by_name(sandbox: Sandbox) -> None:
+    path = land_days(sandbox, 1)[0]
+    pl.read_parquet(path).with_columns(pl.col("amount").cast(pl.Float32)).write_parquet(path)
+    result = sandbox.run(RAW, partitions=[day_key(0)])
+    assert (
+        "Column 'amount' of landing file '2025-03-01.parquet' is Float32; source 'orders' declares Float64."
+        in failure_of(result)
+    )
+
+
+def test_source_without_a_landing_folder_says_what_to_do(sandbox: Sandbox) -> None:
+    result = sandbox.run(RAW, partitions=[day_key(0)])
+    assert not result.success
+    assert "No landing file of source 'orders'" in failure_of(result)
+
+
+def test_timeless_source_takes_every_file(sandbox: Sandbox) -> None:
+    sandbox.land(register, [{"kiosk": "a", "seats": 4}], "2025-03-01.parquet")
+    sandbox.land(register, [{"kiosk": "a", "seats": 6}, {"kiosk": "b", "seats": 1}], "2025-03-02.parquet")
+    assert sandbox.run("raw/register", "offline/kiosk_profile").success
+    assert sorted(sandbox.rows("kiosk_profile").select("kiosk", "seats").rows()) == [("a", 6), ("b", 1)]

@@ -1,0 +1,219 @@
+"""The platform's real processes: web server, daemon and online store, from start to the last child's end.
+
+Each start takes half a minute and more, so all of it waits for the exam.
+"""
+
+import html
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from uuid import uuid4
+
+import dagster as dg
+import pytest
+import redis
+
+from deploy.graphql import backfill_status, launch_partition_backfill
+from deploy.platform import Platform, free_port, is_listening, running_platform
+from feature_assets.groups.flights import catalog
+from feature_assets.groups.flights.sources import departures
+from featurestore.errors import FeatureStoreError, StoreUnavailable
+from tests.platform.airline import DAY, FIRST, REPOSITORY, dagster_home, flight, key, processes_marked
+from tests.platform.sandbox import Sandbox
+
+pytestmark = pytest.mark.exam
+
+GROUP = "carrier_delay_daily"
+ASSET = f"offline/{GROUP}"
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+GOOD_DAYS, BAD_DAY = 8, 8
+IMPOSSIBLE = 50_000.0
+
+
+@dataclass
+class Site:
+    """A home of Dagster with a small store beside it: eight good days, and one that is held."""
+
+    home: Path
+    sandbox: Sandbox
+    mark: str
+
+    @property
+    def environment(self) -> dict[str, str]:
+        return {
+            "DAGSTER_HOME": str(self.home),
+            "FEATURESTORE_ROOT": str(self.sandbox.root),
+            "FEATURESTORE_LANDING": str(self.sandbox.landing),
+            "FEATURESTORE_ONLINE_URL": self.sandbox.online_url,
+            "FEATURESTORE_TEST_MARK": self.mark,
+            "DAGSTER_DISABLE_TELEMETRY": "yes",
+            "PYTHONWARNINGS": "ignore",
+        }
+
+    @contextmanager
+    def running(self) -> Iterator[Platform]:
+        with running_platform(self.environment, self.home / "logs") as platform:
+            yield platform
+
+
+@pytest.fixture
+def site(tmp_path: Path, valkey_url: str) -> Iterator[Site]:
+    with redis.Redis.from_url(valkey_url) as server:
+        server.flushall()
+    home = dagster_home(tmp_path / "home")
+    with dg.DagsterInstance.from_config(str(home)) as instance:
+        sandbox = Sandbox(tmp_path, instance, catalog, now=FIRST + 30 * DAY, online_url=valkey_url)
+        rows = [flight(day, carrier, 5.0 + day) for day in range(GOOD_DAYS) for carrier in ("UA", "B6")]
+        sandbox.ingest(departures, [*rows, flight(BAD_DAY, "UA", IMPOSSIBLE)])
+        assert not sandbox.run(ASSET, partitions=[key(2), key(BAD_DAY)]).success
+        yield Site(home, sandbox, f"mark-{uuid4().hex}")
+
+
+def wait_for(what: str, happened: Callable[[], bool], seconds: float) -> None:
+    deadline = time.monotonic() + seconds
+    while not happened():
+        assert time.monotonic() < deadline, f"{what}: not within {seconds:.0f} s"
+        time.sleep(0.5)
+
+
+def test_backfill_over_graphql_ends_through_the_daemon_and_moves_the_online_copy(site: Site) -> None:
+    with site.running() as platform:
+        backfill = launch_partition_backfill(platform.url, [ASSET.split("/")], [key(0), key(1)])
+        wait_for("the backfill", lambda: backfill_status(platform.url, backfill.backfill_id).is_done, 240)
+        status = backfill_status(platform.url, backfill.backfill_id)
+        assert (status.status, status.runs) == ("COMPLETED_SUCCESS", 1)
+        assert site.sandbox.materialized(ASSET) == [key(day) for day in range(GOOD_DAYS)]
+        online = dg.AssetKey(["online", GROUP])
+        wait_for("the online copy", lambda: bool(site.sandbox.instance.get_latest_materialization_event(online)), 240)
+        runs = site.sandbox.instance.get_runs(dg.RunsFilter(tags={"dagster/from_automation_condition": "true"}))
+        assert runs, "the online copy was moved by hand"
+        assert processes_marked(site.mark), "the mark is not found on living processes"
+    assert processes_marked(site.mark) == {}
+    assert not is_listening(platform.port)
+
+
+def test_refused_backfill_says_why_and_an_unknown_one_is_not_found(site: Site) -> None:
+    with site.running() as platform:
+        with pytest.raises(FeatureStoreError, match="Dagster refuses the backfill"):
+            launch_partition_backfill(platform.url, [ASSET.split("/")], ["1999-01-01"])
+        with pytest.raises(FeatureStoreError, match="Dagster refuses the backfill"):
+            launch_partition_backfill(platform.url, [["offline", "nothere"]], [key(0)])
+        with pytest.raises(FeatureStoreError, match="no backfill nothere"):
+            backfill_status(platform.url, "nothere")
+    with pytest.raises(StoreUnavailable, match="does not answer"):
+        backfill_status(platform.url, "nothere")
+
+
+def test_error_in_the_block_still_ends_every_process(site: Site) -> None:
+    def fail() -> None:
+        with site.running():
+            raise RuntimeError("on purpose")
+
+    with pytest.raises(RuntimeError, match="on purpose"):
+        fail()
+    assert processes_marked(site.mark) == {}
+
+
+def test_taken_port_is_refused_and_nothing_is_started(site: Site, valkey_url: str) -> None:
+    taken = int(valkey_url.split(":")[2].split("/")[0])
+    with (
+        pytest.raises(StoreUnavailable, match=f"Port {taken} is taken"),
+        running_platform(site.environment, site.home / "logs", taken),
+    ):
+        pass
+    assert processes_marked(site.mark) == {}
+
+
+def test_broken_home_is_reported_with_its_log_and_nothing_is_left(site: Site) -> None:
+    (site.home / "dagster.yaml").write_text("run_storage: {module: nowhere, class: Nothing}\n")
+    with pytest.raises(StoreUnavailable, match=r"(?s)ended with .*nowhere"), site.running():
+        pass
+    assert processes_marked(site.mark) == {}
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda number: number.name)
+def test_interrupted_make_up_ends_everything_that_it_started(site: Site, number: signal.Signals) -> None:
+    port = free_port()
+    environment = {**os.environ, **site.environment, "PORT": str(port)}
+    command = [sys.executable, "-m", "deploy.up"]
+    process = subprocess.Popen(
+        command, cwd=REPOSITORY, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+    assert process.stdout is not None
+    said = ""
+    try:
+        while "Ctrl-C stops everything" not in said:
+            line = process.stdout.readline()
+            assert line, said
+            said += line
+        assert f"http://127.0.0.1:{port}" in said
+        assert len(processes_marked(site.mark)) >= 4
+        process.send_signal(number)
+        rest, _ = process.communicate(timeout=60)
+    finally:
+        process.kill()
+    assert process.returncode == 0, said + rest
+    assert rest.strip().endswith("Stopping.")
+    assert processes_marked(site.mark) == {}
+    assert not is_listening(port)
+
+
+def look(platform: Platform, path: str, picture: Path) -> str:
+    """Open a page in a browser of its own; return the text of its document, and keep a picture."""
+    common = [
+        str(CHROMIUM),
+        "--headless=new",
+        "--no-sandbox",
+        "--disable-gpu",
+        "--disable-dev-shm-usage",
+        "--hide-scrollbars",
+        "--window-size=1500,950",
+        "--virtual-time-budget=30000",
+        f"--user-data-dir={picture.parent / 'profile'}",
+    ]
+    url = f"{platform.url}{path}"
+    subprocess.run([*common, f"--screenshot={picture}", url], capture_output=True, timeout=120, check=True)
+    done = subprocess.run([*common, "--dump-dom", url], capture_output=True, text=True, timeout=120, check=True)
+    return done.stdout
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed; on Debian: apt-get install chromium")
+def test_pages_show_the_graph_and_the_state_of_partitions(site: Site, tmp_path: Path) -> None:
+    pictures = Path(os.environ.get("FEATURESTORE_TEST_PICTURES", tmp_path))
+    pictures.mkdir(parents=True, exist_ok=True)
+    pages = {
+        "graph": "/asset-groups",
+        "group": "/locations/__repository__@flights/asset-groups/offline/lineage",
+        "overview": f"/assets/{ASSET}",
+        "partitions": f"/assets/{ASSET}?view=partitions&partition={key(BAD_DAY)}",
+        "checks": f"/assets/{ASSET}?view=checks",
+    }
+    with site.running() as platform:
+        shown = {name: words(look(platform, path, pictures / f"{name}.png")) for name, path in pages.items()}
+    assert processes_marked(site.mark) == {}
+    assert {"raw", "offline", "online", "training"} <= set(shown["graph"])
+    # The page holds only what is in view.
+    assert len({group.stored_name for group in catalog.groups} & set(shown["group"])) >= 3
+    assert {"Failed (1)", "Materialized (6)", key(BAD_DAY)} <= set(shown["partitions"])
+    assert "failed, and did not materialize this asset" in " ".join(shown["partitions"])
+    assert {"gate", "quarantine", "Failed", key(BAD_DAY)} <= set(shown["checks"])
+    assert "range of 'dep_delay_mean_7d' is" in " ".join(shown["checks"])
+    assert {"network-operations", "dep_delay_mean_7d", "Mean departure delay over 7 days [min]"} <= set(
+        shown["overview"]
+    )
+    for name in pages:
+        assert (pictures / f"{name}.png").stat().st_size > 20_000, f"{name}.png is as good as empty"
+
+
+def words(document: str) -> list[str]:
+    """The visible text of a page, piece by piece."""
+    bare = re.sub(r"<(script|style)[^>]*>.*?</\1>", "", document, flags=re.DOTALL)
+    return [html.unescape(piece).strip() for piece in re.split(r"<[^>]+>", bare) if piece.strip()]
