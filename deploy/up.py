@@ -5,8 +5,8 @@ Dagster's pages and daemon, and the embedded online store beside the demo's data
 
 import os
 import signal
-import threading
 from pathlib import Path
+from types import FrameType
 
 from deploy.platform import demo_environment, prepare_instance, running_platform
 from featurestore.location import Location
@@ -17,22 +17,33 @@ PORT = 3000
 
 
 def main() -> None:
+    """Run until Ctrl-C or SIGTERM, at any moment, also while starting."""
+    # A shell that starts a job in the background has it ignore Ctrl-C; ask for it explicitly.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _interrupt)
+    try:
+        _run()
+    except KeyboardInterrupt:
+        print("\nStopped.", flush=True)
+
+
+def _run() -> None:
     environment = demo_environment()
     os.environ.update(environment)
-    stop = threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: stop.set())
     prepare_instance()
     root = Location(environment["FEATURESTORE_ROOT"])
+    logs = Path(environment["DAGSTER_HOME"]) / ".dagster" / "logs"
     with EmbeddedValkey(embedded_folder(root), append_only=True) as valkey:
-        print(f"online store   {valkey.url}", flush=True)
-        with running_platform(
-            environment, Path(environment["DAGSTER_HOME"]) / ".dagster" / "logs", int(os.environ.get("PORT", PORT))
-        ) as platform:
-            print(f"Dagster        {platform.url}  (asset graph: {platform.url}/asset-groups)")
+        print(f"online store   {valkey.url.partition('?')[0]}", flush=True)
+        with running_platform(environment, logs, int(os.environ.get("PORT", PORT))) as platform:
+            print(f"Dagster        {platform.url}")
+            print(f"asset graph    {platform.url}/locations/__repository__@flights/asset-groups/offline/lineage")
             print(f"store          {root.uri}\nCtrl-C stops everything.", flush=True)
-            stop.wait()
-            print("\nStopping.", flush=True)
+            signal.pause()
+
+
+def _interrupt(_number: int, _frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
 
 
 if __name__ == "__main__":

@@ -23,7 +23,8 @@ def follows_promotions(group: FeatureGroup) -> dg.AutomationCondition:  # type: 
     never_moved = (dg.AutomationCondition.missing() & has_rows).newly_true().with_label("has rows and was never moved")
     reason: dg.AutomationCondition = promoted | never_moved  # type: ignore[type-arg]
     if (cron := horizon_cron(group)) is not None:
-        reason = reason | dg.AutomationCondition.cron_tick_passed(cron).with_label("rows reached their horizon")
+        horizon = (dg.AutomationCondition.cron_tick_passed(cron) & has_rows).with_label("rows reached their horizon")
+        reason = reason | horizon
     settled = (dg.AutomationCondition.newly_requested() & ~reason).with_label("requested, and nothing came since")
     return (reason.since(settled) & idle).with_label("follows promotions")
 

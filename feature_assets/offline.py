@@ -128,5 +128,14 @@ def _report(key: str, outcome: WindowOutcome, table_version: int | None) -> Part
 
 
 def _verdict_metadata(verdict: Verdict) -> dict[str, Any]:
-    findings = verdict.as_dict()["findings"]
-    return {"rows": verdict.rows} | ({"findings": dg.MetadataValue.json(findings)} if findings else {})
+    """How many rows were judged; of a bad partition a line a finding, and example rows."""
+    if verdict.passed:
+        return {"rows": verdict.rows}
+    columns = ("check", "column", "observed", "limit", "failing_rows")
+    records = [dg.TableRecord({name: getattr(finding, name) for name in columns}) for finding in verdict.findings]
+    examples = {f"{finding.check} {finding.column}": list(finding.examples) for finding in verdict.findings}
+    return {
+        "rows": verdict.rows,
+        "findings": dg.MetadataValue.table(records),
+        "examples": dg.MetadataValue.json(examples),
+    }

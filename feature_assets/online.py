@@ -22,6 +22,7 @@ def online_asset(group: FeatureGroup) -> dg.AssetsDefinition:
         metadata=group_metadata(group),
         automation_condition=follows_promotions(group),
         pool=f"online_{group.stored_name}",
+        retry_policy=dg.RetryPolicy(max_retries=3, delay=5, backoff=dg.Backoff.EXPONENTIAL),
     )
     def online(store: StoreResource) -> dg.MaterializeResult:  # type: ignore[type-arg]
         step = store.feature_store().materialize([group.stored_name])[group.stored_name]

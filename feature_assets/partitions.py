@@ -35,7 +35,8 @@ def backfill_policy(cadence: Cadence) -> dg.BackfillPolicy:
 def upstream_partitions(group: FeatureGroup, item: Input) -> dg.PartitionMapping | None:
     """Which partitions of an input a window of a group reads; None where one of the two has no partitions.
 
-    A raw partition holds what became known on a day, so a window reads from its lookback to the day of its cut-off.
+    A raw partition holds what became known on a day; a daily window reads from its lookback to the day of its cut-off. An
+    hourly one is mapped to the day it ends in: what the next day brings before its cut-off is read, but not drawn.
     """
     if isinstance(group.cadence, Static):
         return None

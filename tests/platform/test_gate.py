@@ -70,11 +70,12 @@ def test_check_of_the_held_partition_shows_the_findings(airline: Sandbox) -> Non
     assert check.partition == key(BAD)
     assert check.evaluation.blocking
     assert "range of 'dep_delay_mean_7d'" in (check.evaluation.description or "")
-    findings: Any = check.evaluation.metadata["findings"].value
-    finding = findings[0]
+    table: Any = check.evaluation.metadata["findings"]
+    finding = table.records[0].data
     assert (finding["check"], finding["column"], finding["failing_rows"]) == ("range", "dep_delay_mean_7d", 1)
-    assert finding["examples"][0]["carrier"] == "UA"
     assert finding["limit"] == "[-60.0, 1800.0]"
+    examples: Any = check.evaluation.metadata["examples"].value
+    assert examples["range dep_delay_mean_7d"][0]["carrier"] == "UA"
 
 
 def test_days_around_the_held_one_are_promoted(airline: Sandbox) -> None:
