@@ -94,6 +94,27 @@ def test_processes_that_ingest_one_file_at_once_append_it_once(tmp_path: Path) -
     assert table_in(tmp_path / "store").scan().collect().height == 50
 
 
+@pytest.mark.parametrize("names", [["new.parquet"], ["new.parquet", "other.parquet"]])
+def test_a_file_ingested_by_another_between_look_and_commit_is_not_appended_again(
+    tmp_path: Path, names: list[str]
+) -> None:
+    """The clock is read between the two: there the other process strikes, once."""
+    table_in(tmp_path).ingest([file_of(sale(0, T0), name="first.parquet")])
+    files = [file_of(sale(n, T0), sale(9, T0, sale_id=None), name=name) for n, name in enumerate(names, start=1)]
+    others = [files[:1]]
+
+    def clock() -> datetime:
+        if others:
+            table_in(tmp_path).ingest(others.pop())
+        return NOW
+
+    done = SourceTable(Location(str(tmp_path)), sales, clock).ingest(files)
+    assert (done.files, done.files_known_before) == (len(files) - 1, 1)
+    table = table_in(tmp_path)
+    assert sorted(table.scan().collect()["sale_id"]) == [f"s{n:04}" for n in range(len(files) + 1)]
+    assert refused_rows(table).height == len(files)
+
+
 def start_ingestion(folder: Path) -> subprocess.Popen[str]:
     code = (
         "import sys; from pathlib import Path; sys.path.insert(0, sys.argv[2])\n"
@@ -101,7 +122,9 @@ def start_ingestion(folder: Path) -> subprocess.Popen[str]:
         "folder = Path(sys.argv[1]); data = (folder / 'file.parquet').read_bytes()\n"
         "print(table_in(folder / 'store').ingest([LandingFile('file.parquet', data)]).rows)\n"
     )
-    return subprocess.Popen([sys.executable, "-c", code, str(folder), str(REPOSITORY)], stdout=subprocess.PIPE, text=True)
+    return subprocess.Popen(
+        [sys.executable, "-c", code, str(folder), str(REPOSITORY)], stdout=subprocess.PIPE, text=True
+    )
 
 
 def test_a_corrected_file_of_the_same_name_adds_its_rows(tmp_path: Path) -> None:
@@ -219,7 +242,8 @@ def test_an_event_barely_ahead_of_our_clock_lands_and_is_known_when_it_happens(t
 
 
 rows_of_any_kind = st.lists(
-    st.sampled_from([sale(7, T0), sale(8, T0 + HOUR, known_at=T0 + 2 * HOUR), *(row for row, _ in REFUSALS.values())]), max_size=8
+    st.sampled_from([sale(7, T0), sale(8, T0 + HOUR, known_at=T0 + 2 * HOUR), *(row for row, _ in REFUSALS.values())]),
+    max_size=8,
 )
 
 
@@ -231,7 +255,9 @@ def test_every_row_of_every_file_is_either_appended_or_set_aside(
     table = table_in(tmp_path_factory.mktemp("raw"))
     files = [file_of(*rows, name=f"{number}.parquet") for number, rows in enumerate(contents)]
     chance = random.Random(seed)
-    counted = [table.ingest(chance.sample(files, chance.randint(1, len(files)))) for _ in range(3)] + [table.ingest(files)]
+    counted = [table.ingest(chance.sample(files, chance.randint(1, len(files)))) for _ in range(3)] + [
+        table.ingest(files)
+    ]
     total = sum(map(len, contents))
     assert sum(done.rows + done.rows_refused for done in counted) == total
     assert table.scan().collect().height == sum(done.rows for done in counted)
@@ -296,9 +322,17 @@ def test_current_gives_the_newest_version_of_each_record(tmp_path: Path) -> None
 
 
 def test_vectors_and_lists_of_a_feed_come_back_as_declared(tmp_path: Path) -> None:
-    schema = {"key": pl.Int64, "at": TIME, "vector": pl.Array(pl.Float32, 2), "names": pl.List(pl.String)}
+    schema: dict[str, Any] = {
+        "key": pl.Int64,
+        "at": TIME,
+        "vector": pl.Array(pl.Float32, 2),
+        "names": pl.List(pl.String),
+    }
     source = Source(name="vectors", schema=schema, keys=("key",), event_time="at", typical_delay=timedelta(0))
-    rows = [{"key": 1, "at": T0, "vector": [1.0, 2.0], "names": ["a", "b"]}, {"key": 2, "at": T0, "vector": None, "names": None}]
+    rows = [
+        {"key": 1, "at": T0, "vector": [1.0, 2.0], "names": ["a", "b"]},
+        {"key": 2, "at": T0, "vector": None, "names": None},
+    ]
     table = table_in(tmp_path, source)
     assert table.ingest([file_of(*rows, source=source)]).rows == 2
     back = table.scan().select(list(schema)).sort("key").collect()

@@ -56,7 +56,9 @@ facts = Source(name="facts", schema={"key": pl.Int64, "value": pl.Int64}, keys=(
 value = Feature("value", pl.Int64, "A value")
 
 
-@feature_group(entity=thing, features=[value], cadence=Hourly(start=START), lookback=HOUR, owner=OWNER, publish=timedelta(0))
+@feature_group(
+    entity=thing, features=[value], cadence=Hourly(start=START), lookback=HOUR, owner=OWNER, publish=timedelta(0)
+)
 def hourly_things(window: TimeWindow, feed: pl.LazyFrame) -> pl.LazyFrame:
     """A windowed group that others read."""
     return feed.group_by("thing").agg(pl.col("value").sum())
@@ -77,18 +79,26 @@ def thing_profile(facts: pl.LazyFrame) -> pl.LazyFrame:
 UPSTREAM = {"hourly_things": hourly_things, "thing_events": thing_events, "thing_profile": thing_profile}
 
 
-def reading_group(kind: str, driver: str, cadence: Hourly | Daily, lookback: timedelta, delay: timedelta) -> FeatureGroup:
+def reading_group(
+    kind: str, driver: str, cadence: Hourly | Daily, lookback: timedelta, delay: timedelta
+) -> FeatureGroup:
     """A group of some kind that reads every kind of input; `driver` first."""
 
-    def rows_of_feed(window: TimeWindow, feed: Any, side: Any, facts: Any, hourly_things: Any, thing_events: Any, thing_profile: Any) -> Any:
+    def rows_of_feed(
+        window: TimeWindow, feed: Any, side: Any, facts: Any, hourly_things: Any, thing_events: Any, thing_profile: Any
+    ) -> Any:
         """Reads a feed first."""
         return _any_rows(feed, kind)
 
-    def rows_of_events(window: TimeWindow, thing_events: Any, side: Any, facts: Any, hourly_things: Any, feed: Any, thing_profile: Any) -> Any:
+    def rows_of_events(
+        window: TimeWindow, thing_events: Any, side: Any, facts: Any, hourly_things: Any, feed: Any, thing_profile: Any
+    ) -> Any:
         """Reads an event group first."""
         return _any_rows(thing_events, kind)
 
-    def rows_of_windows(window: TimeWindow, hourly_things: Any, side: Any, facts: Any, thing_events: Any, feed: Any, thing_profile: Any) -> Any:
+    def rows_of_windows(
+        window: TimeWindow, hourly_things: Any, side: Any, facts: Any, thing_events: Any, feed: Any, thing_profile: Any
+    ) -> Any:
         """Reads a windowed group first."""
         return _any_rows(hourly_things, kind)
 
@@ -123,7 +133,9 @@ class Rows:
 # The oracle.
 
 
-def visible_rows(rows: Sequence[Row], name: str, group: FeatureGroup, window: TimeWindow, *, is_driver: bool) -> list[Row]:
+def visible_rows(
+    rows: Sequence[Row], name: str, group: FeatureGroup, window: TimeWindow, *, is_driver: bool
+) -> list[Row]:
     """Which rows of an input the transform of one window sees, by the design's sentences."""
     cut_off, since = window.end + group.delay, window.end - group.lookback
     newest = newest_known(rows, name, cut_off)
@@ -191,7 +203,16 @@ def windowed_rows(draw: st.DrawFn) -> list[Row]:
     rows = []
     for number, (key, hour) in enumerate(places):
         end = T0 + (hour + 1) * HOUR
-        rows.append({"thing": key, "event_time": end, "knowledge_time": end, "window_start": end - HOUR, "value": number, **made(draw)})
+        rows.append(
+            {
+                "thing": key,
+                "event_time": end,
+                "knowledge_time": end,
+                "window_start": end - HOUR,
+                "value": number,
+                **made(draw),
+            }
+        )
     return rows
 
 
@@ -201,7 +222,16 @@ def event_rows(draw: st.DrawFn) -> list[Row]:
     for number in range(draw(st.integers(0, 12))):
         event = draw(moments)
         known = event + draw(lags)
-        rows.append({"thing": draw(small), "event_time": event, "knowledge_time": known, "window_start": known, "value": number, **made(draw)})
+        rows.append(
+            {
+                "thing": draw(small),
+                "event_time": event,
+                "knowledge_time": known,
+                "window_start": known,
+                "value": number,
+                **made(draw),
+            }
+        )
     return list({(row["thing"], row["event_time"], rank(row)): row for row in rows}.values())
 
 
@@ -210,7 +240,13 @@ def static_rows(draw: st.DrawFn) -> list[Row]:
     rows = []
     for number in range(draw(st.integers(0, 10))):
         known = draw(moments)
-        row = {"thing": draw(small), "event_time": known, "knowledge_time": known, "window_start": known, "value": number}
+        row = {
+            "thing": draw(small),
+            "event_time": known,
+            "knowledge_time": known,
+            "window_start": known,
+            "value": number,
+        }
         rows.append({**row, **made(draw), "is_deleted": draw(st.booleans())})
     return list({(row["thing"], rank(row)): row for row in rows}.values())
 
@@ -219,7 +255,13 @@ def made(draw: st.DrawFn) -> Row:
     return {"created_at": T0 + draw(st.integers(0, 1)) * DAY, "is_deleted": False, "schema_number": 1}
 
 
-PLATFORM = {"knowledge_time": TIME, "landed_at": TIME, "is_history": pl.Boolean, "landing_file": pl.String, "landing_row": pl.Int64}
+PLATFORM = {
+    "knowledge_time": TIME,
+    "landed_at": TIME,
+    "is_history": pl.Boolean,
+    "landing_file": pl.String,
+    "landing_row": pl.Int64,
+}
 STORED = {
     "thing": pl.Int64,
     "event_time": TIME,
@@ -230,7 +272,9 @@ STORED = {
     "schema_number": pl.Int32,
     "value": pl.Int64,
 }
-SCHEMAS = {source.name: {**source.schema, **PLATFORM} for source in (feed, side, facts)} | dict.fromkeys(UPSTREAM, STORED)
+SCHEMAS: dict[str, dict[str, Any]] = {
+    source.name: {**source.schema, **PLATFORM} for source in (feed, side, facts)
+} | dict.fromkeys(UPSTREAM, STORED)
 
 
 @dataclass(frozen=True)
@@ -245,8 +289,13 @@ class Case:
     def catalog(self) -> Catalog:
         return Catalog([feed, side, facts], [*UPSTREAM.values(), self.group])
 
-    def inputs(self, rows: Mapping[str, Sequence[Row]] | None = None, windows: Sequence[TimeWindow] | None = None) -> WindowInputs:
-        frames = {name: pl.DataFrame(list(part), schema=SCHEMAS[name], orient="row") for name, part in (rows or self.rows).items()}
+    def inputs(
+        self, rows: Mapping[str, Sequence[Row]] | None = None, windows: Sequence[TimeWindow] | None = None
+    ) -> WindowInputs:
+        frames = {
+            name: pl.DataFrame(list(part), schema=SCHEMAS[name], orient="row")
+            for name, part in (rows or self.rows).items()
+        }
         return WindowInputs(self.catalog, self.group, windows or self.windows, Rows(frames))
 
 
@@ -260,7 +309,11 @@ def runs(draw: st.DrawFn, kinds: Sequence[str] = ("windowed", "events")) -> Case
     chosen = draw(st.sets(st.integers(0, SPAN_HOURS - 1), min_size=1))
     windows = [TimeWindow(T0 + hour * HOUR, T0 + (hour + 1) * HOUR) for hour in sorted(chosen)]
     rows = {source.name: draw(source_rows(source)) for source in (feed, side, facts)}
-    rows |= {"hourly_things": draw(windowed_rows()), "thing_events": draw(event_rows()), "thing_profile": draw(static_rows())}
+    rows |= {
+        "hourly_things": draw(windowed_rows()),
+        "thing_events": draw(event_rows()),
+        "thing_profile": draw(static_rows()),
+    }
     return Case(group, windows, rows)
 
 
@@ -276,7 +329,10 @@ def test_transform_sees_what_the_rules_say(case: Case) -> None:
     inputs = case.inputs()
     for window in case.windows:
         expected = {
-            name: sorted(row["value"] for row in visible_rows(case.rows[name], name, case.group, window, is_driver=is_driver(case, name)))
+            name: sorted(
+                row["value"]
+                for row in visible_rows(case.rows[name], name, case.group, window, is_driver=is_driver(case, name))
+            )
             for name in case.group.inputs
         }
         assert seen(inputs, window) == expected
@@ -314,11 +370,23 @@ def test_rows_come_in_one_order_however_they_are_stored(case: Case, chance: Any)
 
 def test_rows_of_one_upstream_window_come_in_the_order_of_their_keys() -> None:
     end = T0 + HOUR
-    row = {"event_time": end, "knowledge_time": end, "created_at": end, "window_start": T0, "is_deleted": False, "schema_number": 1}
+    row = {
+        "event_time": end,
+        "knowledge_time": end,
+        "created_at": end,
+        "window_start": T0,
+        "is_deleted": False,
+        "schema_number": 1,
+    }
     rows: dict[str, list[Row]] = {name: [] for name in SCHEMAS}
     rows["hourly_things"] = [{**row, "thing": thing, "value": thing} for thing in (2, 0, 3, 1)]
     window = TimeWindow(T0, end)
-    frames = Case(reading_group("windowed", "feed", Hourly(start=START), HOUR, HOUR), [window], rows).inputs().of(window).frames
+    frames = (
+        Case(reading_group("windowed", "feed", Hourly(start=START), HOUR, HOUR), [window], rows)
+        .inputs()
+        .of(window)
+        .frames
+    )
     assert frames["hourly_things"].collect()["thing"].to_list() == [0, 1, 2, 3]
 
 
@@ -341,14 +409,19 @@ def is_delivered(case: Case, row: Row, windows: Sequence[TimeWindow]) -> bool:
 
 @settings(max_examples=cases(2000, 40), deadline=None)
 @given(source_rows(facts), static_rows(), moments)
-def test_static_group_sees_the_newest_version_of_each_record(rows: list[Row], profile: list[Row], instant: datetime) -> None:
+def test_static_group_sees_the_newest_version_of_each_record(
+    rows: list[Row], profile: list[Row], instant: datetime
+) -> None:
     @feature_group(entity=thing, features=[value], cadence=Static(valid_from=T0), owner=OWNER)
     def both(facts: pl.LazyFrame, thing_profile: pl.LazyFrame) -> pl.LazyFrame:
         """Reads a timeless source and a static group."""
         return thing_profile.select("thing", "value")
 
     catalog = Catalog([facts], [thing_profile, both])
-    frames = {name: pl.DataFrame(part, schema=SCHEMAS[name], orient="row") for name, part in (("facts", rows), ("thing_profile", profile))}
+    frames = {
+        name: pl.DataFrame(part, schema=SCHEMAS[name], orient="row")
+        for name, part in (("facts", rows), ("thing_profile", profile))
+    }
     visible = static_inputs(catalog, both, instant, Rows(frames))
     for name, part in (("facts", rows), ("thing_profile", profile)):
         expected = sorted(row["value"] for row in newest_known(part, name, instant))
@@ -360,14 +433,17 @@ def test_static_group_sees_the_newest_version_of_each_record(rows: list[Row], pr
 def test_history_rows_are_counted_among_the_rows_seen(case: Case) -> None:
     inputs = case.inputs()
     for window in case.windows:
-        rows = {n: visible_rows(case.rows[n], n, case.group, window, is_driver=is_driver(case, n)) for n in case.group.inputs}
+        rows = {
+            n: visible_rows(case.rows[n], n, case.group, window, is_driver=is_driver(case, n))
+            for n in case.group.inputs
+        }
         visible = inputs.of(window)
         assert visible.rows == sum(map(len, rows.values()))
         assert visible.history_rows == sum(bool(row.get("is_history")) for part in rows.values() for row in part)
 
 
 def test_frames_have_the_declared_columns_and_no_other() -> None:
-    empty = {name: [] for name in SCHEMAS}
+    empty: dict[str, list[Row]] = {name: [] for name in SCHEMAS}
     group = reading_group("events", "feed", Hourly(start=START), HOUR, timedelta(0))
     frames = Case(group, [TimeWindow(T0, T0 + HOUR)], empty).inputs().of(TimeWindow(T0, T0 + HOUR)).frames
     assert {name: frame.collect_schema().names() for name, frame in frames.items()} == {
@@ -381,7 +457,9 @@ def test_frames_have_the_declared_columns_and_no_other() -> None:
 
 
 @pytest.mark.parametrize(("start", "is_seen"), [(-1, False), (0, True), (23, True), (24, False)])
-def test_windows_of_an_upstream_group_count_only_if_they_lie_wholly_inside_the_lookback(start: int, is_seen: bool) -> None:
+def test_windows_of_an_upstream_group_count_only_if_they_lie_wholly_inside_the_lookback(
+    start: int, is_seen: bool
+) -> None:
     group = reading_group("windowed", "feed", Daily(start=START), DAY, 2 * DAY)
     end = T0 + (start + 1) * HOUR
     row = {"thing": 1, "event_time": end, "knowledge_time": end, "created_at": end, "window_start": end - HOUR}
