@@ -44,7 +44,9 @@ def group_of(
         start="2026-01-01",
         entity="plane",
         keys=keys,
-        features=tuple(RegisteredFeature(name, dtype_name(dtype), number, since=1) for number, (name, dtype) in numbered),
+        features=tuple(
+            RegisteredFeature(name, dtype_name(dtype), number, since=1) for number, (name, dtype) in numbered
+        ),
         schema_number=schema_number,
         retired_numbers=(),
         retired_columns=(),

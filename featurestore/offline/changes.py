@@ -64,13 +64,19 @@ def changes_between(view: TableView, since: int, to: int) -> Changes | Rebuild:
     """See `FeatureTable.changes`; `view` is the newest version of the table."""
     newest = view.version
     if newest is None or since > newest:
-        return Rebuild(f"Group {view.group.name!r} has version {newest}; the copy says {since}. The table is another, or an older one.")
+        return Rebuild(
+            f"Group {view.group.name!r} has version {newest}; the copy says {since}. The table is another, or an older one."
+        )
     if not 0 <= since <= to <= newest:
-        raise InvalidInput(f"Changes of group {view.group.name!r} were asked from version {since} to {to}; it has 0 to {newest}.")
+        raise InvalidInput(
+            f"Changes of group {view.group.name!r} were asked from version {since} to {to}; it has 0 to {newest}."
+        )
     entries = [read_entry(view.storage.location, version) for version in range(since + 1, to + 1)]
     known = [entry for entry in entries if entry is not None and (entry.own is not None or not entry.has_changed_data)]
     if len(known) < len(entries):
-        return Rebuild(f"A commit of group {view.group.name!r} between versions {since} and {to} has expired, or is not of this store.")
+        return Rebuild(
+            f"A commit of group {view.group.name!r} between versions {since} and {to} has expired, or is not of this store."
+        )
     try:
         parts = [_step_changes(view.storage, view.group, step) for step in _steps(known)]
     except FileNotFoundError as error:
@@ -100,7 +106,9 @@ def _step_changes(storage: Storage, group: RegisteredGroup, step: _Step) -> tupl
     return before.join(after, on=list(columns), how="anti"), after.join(before, on=list(columns), how="anti")
 
 
-def _together(group: RegisteredGroup, since: int, to: int, parts: Sequence[tuple[pl.DataFrame, pl.DataFrame]]) -> Changes:
+def _together(
+    group: RegisteredGroup, since: int, to: int, parts: Sequence[tuple[pl.DataFrame, pl.DataFrame]]
+) -> Changes:
     columns = {name: group.stored_schema[name] for name in (*group.key_names, *VERSION, "window_start")}
     nothing = pl.DataFrame(schema=columns)
     gone = pl.concat([nothing, *(before for before, _ in parts)])

@@ -171,7 +171,9 @@ class Committer:
             self._refuse_newer(request, version, read_entry(self.storage.location, version))
 
     def _refuse_newer(self, request: Request, version: int, entry: LogEntry | None) -> None:
-        if entry is not None and (not entry.has_changed_data or (entry.own and entry.own.transaction == request.transaction)):
+        if entry is not None and (
+            not entry.has_changed_data or (entry.own and entry.own.transaction == request.transaction)
+        ):
             return
         if entry is not None and entry.own is not None:
             both = overlapping(request.windows, entry.own.windows)
@@ -179,7 +181,10 @@ class Committer:
                 return
             who, where = f"Run {entry.own.run!r}", f"window {both.start.isoformat()}"
         else:
-            who, where = f"A commit that is not of this store ({entry.operation if entry else 'expired'})", "windows not known"
+            who, where = (
+                f"A commit that is not of this store ({entry.operation if entry else 'expired'})",
+                "windows not known",
+            )
         raise StaleWriter(
             f"{who} has written {where} of group {self.group.name!r} in version {version}, after this write ({request.transaction!r}) "
             f"started at version {request.seen_version}. The newer rows stay. Run the partition again to compute from what is there now."
@@ -229,12 +234,21 @@ def pause(attempt: int) -> None:
     time.sleep(random.uniform(0, min(LONGEST_PAUSE_SECONDS, FIRST_PAUSE_SECONDS * 2**attempt)))
 
 
-def _commit(version: int, table_version: int | None, own: OwnCommit, changed: Sequence[TimeWindow], *, was_recognised: bool = False) -> Commit:
+def _commit(
+    version: int,
+    table_version: int | None,
+    own: OwnCommit,
+    changed: Sequence[TimeWindow],
+    *,
+    was_recognised: bool = False,
+) -> Commit:
     return Commit(version, table_version, tuple(changed), own.created_at, own.is_rewind, own.counts, was_recognised)
 
 
 def _laid_out(view: TableView, rows: pl.DataFrame) -> pl.DataFrame:
     """Rows as they are stored: every column of the table, sorted by keys, then `event_time`."""
-    absent = [pl.lit(None, dtype=dtype).alias(name) for name, dtype in view.undeclared.items() if name not in rows.columns]
+    absent = [
+        pl.lit(None, dtype=dtype).alias(name) for name, dtype in view.undeclared.items() if name not in rows.columns
+    ]
     columns = [*view.group.stored_schema, *view.undeclared, *PARTITIONS]
     return rows.with_columns(*absent, *year_month()).select(columns).sort(*view.group.key_names, "event_time")

@@ -36,17 +36,30 @@ class Difference:
     counts: Mapping[str, int]
 
 
-def difference(group: RegisteredGroup, new: pl.DataFrame, stored: pl.DataFrame, undeclared: Sequence[str]) -> Difference:
+def difference(
+    group: RegisteredGroup, new: pl.DataFrame, stored: pl.DataFrame, undeclared: Sequence[str]
+) -> Difference:
     """Compare checked new rows with the stored rows of the same windows (all columns of the table)."""
     named = identity(group)
     pairs = new.select(named).with_row_index("_new").join(stored.select(named).with_row_index("_old"), on=named)
     kept = pairs.filter(_unchanged(group, new, stored, pairs)).select("_new", "_old")
-    source = new.select(named[:1]).with_row_index("_new").join(kept, on="_new", how="left", maintain_order="left")["_old"]
+    source = (
+        new.select(named[:1]).with_row_index("_new").join(kept, on="_new", how="left", maintain_order="left")["_old"]
+    )
     rows = new.with_columns(stored[name].gather(source) for name in ("created_at", *undeclared))
-    gone = stored.with_row_index("_old").join(kept, on="_old", how="anti").select(*group.key_names, "window_start", *VERSION)
+    gone = (
+        stored.with_row_index("_old")
+        .join(kept, on="_old", how="anti")
+        .select(*group.key_names, "window_start", *VERSION)
+    )
     touched = pl.concat([rows.filter(pl.col("created_at").is_null())["window_start"], gone["window_start"]])
     changed = pairs.height - kept.height
-    counts = {"added": new.height - pairs.height, "changed": changed, "removed": gone.height - changed, "kept": kept.height}
+    counts = {
+        "added": new.height - pairs.height,
+        "changed": changed,
+        "removed": gone.height - changed,
+        "kept": kept.height,
+    }
     return Difference(rows, gone, frozenset(touched.unique()), counts)
 
 
@@ -94,7 +107,9 @@ def _highest(rows: pl.DataFrame, keys: Sequence[str]) -> pl.DataFrame:
     return rows.select(*keys, *VERSION).sort(VERSION).unique(keys, keep="last")
 
 
-def _paired(gone: pl.DataFrame, after: pl.DataFrame, keys: Sequence[str], *, how: Literal["left", "inner"]) -> pl.DataFrame:
+def _paired(
+    gone: pl.DataFrame, after: pl.DataFrame, keys: Sequence[str], *, how: Literal["left", "inner"]
+) -> pl.DataFrame:
     """Rows of `gone` beside rows of `after` of the same key, whose version columns are prefixed with `_`."""
     return gone.join(after.rename({name: f"_{name}" for name in VERSION}), on=list(keys), how=how)
 

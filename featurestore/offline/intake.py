@@ -42,9 +42,15 @@ def check_schema(group: RegisteredGroup, rows: pl.DataFrame, expected: Mapping[s
             f"Rows for group {group.name!r} lack columns {missing} and have unknown ones {unknown}. "
             f"Give exactly {list(expected)}; the store sets created_at, year and month."
         )
-    wrong = [f"{name} is {rows.schema[name]!r}, not {dtype!r}" for name, dtype in expected.items() if rows.schema[name] != dtype]
+    wrong = [
+        f"{name} is {rows.schema[name]!r}, not {dtype!r}"
+        for name, dtype in expected.items()
+        if rows.schema[name] != dtype
+    ]
     if wrong:
-        raise SchemaMismatch(f"Rows for group {group.name!r}: {'; '.join(wrong)}. Cast them yourself: the store casts nothing.")
+        raise SchemaMismatch(
+            f"Rows for group {group.name!r}: {'; '.join(wrong)}. Cast them yourself: the store casts nothing."
+        )
     _check_vectors(group, rows)
     return rows.select(list(expected))
 
@@ -70,7 +76,9 @@ def check_windows(group: RegisteredGroup, windows: Sequence[TimeWindow]) -> list
     """
     named = sorted(set(windows))
     if not named:
-        raise InvalidInput(f"An overwrite of group {group.name!r} names no window. Name every window whose rows it replaces.")
+        raise InvalidInput(
+            f"An overwrite of group {group.name!r} names no window. Name every window whose rows it replaces."
+        )
     length = LENGTHS.get(group.cadence)
     for window in named:
         if length is not None and (window.end - window.start != length or (window.start - EPOCH) % length):
@@ -80,7 +88,9 @@ def check_windows(group: RegisteredGroup, windows: Sequence[TimeWindow]) -> list
             )
     for before, after in pairwise(named):
         if after.start < before.end:
-            raise InvalidInput(f"Windows of group {group.name!r} that start {before.start.isoformat()} and {after.start.isoformat()} overlap.")
+            raise InvalidInput(
+                f"Windows of group {group.name!r} that start {before.start.isoformat()} and {after.start.isoformat()} overlap."
+            )
     return named
 
 
@@ -108,7 +118,9 @@ def refuse_nulls(group: RegisteredGroup, rows: pl.DataFrame, columns: Sequence[s
     """Raise InvalidInput if one of the columns has a null."""
     nulls = {name: rows[name].null_count() for name in columns if rows[name].null_count()}
     if nulls:
-        raise InvalidInput(f"Rows for group {group.name!r} have nulls where none may be: {nulls}. Drop or fix those rows first.")
+        raise InvalidInput(
+            f"Rows for group {group.name!r} have nulls where none may be: {nulls}. Drop or fix those rows first."
+        )
 
 
 def refuse_doubles(group: RegisteredGroup, rows: pl.DataFrame, columns: Sequence[str]) -> None:

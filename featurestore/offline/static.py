@@ -37,7 +37,13 @@ class Load:
 
 
 def load_static(
-    committer: Committer, rows: pl.DataFrame, *, instant: datetime, valid_from: datetime, transaction: str, metadata: Mapping[str, str]
+    committer: Committer,
+    rows: pl.DataFrame,
+    *,
+    instant: datetime,
+    valid_from: datetime,
+    transaction: str,
+    metadata: Mapping[str, str],
 ) -> Commit:
     """See `FeatureTable.load_static`."""
     group = committer.group
@@ -58,7 +64,9 @@ def load_static(
 def _checked(group: RegisteredGroup, rows: pl.DataFrame) -> pl.DataFrame:
     """Keys and features of a load; `is_deleted` and `schema_number` may come along, and are set anew."""
     if "is_deleted" in rows.columns and rows["is_deleted"].any():
-        raise InvalidInput(f"A load of group {group.name!r} has rows with is_deleted. Leave out what is gone: the load derives tombstones.")
+        raise InvalidInput(
+            f"A load of group {group.name!r} has rows with is_deleted. Leave out what is gone: the load derives tombstones."
+        )
     given = rows.drop("is_deleted", "schema_number", strict=False)
     expected = {name: group.stored_schema[name] for name in (*group.key_names, *group.feature_names)}
     checked = check_schema(group, given, expected)
@@ -116,7 +124,9 @@ def _changed(group: RegisteredGroup, rows: pl.DataFrame, live: pl.DataFrame) -> 
     return rows.with_row_index("_new").join(unchanged, on="_new", how="anti").drop("_new")
 
 
-def _stamped(group: RegisteredGroup, load: Load, changed: pl.DataFrame, vanished: pl.DataFrame, *, known: datetime) -> pl.DataFrame:
+def _stamped(
+    group: RegisteredGroup, load: Load, changed: pl.DataFrame, vanished: pl.DataFrame, *, known: datetime
+) -> pl.DataFrame:
     number = pl.lit(group.schema_number, dtype=pl.Int32).alias("schema_number")
     tombstones = vanished.with_columns(number, is_deleted=pl.lit(True))
     rows = pl.concat([changed.with_columns(is_deleted=pl.lit(False)), tombstones], how="diagonal")

@@ -74,7 +74,12 @@ class Storage:
         fields = pl.DataFrame(schema=columns).to_arrow(compat_level=pl.CompatLevel.oldest()).schema
         try:
             DeltaTable.create(
-                self.uri, fields, mode="error", partition_by=list(partitions), configuration=CONFIGURATION, storage_options=self.options
+                self.uri,
+                fields,
+                mode="error",
+                partition_by=list(partitions),
+                configuration=CONFIGURATION,
+                storage_options=self.options,
             )
         except (DeltaError, OSError) as error:
             if self.open() is None:
@@ -139,10 +144,14 @@ class Storage:
         if version is not None:
             newest = self.open()
             there = "no table" if newest is None else f"versions up to {newest.version()}"
-            return InvalidInput(f"Version {version} of {self.uri} cannot be read; there is {there}. Ask for one that is kept.")
+            return InvalidInput(
+                f"Version {version} of {self.uri} cannot be read; there is {there}. Ask for one that is kept."
+            )
         if self.location.is_local:
             self._refuse_cut_entries()
-        return StoreUnavailable(f"Cannot open table {self.uri}: {_first_line(error)}. Check that its store is up and whole.")
+        return StoreUnavailable(
+            f"Cannot open table {self.uri}: {_first_line(error)}. Check that its store is up and whole."
+        )
 
     def _refuse_cut_entries(self) -> None:
         names = sorted(path.name for path in (self.location.path / "_delta_log").glob("*.json"))

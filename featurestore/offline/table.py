@@ -121,7 +121,13 @@ class FeatureTable:
         )
 
     def load_static(
-        self, rows: pl.DataFrame, *, instant: datetime, valid_from: datetime, transaction: str, metadata: Mapping[str, str]
+        self,
+        rows: pl.DataFrame,
+        *,
+        instant: datetime,
+        valid_from: datetime,
+        transaction: str,
+        metadata: Mapping[str, str],
     ) -> Commit:
         """Load a static group: append what differs from the last state, and tombstones for what vanished, in one commit.
 
@@ -190,4 +196,6 @@ class FeatureTable:
                 return self._committer.storage.compact(table, year, month, own)
             except CommitFailedError:
                 pause(attempt)
-        raise StoreUnavailable(f"Writers of {year}-{month} of group {self.group.name!r} were first {ATTEMPTS} times. Compact when fewer write.")
+        raise StoreUnavailable(
+            f"Writers of {year}-{month} of group {self.group.name!r} were first {ATTEMPTS} times. Compact when fewer write."
+        )

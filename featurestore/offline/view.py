@@ -81,7 +81,9 @@ class TableView:
         rows = scan_files(self.storage, self._files(spans, known_by, event_since), everything)
         return rows.filter(*filters).select(wanted) if filters else rows.select(wanted)
 
-    def _files(self, spans: Sequence[TimeWindow] | None, known_by: datetime | None, event_since: datetime | None) -> list[str]:
+    def _files(
+        self, spans: Sequence[TimeWindow] | None, known_by: datetime | None, event_since: datetime | None
+    ) -> list[str]:
         if self.table is None:
             return []
         files = pl.DataFrame(self.table.get_add_actions(flatten=True))

@@ -45,7 +45,9 @@ def _plan(view: TableView, rows: pl.DataFrame, windows: Sequence[TimeWindow]) ->
     return Plan(written, spans, changed, found.rows, found.gone, found.counts)
 
 
-def _bridged(view: TableView, found: Difference, spans: Sequence[TimeWindow], windows: Sequence[TimeWindow]) -> list[pl.DataFrame]:
+def _bridged(
+    view: TableView, found: Difference, spans: Sequence[TimeWindow], windows: Sequence[TimeWindow]
+) -> list[pl.DataFrame]:
     """Stored rows between the windows, where so many were changed that a span covers what lies between."""
     if len(spans) == len(merged(window for window in windows if window.start in found.starts)):
         return []

@@ -63,7 +63,9 @@ class EmbeddedValkey:
         running = self._running()
         if running is None:
             raise StoreUnavailable(f"No Valkey server runs in {self.folder}. Call start() first.")
-        return f"redis://{HOST}:{running[0]}/0?socket_timeout={PATIENCE_SECONDS}&socket_connect_timeout={PATIENCE_SECONDS}"
+        return (
+            f"redis://{HOST}:{running[0]}/0?socket_timeout={PATIENCE_SECONDS}&socket_connect_timeout={PATIENCE_SECONDS}"
+        )
 
     @property
     def pid(self) -> int | None:

@@ -59,9 +59,14 @@ def run_everything(root: Location, valkey_url: str) -> Result:
         for group in catalog.ordered_groups:
             promote(store, group, f"run{number}")
     store.materialize()
-    spine = pl.LazyFrame({"shop": ["a", "b", "a", "c"], "label_time": [T0 + 50 * HOUR, T0 + 60 * HOUR, T0, NOW]}).cast({"label_time": pl.Datetime("us", "UTC")})
+    spine = pl.LazyFrame({"shop": ["a", "b", "a", "c"], "label_time": [T0 + 50 * HOUR, T0 + 60 * HOUR, T0, NOW]}).cast(
+        {"label_time": pl.Datetime("us", "UTC")}
+    )
     made = build_training_set(store.offline, "shop_model_v1", spine)
-    answer = store.get_online_features(["shop_profile:town", "shop_last_sale_hourly:amount", "shop_density_daily:revenue_per_area"], {"shop": ["b", "a", "c"]})
+    answer = store.get_online_features(
+        ["shop_profile:town", "shop_last_sale_hourly:amount", "shop_density_daily:revenue_per_area"],
+        {"shop": ["b", "a", "c"]},
+    )
     return Result(
         hashes={name: store.offline.table(name).content_hash() for name in registry.groups},
         versions={name: store.offline.table(name).version() for name in registry.groups},
@@ -95,7 +100,14 @@ def test_running_everything_twice_commits_once(tmp_path: Path, valkey_url: str) 
 
 
 def test_a_bucket_that_cannot_be_reached_is_named(tmp_path: Path) -> None:
-    options = {"AWS_ENDPOINT_URL": "http://127.0.0.1:1", "AWS_REGION": "us-east-1", "AWS_ACCESS_KEY_ID": "k", "AWS_SECRET_ACCESS_KEY": "s"}
-    store = FeatureStore(Settings(Location("s3://lake/x", options), Location(str(tmp_path))), clock=lambda: NOW + timedelta(hours=1))
+    options = {
+        "AWS_ENDPOINT_URL": "http://127.0.0.1:1",
+        "AWS_REGION": "us-east-1",
+        "AWS_ACCESS_KEY_ID": "k",
+        "AWS_SECRET_ACCESS_KEY": "s",
+    }
+    store = FeatureStore(
+        Settings(Location("s3://lake/x", options), Location(str(tmp_path))), clock=lambda: NOW + timedelta(hours=1)
+    )
     with pytest.raises(ConnectionError, match=r"127\.0\.0\.1:1"):
         store.get_online_features("shop_model_v1", {"shop": ["a"]})

@@ -62,7 +62,11 @@ def test_every_command_shown_has_those_options() -> None:
 
 def _options_checked(one: click.Command, words: list[str], context: click.Context, page: str) -> list[str]:
     """Refuse options that a command lacks; of a group, stop at the first word that is none."""
-    options = {name: parameter for parameter in one.get_params(context) for name in (*parameter.opts, *parameter.secondary_opts)}
+    options = {
+        name: parameter
+        for parameter in one.get_params(context)
+        for name in (*parameter.opts, *parameter.secondary_opts)
+    }
     left = list(words)
     while left:
         if not left[0].startswith("-"):
@@ -78,7 +82,9 @@ def _options_checked(one: click.Command, words: list[str], context: click.Contex
     return left
 
 
-@pytest.mark.parametrize("page", [page for page in PAGES if blocks(page, "python")], ids=lambda page: str(page.relative_to(ROOT)))
+@pytest.mark.parametrize(
+    "page", [page for page in PAGES if blocks(page, "python")], ids=lambda page: str(page.relative_to(ROOT))
+)
 def test_every_python_block_runs(page: Path) -> None:
     """The blocks of a page run one after the other, as a reader would type them."""
     code = "\n".join(blocks(page, "python"))

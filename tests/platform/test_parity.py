@@ -135,7 +135,7 @@ def empty_production(folder: str, instance: dg.DagsterInstance, url: str) -> Pro
 
 # Shrinking takes minutes here: a failure prints its story as it was drawn.
 every_case = settings(
-    max_examples=cases(50, 3),
+    max_examples=cases(20, 3),
     deadline=None,
     phases=(Phase.explicit, Phase.reuse, Phase.generate),
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],

@@ -42,7 +42,7 @@ VALUES: dict[Any, st.SearchStrategy[Any]] = {
     pl.Array(pl.Float32, 40): st.lists(FLOAT32, min_size=40, max_size=40),
 }
 SETTINGS = settings(
-    max_examples=cases(20_000, 100),
+    max_examples=cases(5_000, 100),
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
 )

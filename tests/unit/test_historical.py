@@ -221,7 +221,7 @@ labels = st.lists(
 )
 
 
-@settings(max_examples=cases(60, 3), deadline=None, phases=[Phase.generate])
+@settings(max_examples=cases(40, 3), deadline=None, phases=[Phase.generate])
 @given(st.lists(sold, max_size=14), st.lists(registered, max_size=5), labels)
 def test_history_is_what_production_would_have_served(
     tmp_path_factory: pytest.TempPathFactory, sold: list[Any], registered: list[Any], labels: list[Any]

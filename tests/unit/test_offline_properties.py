@@ -70,7 +70,9 @@ class Model:
 
     def has_higher(self, gone: Row, now: datetime) -> bool:
         """Whether a row follows that a reader of `gone` may have had instead: known by now, or no later than `gone`."""
-        higher = [one for one in self.rows.values() if one["plane"] == gone["plane"] and version_of(one) > version_of(gone)]
+        higher = [
+            one for one in self.rows.values() if one["plane"] == gone["plane"] and version_of(one) > version_of(gone)
+        ]
         return any(one["knowledge_time"] <= max(now, gone["knowledge_time"]) for one in higher)
 
     def changes(self, since: int, to: int) -> tuple[set[str], set[tuple[str, Version]]]:
@@ -107,7 +109,11 @@ class History:
         rows = [one for window in windows for one in self.window_rows(window)]
         seen = self.table.version()
         commit = self.table.overwrite_windows(
-            frame(GROUP, self.random.sample(rows, len(rows))), windows, seen_version=seen, transaction=f"t{number}", metadata={}
+            frame(GROUP, self.random.sample(rows, len(rows))),
+            windows,
+            seen_version=seen,
+            transaction=f"t{number}",
+            metadata={},
         )
         changed, is_rewind = self.model.overwrite(rows, windows, self.clock.now)
         assert set(commit.changed_windows) == changed
@@ -121,7 +127,11 @@ class History:
     def window_rows(self, window: TimeWindow) -> list[Row]:
         stored = [one for one in self.model.rows.values() if one["window_start"] == window.start]
         if stored and self.random.random() < 0.4:
-            return [{name: value for name, value in one.items() if name != "created_at"} for one in stored if self.random.random() < 0.8]
+            return [
+                {name: value for name, value in one.items() if name != "created_at"}
+                for one in stored
+                if self.random.random() < 0.8
+            ]
         return [self.random_row(plane, window) for plane in "abc" if self.random.random() < 0.6]
 
     def random_row(self, plane: str, window: TimeWindow) -> Row:
@@ -130,7 +140,15 @@ class History:
         event = window.end - timedelta(microseconds=self.random.choice([0, 1, 999, 10**10]))
         event = START if self.random.random() < 0.1 else event
         known = event + timedelta(hours=self.random.choice([1, 2]))
-        return row(plane, window, value=value, trace=trace, event_time=event, knowledge_time=known, is_deleted=self.random.random() < 0.1)
+        return row(
+            plane,
+            window,
+            value=value,
+            trace=trace,
+            event_time=event,
+            knowledge_time=known,
+            is_deleted=self.random.random() < 0.1,
+        )
 
     def check(self) -> None:
         for version, expected in self.model.states.items():

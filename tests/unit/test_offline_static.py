@@ -32,7 +32,12 @@ def at(number: int) -> datetime:
 
 def load(table: FeatureTable, planes: Planes, number: int, **other: Any) -> Commit:
     rows = pl.DataFrame([(plane, *values) for plane, values in planes.items()], schema=SCHEMA, orient="row")
-    given = {"instant": at(number), "valid_from": VALID_FROM, "transaction": f"load-{number}", "metadata": {"run_id": f"run-{number}"}}
+    given = {
+        "instant": at(number),
+        "valid_from": VALID_FROM,
+        "transaction": f"load-{number}",
+        "metadata": {"run_id": f"run-{number}"},
+    }
     return table.load_static(rows, **{**given, **other})
 
 
@@ -42,7 +47,10 @@ def table_of(folder: Path, min_coverage: float | None = None) -> FeatureTable:
 
 def living(table: FeatureTable, moment: datetime) -> Planes:
     latest = latest_as_of(table.scan(), keys="plane", as_of=moment)
-    return {plane: (seats, maker) for plane, seats, maker in latest.filter(~pl.col("is_deleted")).select("plane", "seats", "maker").iter_rows()}
+    return {
+        plane: (seats, maker)
+        for plane, seats, maker in latest.filter(~pl.col("is_deleted")).select("plane", "seats", "maker").iter_rows()
+    }
 
 
 @pytest.mark.parametrize("seed", range(cases(200, 10)))
@@ -50,14 +58,22 @@ def test_random_loads_leave_the_state_of_each_instant(tmp_path: Path, seed: int)
     table, chance = table_of(tmp_path, min_coverage=0.0), random.Random(seed)
     states: list[Planes] = []
     for number in range(8):
-        planes = {plane: (chance.choice([None, 1, 2]), chance.choice([None, "", "EMBRAER"])) for plane in "abcd" if chance.random() < 0.7}
+        planes = {
+            plane: (chance.choice([None, 1, 2]), chance.choice([None, "", "EMBRAER"]))
+            for plane in "abcd"
+            if chance.random() < 0.7
+        }
         last = states[-1] if states else {}
         commit = load(table, planes, number)
         expected = {"added": len(planes.keys() - last.keys()), "removed": len(last.keys() - planes.keys())}
         changed = {plane for plane in planes.keys() & last.keys() if planes[plane] != last[plane]}
         assert commit.is_unchanged == (planes == last)
         if not commit.is_unchanged:
-            assert commit.counts == {**expected, "changed": len(changed), "kept": len(planes.keys() & last.keys() - changed)}
+            assert commit.counts == {
+                **expected,
+                "changed": len(changed),
+                "kept": len(planes.keys() & last.keys() - changed),
+            }
             assert not commit.is_rewind
         if chance.random() < 0.3 and table.version() is not None:
             table.compact(2026, 3)
@@ -139,8 +155,15 @@ def test_load_can_be_rolled_back_by_emptying_its_window(tmp_path: Path) -> None:
 
 def test_load_under_a_new_schema_number_writes_every_entity_once(tmp_path: Path) -> None:
     load(table_of(tmp_path), {"a": (1, "X"), "b": (2, "Y")}, 0)
-    wider = FeatureTable(Location(str(tmp_path)), group_of({**FEATURES, "engines": pl.Int32()}, kind="static", schema_number=2), SetClock())
-    rows = pl.DataFrame({"plane": ["a", "b"], "seats": [1, 2], "maker": ["X", "Y"], "engines": [2, None]}, schema={**SCHEMA, "engines": pl.Int32()})
+    wider = FeatureTable(
+        Location(str(tmp_path)),
+        group_of({**FEATURES, "engines": pl.Int32()}, kind="static", schema_number=2),
+        SetClock(),
+    )
+    rows = pl.DataFrame(
+        {"plane": ["a", "b"], "seats": [1, 2], "maker": ["X", "Y"], "engines": [2, None]},
+        schema={**SCHEMA, "engines": pl.Int32()},
+    )
     stamped = rows.with_columns(is_deleted=pl.lit(False), schema_number=pl.lit(2, dtype=pl.Int32))
     given: dict[str, Any] = {"valid_from": VALID_FROM, "metadata": {}}
     assert wider.load_static(stamped, instant=at(1), transaction="t1", **given).counts["changed"] == 2
@@ -156,8 +179,12 @@ def test_load_under_a_new_schema_number_writes_every_entity_once(tmp_path: Path)
         ({"plane": ["a"], "wings": [2]}, SchemaMismatch, r"unknown ones \['wings'\]"),
     ],
 )
-def test_load_that_breaks_a_rule_is_refused(tmp_path: Path, rows: dict[str, Any], error: type[Exception], message: str) -> None:
-    given = pl.DataFrame(rows, schema_overrides={"plane": pl.String()}).with_columns(seats=pl.lit(1, dtype=pl.Int64), maker=pl.lit("X"))
+def test_load_that_breaks_a_rule_is_refused(
+    tmp_path: Path, rows: dict[str, Any], error: type[Exception], message: str
+) -> None:
+    given = pl.DataFrame(rows, schema_overrides={"plane": pl.String()}).with_columns(
+        seats=pl.lit(1, dtype=pl.Int64), maker=pl.lit("X")
+    )
     with pytest.raises(error, match=message):
         table_of(tmp_path).load_static(given, instant=at(0), valid_from=VALID_FROM, transaction="t", metadata={})
 

@@ -37,7 +37,12 @@ def table(tmp_path: Path, clock: SetClock) -> FeatureTable:
 
 
 def write(table: FeatureTable, rows: list[dict[str, Any]], *windows: TimeWindow, **other: Any) -> Commit:
-    given = {"seen_version": table.version(), "transaction": f"t{table.version()}", "metadata": {"run_id": "run-1"}, **other}
+    given = {
+        "seen_version": table.version(),
+        "transaction": f"t{table.version()}",
+        "metadata": {"run_id": "run-1"},
+        **other,
+    }
     return table.overwrite_windows(frame(table.group, rows), list(windows), **given)
 
 
@@ -98,7 +103,9 @@ def test_windows_across_months_go_in_one_commit(table: FeatureTable) -> None:
     windows = [day(i) for i in (0, 1, 2, 3, 40, 400)]
     commit = write(table, [row("a", window) for window in windows], *windows)
     assert commit.version == 1
-    folders = {path.parent.relative_to(table.location.path).as_posix() for path in table.location.path.rglob("*.parquet")}
+    folders = {
+        path.parent.relative_to(table.location.path).as_posix() for path in table.location.path.rglob("*.parquet")
+    }
     assert folders == {"year=2026/month=1", "year=2026/month=2", "year=2026/month=3", "year=2027/month=3"}
     assert write(table, [row("a", window, value=2.0) for window in windows], *windows).version == 2
     assert table.scan().collect()["value"].to_list() == [2.0] * 6
@@ -131,8 +138,14 @@ def test_more_scattered_windows_than_one_predicate_takes(table: FeatureTable) ->
     [
         (lambda f: f.with_columns(value=pl.col("value").cast(pl.Float32)), "value is Float32, not Float64"),
         (lambda f: f.with_columns(value=pl.lit("1.5")), "value is String"),
-        (lambda f: f.with_columns(event_time=pl.col("event_time").cast(pl.Datetime("ns", "UTC"))), "event_time is Datetime"),
-        (lambda f: f.with_columns(event_time=pl.col("event_time").dt.replace_time_zone(None)), "event_time is Datetime"),
+        (
+            lambda f: f.with_columns(event_time=pl.col("event_time").cast(pl.Datetime("ns", "UTC"))),
+            "event_time is Datetime",
+        ),
+        (
+            lambda f: f.with_columns(event_time=pl.col("event_time").dt.replace_time_zone(None)),
+            "event_time is Datetime",
+        ),
         (lambda f: f.with_columns(plane=pl.col("plane").cast(pl.Categorical)), "plane is Categorical"),
         (lambda f: f.with_columns(oddity=1), r"unknown ones \['oddity'\]"),
         (lambda f: f.with_columns(created_at=pl.col("event_time")), r"unknown ones \['created_at'\]"),
@@ -172,7 +185,10 @@ def test_rows_that_break_a_rule_are_refused(table: FeatureTable, rows: list[dict
     [
         ([], "names no window"),
         ([TimeWindow(day(0).start, day(1).end)], "not a window of daily group"),
-        ([TimeWindow(day(0).start + timedelta(hours=1), day(0).end + timedelta(hours=1))], "not a window of daily group"),
+        (
+            [TimeWindow(day(0).start + timedelta(hours=1), day(0).end + timedelta(hours=1))],
+            "not a window of daily group",
+        ),
     ],
 )
 def test_windows_outside_the_cadence_are_refused(table: FeatureTable, windows: list[TimeWindow], message: str) -> None:
@@ -217,7 +233,13 @@ def test_keys_and_folders_that_look_like_code_are_only_text(tmp_path: Path, cloc
     table = FeatureTable(Location(str(tmp_path / "it's 100% {a} *?")), GROUP, clock)
     hostile = ["' OR 1=1 --", "a'; DROP TABLE x", "\\", "%20", "year=2026"]
     write(table, [row(plane, day(0)) for plane in hostile] + [row("kept", day(1))], day(0), day(1))
-    write(table, [row(plane, day(0), value=2.0) for plane in hostile], day(0), transaction="x' OR '1'='1", metadata={"run_id": "'--"})
+    write(
+        table,
+        [row(plane, day(0), value=2.0) for plane in hostile],
+        day(0),
+        transaction="x' OR '1'='1",
+        metadata={"run_id": "'--"},
+    )
     stored = table.scan().collect()
     assert sorted(stored.filter(pl.col("value") == 2.0)["plane"]) == sorted(hostile)
     assert stored.filter(pl.col("value") == 1.0)["plane"].to_list() == ["kept"]
@@ -424,7 +446,9 @@ def test_unknown_version_is_refused_with_those_there_are(table: FeatureTable) ->
         table.scan(99)
 
 
-def test_feature_added_later_is_null_in_older_rows_that_keep_their_schema_number(tmp_path: Path, clock: SetClock) -> None:
+def test_feature_added_later_is_null_in_older_rows_that_keep_their_schema_number(
+    tmp_path: Path, clock: SetClock
+) -> None:
     root = Location(str(tmp_path))
     old = FeatureTable(root, GROUP, clock)
     write(old, [row("a", day(0)), row("a", day(1))], day(0), day(1))
@@ -449,7 +473,11 @@ def test_removed_feature_stays_in_the_table_and_out_of_the_rows(tmp_path: Path, 
     write(narrow, [row("a", day(0)), row("b", day(0), value=2.0), row("c", day(0))], day(0))
     stored = FeatureTable(root, wide, clock).scan().collect().sort("plane")
     assert stored["gate"].to_list() == ["B7", None, None]
-    write(FeatureTable(root, group_of({"gate": pl.String()}), clock), [{k: v for k, v in row("d", day(1), gate="C1").items() if k != "value"}], day(1))
+    write(
+        FeatureTable(root, group_of({"gate": pl.String()}), clock),
+        [{k: v for k, v in row("d", day(1), gate="C1").items() if k != "value"}],
+        day(1),
+    )
     assert narrow.scan().collect().height == 4
 
 
@@ -475,7 +503,12 @@ def test_scan_arguments_read_only_files_that_may_match(table: FeatureTable) -> N
 
 def test_filters_and_projections_are_pushed_into_the_files(table: FeatureTable) -> None:
     write(table, [row("a", day(0))], day(0))
-    plan = table.scan().filter(pl.col("knowledge_time") <= day(3).end, pl.col("event_time") > day(0).start).select("plane").explain()
+    plan = (
+        table.scan()
+        .filter(pl.col("knowledge_time") <= day(3).end, pl.col("event_time") > day(0).start)
+        .select("plane")
+        .explain()
+    )
     assert "SELECTION" in plan
     assert "FILTER" not in plan
     assert "PROJECT 3/8 COLUMNS" in plan
@@ -523,7 +556,10 @@ def test_commit_says_who_wrote_what(table: FeatureTable) -> None:
 
 
 def test_content_hash_is_the_same_in_any_order_files_and_created_at(tmp_path: Path) -> None:
-    tables = [FeatureTable(Location(str(tmp_path / name)), GROUP, SetClock(datetime(2026, month, 1, tzinfo=UTC))) for name, month in (("x", 3), ("y", 4))]
+    tables = [
+        FeatureTable(Location(str(tmp_path / name)), GROUP, SetClock(datetime(2026, month, 1, tzinfo=UTC)))
+        for name, month in (("x", 3), ("y", 4))
+    ]
     rows = [row(plane, day(i), value=float("nan") if i else -0.0) for i in range(3) for plane in "ab"]
     write(tables[0], rows, *(day(i) for i in range(3)))
     for i in (2, 0, 1):

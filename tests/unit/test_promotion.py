@@ -449,7 +449,7 @@ landings = st.lists(
 )
 
 
-@settings(max_examples=cases(60, 3), deadline=None, phases=[Phase.generate])
+@settings(max_examples=cases(40, 3), deadline=None, phases=[Phase.generate])
 @given(landings)
 def test_late_rows_never_rewrite_closed_windows_and_any_window_can_be_replayed(
     tmp_path_factory: pytest.TempPathFactory, landed: list[tuple[int, int, int, str, int]]

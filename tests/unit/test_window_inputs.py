@@ -323,7 +323,7 @@ def seen(inputs: WindowInputs, window: TimeWindow) -> dict[str, list[int]]:
     return {name: sorted(frame.select("value").collect()["value"]) for name, frame in frames.items()}
 
 
-@settings(max_examples=cases(2000, 100), deadline=None)
+@settings(max_examples=cases(600, 100), deadline=None)
 @given(runs())
 def test_transform_sees_what_the_rules_say(case: Case) -> None:
     inputs = case.inputs()
@@ -342,7 +342,7 @@ def is_driver(case: Case, name: str) -> bool:
     return case.group.kind == "events" and name == case.group.inputs[0]
 
 
-@settings(max_examples=cases(2000, 40), deadline=None)
+@settings(max_examples=cases(600, 40), deadline=None)
 @given(runs(), st.data())
 def test_no_row_known_after_the_cut_off_changes_what_is_seen(case: Case, data: st.DataObject) -> None:
     window = data.draw(st.sampled_from(case.windows))
@@ -351,14 +351,14 @@ def test_no_row_known_after_the_cut_off_changes_what_is_seen(case: Case, data: s
     assert seen(case.inputs(), window) == seen(case.inputs(known), window)
 
 
-@settings(max_examples=cases(2000, 40), deadline=None)
+@settings(max_examples=cases(600, 40), deadline=None)
 @given(runs())
 def test_a_window_sees_the_same_in_whatever_run_it_is_computed(case: Case) -> None:
     together = case.inputs()
     assert [seen(together, w) for w in case.windows] == [seen(case.inputs(windows=[w]), w) for w in case.windows]
 
 
-@settings(max_examples=cases(2000, 40), deadline=None)
+@settings(max_examples=cases(600, 40), deadline=None)
 @given(runs(), st.randoms(use_true_random=False))
 def test_rows_come_in_one_order_however_they_are_stored(case: Case, chance: Any) -> None:
     shuffled = {name: chance.sample(rows, len(rows)) for name, rows in case.rows.items()}
@@ -390,7 +390,7 @@ def test_rows_of_one_upstream_window_come_in_the_order_of_their_keys() -> None:
     assert frames["hourly_things"].collect()["thing"].to_list() == [0, 1, 2, 3]
 
 
-@settings(max_examples=cases(2000, 100), deadline=None)
+@settings(max_examples=cases(600, 100), deadline=None)
 @given(runs(kinds=["events"]))
 def test_every_driver_row_is_in_exactly_one_window_unless_superseded_before(case: Case) -> None:
     driver = case.group.inputs[0]
@@ -407,7 +407,7 @@ def is_delivered(case: Case, row: Row, windows: Sequence[TimeWindow]) -> bool:
     return bool(cut_offs) and row in newest_known(case.rows[case.group.inputs[0]], case.group.inputs[0], cut_offs[0])
 
 
-@settings(max_examples=cases(2000, 40), deadline=None)
+@settings(max_examples=cases(600, 40), deadline=None)
 @given(source_rows(facts), static_rows(), moments)
 def test_static_group_sees_the_newest_version_of_each_record(
     rows: list[Row], profile: list[Row], instant: datetime
