@@ -40,8 +40,8 @@ def _noting(name: str, schema: Mapping[str, pl.DataType], read: dict[str, set[st
     """An empty input that notes the columns asked of it."""
 
     def source(
-        with_columns: list[str] | None, predicate: pl.Expr | None, n_rows: int | None, batch_size: int | None
-    ) -> Iterator[pl.DataFrame]:  # noqa: ARG001
+        with_columns: list[str] | None, predicate: pl.Expr | None, *_limits: int | None
+    ) -> Iterator[pl.DataFrame]:
         columns = list(schema) if with_columns is None else with_columns
         noted = set(columns) | (set(predicate.meta.root_names()) if predicate is not None else set())
         read.setdefault(name, set()).update(noted)

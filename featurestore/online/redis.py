@@ -22,7 +22,7 @@ import redis
 from redis.exceptions import NoScriptError, ResponseError
 
 from featurestore.clock import Clock
-from featurestore.errors import FenceRefused, InvalidInput, StaleWriter
+from featurestore.errors import InvalidInput, StaleWriter
 from featurestore.online.batch import WriteBatch, prepare_batch
 from featurestore.online.connection import WRITE_TIMEOUT_SECONDS, address_of, answering, connect, refusal_in, send
 from featurestore.online.tier import MaterializationState, Replies, WriteResult

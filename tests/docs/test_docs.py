@@ -22,15 +22,19 @@ def blocks(page: Path, language: str) -> list[str]:
 
 def console_lines(program: str) -> list[tuple[str, list[str]]]:
     """Every console line of the documentation that calls a program: the page, and its words."""
-    found = []
-    for page in PAGES:
-        for block in blocks(page, "console"):
-            lines = block.splitlines()
-            prompted = [line.removeprefix("$ ") for line in lines if line.startswith("$ ")]
-            for typed in prompted or lines:
-                if Path(typed.partition(" ")[0]).name == program:
-                    found.append((str(page.relative_to(ROOT)), shlex.split(typed, comments=True)[1:]))
-    return found
+    typed = [(str(page.relative_to(ROOT)), line) for page in PAGES for line in _typed_lines(page)]
+    calls = [(page, line) for page, line in typed if Path(line.partition(" ")[0]).name == program]
+    return [(page, shlex.split(line, comments=True)[1:]) for page, line in calls]
+
+
+def _typed_lines(page: Path) -> list[str]:
+    """What a reader types: lines with a prompt, or every line of a block that has none."""
+    typed: list[str] = []
+    for block in blocks(page, "console"):
+        lines = block.splitlines()
+        prompted = [line.removeprefix("$ ") for line in lines if line.startswith("$ ")]
+        typed += prompted or lines
+    return typed
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))

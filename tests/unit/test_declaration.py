@@ -50,7 +50,7 @@ def source(name: str = "departures", **more: Any) -> Source:
 PLANES = Source(name="planes", schema={"carrier": pl.String, "seats": pl.Int32}, keys=("carrier",))
 
 
-def mean_delay(window: TimeWindow, departures: pl.LazyFrame) -> pl.LazyFrame:  # noqa: ARG001
+def mean_delay(window: TimeWindow, departures: pl.LazyFrame) -> pl.LazyFrame:
     """Mean delay of each carrier."""
     return departures.group_by("carrier").agg(mean=pl.col("delay").mean())
 

@@ -65,7 +65,7 @@ def daily(*features: Feature | str, name: str = "carrier_delay_daily", **more: A
         times = [pl.lit(None, TIMESTAMP).alias("event_time")] if more.get("emits") == "events" else []
         return departures.select(*keys, *times, *(pl.lit(None, f.dtype).alias(f.name) for f in declared))
 
-    def windowed(window: TimeWindow, departures: pl.LazyFrame) -> pl.LazyFrame:  # noqa: ARG001
+    def windowed(window: TimeWindow, departures: pl.LazyFrame) -> pl.LazyFrame:
         return transform(departures)
 
     function = transform if is_static else windowed
