@@ -161,7 +161,7 @@ def test_interrupted_make_up_ends_everything_that_it_started(site: Site, number:
     finally:
         process.kill()
     assert process.returncode == 0, said + rest
-    assert rest.strip().endswith("Stopping.")
+    assert rest.strip().endswith("Stopped.")
     assert processes_marked(site.mark) == {}
     assert not is_listening(port)
 

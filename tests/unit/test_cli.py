@@ -621,9 +621,11 @@ def test_every_documented_command_and_option_exists() -> None:
     for arguments in documented():
         if "--help" in arguments or arguments == ["--version"]:
             continue
-        _, (name, *rest), _ = main.make_parser(click.Context(main)).parse_args(list(arguments))
+        # A command keeps the help options of the first context that it meets: give it those of the command line.
+        context = click.Context(main, **main.context_settings)
+        _, (name, *rest), _ = main.make_parser(context).parse_args(list(arguments))
         command = main.commands[name]
-        command.make_parser(click.Context(command)).parse_args(rest)
+        command.make_parser(click.Context(command, parent=context)).parse_args(rest)
 
 
 def test_every_help_text_stands_in_the_document_as_it_is() -> None:
