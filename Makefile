@@ -11,7 +11,7 @@ demo: .venv/ready  ## replay real flights, materialize through Dagster, train, s
 	$(BIN)/python -m examples.flights.demo --days $(DAYS)
 
 test: .venv/ready  ## the gate: every test at its everyday size
-	$(BIN)/python -m pytest -n 2 --dist worksteal
+	$(BIN)/python -m pytest -n 2 --dist worksteal --hypothesis-seed=0
 
 exam: .venv/ready  ## the full counts: all property cases, kills, a year of data, the browser
 	@echo "exam scale $${FEATURESTORE_EXAM_SCALE:-1}, seed $(SEED)"
