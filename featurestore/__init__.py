@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from featurestore.declaration import (
+        Backfill,
         Catalog,
         Daily,
         Entity,
@@ -16,7 +17,10 @@ if TYPE_CHECKING:
         FeatureGroup,
         FeatureService,
         Hourly,
+        KnownValue,
         Online,
+        Proxy,
+        Snapshots,
         Source,
         Static,
         TimeWindow,
@@ -27,6 +31,7 @@ if TYPE_CHECKING:
     from featurestore.store import FeatureStore
 
 __all__ = [
+    "Backfill",
     "Catalog",
     "Daily",
     "Entity",
@@ -37,7 +42,10 @@ __all__ = [
     "FeatureStoreError",
     "Hourly",
     "JoinMode",
+    "KnownValue",
     "Online",
+    "Proxy",
+    "Snapshots",
     "Source",
     "Static",
     "TimeWindow",

@@ -7,6 +7,7 @@ it is repeated: a promotion with nothing changed makes no commit.
 
 import hashlib
 import json
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -15,19 +16,21 @@ from uuid import uuid4
 
 import polars as pl
 
-from featurestore.compute.inputs import WindowInputs, static_inputs, windows_read
-from featurestore.compute.window import ComputedRows, compute_load, compute_window
+from featurestore.backfill.strategies import window_computer
+from featurestore.compute.inputs import static_inputs, windows_read
+from featurestore.compute.window import ComputedRows, compute_load
 from featurestore.declaration.catalog import Catalog
 from featurestore.declaration.group import FeatureGroup
 from featurestore.declaration.source import Source
 from featurestore.declaration.windows import Static, TimeWindow
 from featurestore.errors import InvalidInput
 from featurestore.frontier import rows_behind
+from featurestore.judging import judge_computed
+from featurestore.launch import SCHEDULED, Launch
 from featurestore.offline.ledger import LedgerEntry
 from featurestore.offline.store import OfflineStore
-from featurestore.quality import Finding, Verdict, judge, judge_windows, with_coverage
+from featurestore.quality import Finding, Verdict, judge
 
-POPULATION_WINDOWS = 7
 NOTHING_JUDGED = Verdict(0)
 
 Status = Literal["promoted", "quarantined", "not_due", "blocked"]
@@ -49,6 +52,7 @@ class WindowOutcome:
     null_key_rows: int = 0
     behind_rows: int = 0
     changed: bool = False
+    compute_seconds: float = 0.0
     reason: str = ""
 
 
@@ -64,7 +68,13 @@ class Promotion:
 
 
 def materialize_windows(
-    store: OfflineStore, catalog: Catalog, group: FeatureGroup, windows: Sequence[TimeWindow], *, run_id: str
+    store: OfflineStore,
+    catalog: Catalog,
+    group: FeatureGroup,
+    windows: Sequence[TimeWindow],
+    *,
+    run_id: str,
+    launch: Launch = SCHEDULED,
 ) -> Promotion:
     """Compute, stage, judge and promote windows of a windowed or event group.
 
@@ -73,16 +83,17 @@ def materialize_windows(
     Args:
         windows: Any windows of the group; they are taken oldest first.
         run_id: Names the run in commits, ledger and staging; a repeated run may reuse it.
+        launch: The backfill that the run belongs to, and its strategy; by default a scheduled, full computation.
 
     Raises:
         StaleWriter: a newer run has promoted one of the windows since this one began.
     """
-    return _Run(store, catalog, group, run_id).materialize(sorted(windows))
+    return _Run(store, catalog, group, run_id, launch).materialize(sorted(windows))
 
 
 class _Run:
-    def __init__(self, store: OfflineStore, catalog: Catalog, group: FeatureGroup, run_id: str) -> None:
-        self.store, self.catalog, self.group, self.run_id = store, catalog, group, run_id
+    def __init__(self, store: OfflineStore, catalog: Catalog, group: FeatureGroup, run_id: str, launch: Launch) -> None:
+        self.store, self.catalog, self.group, self.run_id, self.launch = store, catalog, group, run_id, launch
         self.registered = store.registry.group(group.stored_name)
         self.table = store.table(group.stored_name)
         self.staging = store.staging(group.stored_name)
@@ -105,7 +116,8 @@ class _Run:
         return Promotion(tuple((skipped | marked)[window] for window in windows), self.table.version())
 
     def _skipped(self, windows: Sequence[TimeWindow]) -> dict[TimeWindow, WindowOutcome]:
-        waiting = {name: set(self.store.ledger(name).promoted()) for name in self._windowed_upstreams()}
+        awaited = set(self._windowed_upstreams()) - set(self.launch.without)
+        waiting = {name: set(self.store.ledger(name).promoted()) for name in awaited}
         skipped = {}
         for window in windows:
             if self.group.cut_off(window) > self.now:
@@ -124,7 +136,7 @@ class _Run:
     def _missing_upstream(self, window: TimeWindow, promoted: Mapping[str, set[datetime]]) -> list[str]:
         missing = []
         for name, upstream in self._windowed_upstreams().items():
-            if isinstance(upstream.cadence, Static):
+            if isinstance(upstream.cadence, Static) or name not in promoted:
                 continue
             read = windows_read(self.group, name, upstream, window)
             missing += [f"{name} {upstream.cadence.key_of(w)}" for w in read if w.start not in promoted[name]]
@@ -135,35 +147,33 @@ class _Run:
     ) -> tuple[dict[TimeWindow, ComputedRows], dict[TimeWindow, WindowOutcome]]:
         computed: dict[TimeWindow, ComputedRows] = {}
         failed: dict[TimeWindow, WindowOutcome] = {}
-        inputs = WindowInputs(self.catalog, self.group, due, self.store) if due else None
+        if not due:
+            return computed, failed
+        compute = window_computer(self.store, self.catalog, self.group, due, self.launch)
         for window in due:
+            began = time.perf_counter()
             try:
-                computed[window] = (
-                    compute_window(self.group, self.registered, window, inputs) if inputs else computed[window]
-                )
+                computed[window] = replace(compute(window), seconds=time.perf_counter() - began)
             except (Exception, pl.exceptions.PanicException) as error:  # noqa: BLE001 - a transform is user code: whatever it raises fails its own window alone
                 finding = Finding("transform", "", f"{type(error).__name__}: {error}", "runs without an error", 0)
                 failed[window] = WindowOutcome(window, "quarantined", Verdict(0, (finding,)), reason=str(finding))
         return computed, failed
 
     def _judge(self, computed: Mapping[TimeWindow, ComputedRows]) -> dict[TimeWindow, WindowOutcome]:
-        outcomes = {}
-        population = _Population(self, computed)
-        verdicts = judge_windows(self.registered, [result.rows for result in computed.values()])
-        for (window, result), rows_verdict in zip(computed.items(), verdicts, strict=True):
-            verdict = with_coverage(self.registered, rows_verdict, result.rows, population.before(window))
-            if verdict.passed:
-                population.add(window, result.rows)
-            outcomes[window] = WindowOutcome(
+        verdicts = judge_computed(self.store, self.group, self.launch, computed)
+        return {
+            window: WindowOutcome(
                 window,
-                "promoted" if verdict.passed else "quarantined",
-                verdict,
+                "promoted" if verdicts[window].passed else "quarantined",
+                verdicts[window],
                 result.input_rows,
                 result.history_rows,
                 result.null_key_rows,
-                reason="; ".join(map(str, verdict.findings)),
+                compute_seconds=result.seconds,
+                reason="; ".join(map(str, verdicts[window].findings)),
             )
-        return outcomes
+            for window, result in computed.items()
+        }
 
     def _promote(self, good: Sequence[TimeWindow], computed: Mapping[TimeWindow, ComputedRows]) -> set[TimeWindow]:
         if not good:
@@ -173,7 +183,12 @@ class _Run:
             good,
             seen_version=self.seen_version,
             transaction=f"promote/{self.run_id}/{uuid4().hex}",
-            metadata={"run_id": self.run_id, "code_version": self.group.code_version},
+            metadata={
+                "run_id": self.run_id,
+                "code_version": self.group.code_version,
+                "backfill_id": self.launch.backfill_id,
+                "strategy": self.launch.strategy,
+            },
         )
         return set(commit.changed_windows)
 
@@ -220,6 +235,9 @@ class _Run:
                 rows=outcome.verdict.rows,
                 history_rows=outcome.history_rows,
                 null_key_rows=outcome.null_key_rows,
+                strategy=self.launch.strategy,
+                backfill_id=self.launch.backfill_id,
+                compute_seconds=outcome.compute_seconds,
             )
             for window, outcome in outcomes.items()
         ]
@@ -232,32 +250,6 @@ class _Run:
             if isinstance(item, Source)
             else self.store.table(item.stored_name).version()
         )
-
-
-class _Population:
-    """The entities of the windows before a window, for groups that declare a coverage."""
-
-    def __init__(self, run: _Run, computed: Mapping[TimeWindow, ComputedRows]) -> None:
-        self._run = run
-        self._seen: dict[datetime, pl.DataFrame] = {}
-        if run.registered.min_coverage is not None and computed:
-            self._seen = self._promoted(min(computed), max(computed))
-
-    def _promoted(self, first: TimeWindow, last: TimeWindow) -> dict[datetime, pl.DataFrame]:
-        """What production has from before the first window up to the last; windows of the run replace theirs as they pass."""
-        since = first.start - POPULATION_WINDOWS * (first.end - first.start)
-        rows = self._run.table.scan().filter((pl.col("window_start") >= since) & (pl.col("window_start") < last.start))
-        keys = rows.select("window_start", *self._run.registered.key_names).unique().collect()
-        return {start: part.drop("window_start") for (start,), part in keys.group_by("window_start")}
-
-    def add(self, window: TimeWindow, rows: pl.DataFrame) -> None:
-        if self._run.registered.min_coverage is not None:
-            self._seen[window.start] = rows.select(self._run.registered.key_names).unique()
-
-    def before(self, window: TimeWindow) -> pl.DataFrame | None:
-        since = window.start - POPULATION_WINDOWS * (window.end - window.start)
-        parts = [keys for start, keys in self._seen.items() if since <= start < window.start]
-        return pl.concat(parts).unique() if parts else None
 
 
 @dataclass(frozen=True, slots=True)

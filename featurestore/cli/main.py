@@ -4,15 +4,15 @@ Each command imports its work when it runs, so that help and completion need nei
 What commands do and print is in the modules beside this one.
 """
 
-import getpass
 import os
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import click
 
+from featurestore.cli.backfill.commands import backfill
 from featurestore.cli.deployment import Deployment
+from featurestore.cli.surface import as_json, show, user
 from featurestore.clock import system_clock
 from featurestore.errors import FeatureStoreError
 
@@ -21,8 +21,6 @@ FILE = click.Path(dir_okay=False, path_type=Path)
 HELP = {"max_content_width": 100, "help_option_names": ["-h", "--help"]}
 ROOT_HELP = "Folder or s3://bucket/prefix of the store; default: .featurestore"
 ONLINE_HELP = "redis:// address of the online store; default: the embedded server beside a local root"
-
-as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON and nothing else.")
 
 
 class FeatureStoreGroup(click.Group):
@@ -70,10 +68,10 @@ def apply(deployment: Deployment, target: str | None, dry_run: bool, as_json: bo
 
     catalog = load_catalog(target, Path.cwd())
     if not dry_run:
-        _show(registry.apply(deployment, catalog, _user()), registry.apply_text, as_json)
+        show(registry.apply(deployment, catalog, user()), registry.apply_text, as_json)
         return
     changes = registry.plan(deployment, catalog)
-    _show(registry.plan_report(deployment, changes), registry.apply_text, as_json)
+    show(registry.plan_report(deployment, changes), registry.apply_text, as_json)
     refuse_incompatible(changes)
 
 
@@ -84,7 +82,7 @@ def history(deployment: Deployment, as_json: bool) -> None:
     """List what was applied, when and by whom."""
     from featurestore.cli import registry
 
-    _show(registry.list_history(deployment), registry.history_text, as_json)
+    show(registry.list_history(deployment), registry.history_text, as_json)
 
 
 @main.command()
@@ -98,7 +96,7 @@ def groups(deployment: Deployment, services: bool, as_json: bool) -> None:
     found: dict[str, Any] = {"groups": listing.list_groups(deployment.store)}
     if services:
         found["services"] = listing.list_services(deployment.store.registry)
-    _show(found, listing.listing_text, as_json)
+    show(found, listing.listing_text, as_json)
 
 
 @main.command()
@@ -113,7 +111,7 @@ def describe(deployment: Deployment, name: str, as_json: bool) -> None:
     from featurestore.cli import description
 
     document, text = description.describe(deployment.store, name)
-    _show(document, lambda _: text, as_json)
+    show(document, lambda _: text, as_json)
 
 
 @main.command()
@@ -150,7 +148,7 @@ def get_online(
     from featurestore.cli import online
 
     found = online.read_online(deployment.store, request, pairs, entities)
-    _show(found, online.online_text, as_json)
+    show(found, online.online_text, as_json)
     if cold := online.unavailable_groups(found):
         click.echo(
             f"The online store holds no copy of {', '.join(cold)}. Make one: featurestore materialize {' '.join(cold)}",
@@ -204,7 +202,7 @@ def get_historical(
         with_status=with_status,
         full_feature_names=full_feature_names,
     )
-    _show(report, historical.historical_text, as_json)
+    show(report, historical.historical_text, as_json)
 
 
 @main.command()
@@ -219,18 +217,7 @@ def materialize(deployment: Deployment, groups: tuple[str, ...], as_json: bool) 
     from featurestore.cli import online
 
     steps = deployment.store.materialize(list(groups) or None)
-    _show(online.steps_document(steps), lambda _: online.steps_text(steps), as_json)
+    show(online.steps_document(steps), lambda _: online.steps_text(steps), as_json)
 
 
-def _user() -> str:
-    """Who runs this; in a container the user may have a number and no name."""
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):
-        return f"uid {os.getuid()}"
-
-
-def _show(document: Any, as_text: Callable[[Any], str], as_json: bool) -> None:
-    from featurestore.cli.tables import json_text
-
-    click.echo(json_text(document) if as_json else as_text(document))
+main.add_command(backfill)

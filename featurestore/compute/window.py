@@ -22,12 +22,14 @@ class ComputedRows:
     """The rows of one window in stored form, without `created_at`, and what is worth saying about them.
 
     `null_key_rows` were returned by the transform without a key; they are refused and counted.
+    `seconds` is what the computation took, where it was measured.
     """
 
     rows: pl.DataFrame
     input_rows: int
     history_rows: int
     null_key_rows: int
+    seconds: float = 0.0
 
 
 def compute_window(

@@ -1,5 +1,6 @@
 """Declarations: plain frozen values, checked when they are made. No store, file or socket is known here."""
 
+from featurestore.declaration.backfill import Backfill, KnownValue, Proxy, Snapshots
 from featurestore.declaration.catalog import Catalog
 from featurestore.declaration.feature import Entity, Feature
 from featurestore.declaration.group import FeatureGroup, Online, feature_group
@@ -8,6 +9,7 @@ from featurestore.declaration.source import Source
 from featurestore.declaration.windows import Daily, Hourly, Static, TimeWindow
 
 __all__ = [
+    "Backfill",
     "Catalog",
     "Daily",
     "Entity",
@@ -15,7 +17,10 @@ __all__ = [
     "FeatureGroup",
     "FeatureService",
     "Hourly",
+    "KnownValue",
     "Online",
+    "Proxy",
+    "Snapshots",
     "Source",
     "Static",
     "TimeWindow",

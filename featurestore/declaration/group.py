@@ -11,6 +11,7 @@ from typing import Literal
 
 import polars as pl
 
+from featurestore.declaration.backfill import Backfill
 from featurestore.declaration.dtypes import TIMESTAMP, as_dtype
 from featurestore.declaration.feature import RESERVED, Entity, Feature, check_name, check_owner
 from featurestore.declaration.windows import Cadence, Hourly, Static, TimeWindow
@@ -55,6 +56,7 @@ class FeatureGroup:
     owner: str
     version: int
     min_coverage: float | None
+    backfill: Backfill
     tags: Mapping[str, str]
 
     def __call__(self, *args: TimeWindow, **inputs: Frame) -> pl.DataFrame:
@@ -190,6 +192,7 @@ def feature_group(
     online: Online | None = None,
     version: int = 1,
     min_coverage: float | None = None,
+    backfill: Backfill | None = None,
     tags: Mapping[str, str] | None = None,
 ) -> Callable[[Transform], FeatureGroup]:
     """Declare a feature group: the function's name is its name, its docstring the description, its parameters the inputs.
@@ -213,6 +216,7 @@ def feature_group(
         version: Raised for an incompatible change; both versions live until the old one is retired.
         min_coverage: Smallest share of the entities of the previous seven windows that a window must have to be
             promoted (of the last load, for a static group, where the default is 0.9).
+        backfill: How far back, at what cost and from what else than its sources the group may be backfilled.
         tags: Shown in the catalogue and in Dagster.
 
     Raises:
@@ -239,6 +243,7 @@ def feature_group(
             owner=owner,
             version=version,
             min_coverage=STATIC_COVERAGE if min_coverage is None and isinstance(cadence, Static) else min_coverage,
+            backfill=backfill or Backfill(),
             tags=dict(tags or {}),
         )
         _check(group)
@@ -320,6 +325,7 @@ def _check(group: FeatureGroup) -> None:
         )
     _check_columns(group)
     _check_durations(group)
+    _check_backfill(group)
 
 
 def _check_columns(group: FeatureGroup) -> None:
@@ -356,3 +362,32 @@ def _check_durations(group: FeatureGroup) -> None:
         raise DeclarationError(
             f"Group {group.name!r}: ttl {ttl} is below max_age {group.max_age}, so online would lose what offline has. Raise ttl to max_age."
         )
+
+
+def _check_backfill(group: FeatureGroup) -> None:
+    rules, names = group.backfill, [feature.name for feature in group.features]
+    if isinstance(group.cadence, Static):
+        if rules != Backfill(approvers=rules.approvers):
+            raise DeclarationError(
+                f"Group {group.name!r} is static and declares rules for backfills. It has no past to fill; remove them."
+            )
+        return
+    named = [*rules.proxies, *(known.feature for known in rules.known_values)]
+    if unknown := sorted(set(named) - set(names)):
+        raise DeclarationError(f"Group {group.name!r}: its backfill names features {unknown}; it declares {names}.")
+    for known in rules.known_values:
+        if set(known.keys) != set(group.entity.keys):
+            raise DeclarationError(
+                f"Group {group.name!r}: the known value of {known.feature!r} has keys {sorted(known.keys)}; "
+                f"entity {group.entity.name!r} has {list(group.entity.keys)}."
+            )
+        _check_known_window(group, known.window)
+
+
+def _check_known_window(group: FeatureGroup, key: str) -> None:
+    if isinstance(group.cadence, Static):
+        return
+    try:
+        group.cadence.window_of(key)
+    except InvalidInput as error:
+        raise DeclarationError(f"Group {group.name!r}: a known value names window {key!r}. {error}") from error

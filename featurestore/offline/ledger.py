@@ -13,6 +13,7 @@ import polars as pl
 from deltalake import write_deltalake
 
 from featurestore.declaration.dtypes import TIMESTAMP
+from featurestore.launch import Strategy
 from featurestore.location import Location
 from featurestore.offline.durability import sync_since
 from featurestore.offline.storage import CONFIGURATION, Storage
@@ -31,7 +32,12 @@ SCHEMA: dict[str, pl.DataType] = {
     "rows": pl.Int64(),
     "history_rows": pl.Int64(),
     "null_key_rows": pl.Int64(),
+    "strategy": pl.String(),
+    "backfill_id": pl.String(),
+    "compute_seconds": pl.Float64(),
 }
+DEFAULTS = {"strategy": "full", "backfill_id": "", "compute_seconds": 0.0}
+"""What entries say that were written before a column was there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +45,7 @@ class LedgerEntry:
     """How one computation of one window ended.
 
     `source_versions` is JSON (input name to table version); `history_rows` counts input rows whose knowledge time
-    rests on their author's word; `null_key_rows` were refused.
+    rests on their author's word; `null_key_rows` were refused; `backfill_id` is empty for a scheduled run.
     """
 
     window_start: datetime
@@ -52,6 +58,9 @@ class LedgerEntry:
     rows: int
     history_rows: int
     null_key_rows: int
+    strategy: Strategy = "full"
+    backfill_id: str = ""
+    compute_seconds: float = 0.0
 
 
 class Ledger:
@@ -96,7 +105,8 @@ class Ledger:
             .sort("sequence", "recorded_at", maintain_order=True)
             .unique("window_start", keep="last", maintain_order=True)
         )
-        return rows.sort("window_start").select(list(SCHEMA)).collect()
+        filled = [pl.col(name).fill_null(value) for name, value in DEFAULTS.items()]
+        return rows.sort("window_start").select(list(SCHEMA)).with_columns(filled).collect()
 
     def promoted(self) -> set[datetime]:
         """The starts of the windows whose last computation was promoted."""

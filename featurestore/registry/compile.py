@@ -47,7 +47,7 @@ def compile_snapshot(catalog: Catalog, previous: RegistrySnapshot | None) -> Reg
 
 def _register(group: FeatureGroup, known: RegisteredGroup | None) -> RegisteredGroup:
     features = _features(group, known)
-    ttl = group.online.ttl if group.online else None
+    ttl, first = group.online.ttl if group.online else None, group.backfill.backfillable_from
     return RegisteredGroup(
         name=group.stored_name,
         version=group.version,
@@ -71,6 +71,9 @@ def _register(group: FeatureGroup, known: RegisteredGroup | None) -> RegisteredG
         min_coverage=_number(group.min_coverage),
         owner=group.owner,
         description=group.description,
+        backfillable_from=None if first is None else first.isoformat(),
+        approval_limit_usd=float(group.backfill.approval_limit_usd),
+        approvers=group.backfill.approvers,
     )
 
 

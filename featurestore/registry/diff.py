@@ -204,6 +204,9 @@ FREE: dict[str, Callable[[Any], str]] = {
     "min_coverage": _plain,
     "owner": _plain,
     "description": _plain,
+    "backfillable_from": _plain,
+    "approval_limit_usd": _plain,
+    "approvers": _plain,
 }
 REBUILDS = frozenset(["max_age_us", "ttl_us"])
 FEATURE_FIXED = {"dtype_name": "dtype", "number": "field number", "since": "first schema number"}

@@ -14,6 +14,7 @@ from typing import Any, Literal
 
 import polars as pl
 
+from featurestore.declaration.backfill import APPROVAL_LIMIT_USD
 from featurestore.declaration.dtypes import TIMESTAMP, parse_dtype, storage_dtype
 from featurestore.errors import InvalidInput, unknown_name
 
@@ -69,6 +70,9 @@ class RegisteredGroup:
     min_coverage: float | None
     owner: str
     description: str
+    backfillable_from: str | None = None
+    approval_limit_usd: float = APPROVAL_LIMIT_USD
+    approvers: tuple[str, ...] = ()
 
     @property
     def key_names(self) -> tuple[str, ...]:
@@ -199,5 +203,6 @@ class RegistrySnapshot:
 def _group(fields: dict[str, Any]) -> RegisteredGroup:
     features = tuple(RegisteredFeature(**feature) for feature in fields["features"])
     pairs = {name: tuple((column, dtype) for column, dtype in fields[name]) for name in ("keys", "retired_columns")}
-    tuples = {name: tuple(fields[name]) for name in ("retired_numbers", "inputs")}
+    lists = ("retired_numbers", "inputs", "approvers")
+    tuples = {name: tuple(fields[name]) for name in lists if name in fields}
     return RegisteredGroup(**{**fields, **tuples, **pairs, "features": features})

@@ -1,0 +1,1 @@
+"""`featurestore backfill`: launch, watch, approve, inspect, compare and take back backfills."""

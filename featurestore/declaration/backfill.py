@@ -1,0 +1,116 @@
+"""What a group declares for its backfills: how far back, at what cost, by whom, and from what else than its sources."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import date, timedelta
+from typing import Any
+
+from featurestore.declaration.feature import check_owner
+from featurestore.errors import DeclarationError
+
+APPROVAL_LIMIT_USD = 25.0
+MIN_CORRELATION = 0.8
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshots:
+    """Periodic snapshots of a group's own features, to backfill what the events no longer tell.
+
+    Args:
+        source: Name of a source of the catalogue with the entity's keys and a column for each feature, by its name.
+        carry: How long after its event time a snapshot still stands in for a window.
+    """
+
+    source: str
+    carry: timedelta
+
+    def __post_init__(self) -> None:
+        if self.carry <= timedelta(0):
+            raise DeclarationError(f"Snapshots of {self.source!r}: carry is {self.carry}. It is longer than zero.")
+
+
+@dataclass(frozen=True, slots=True)
+class Proxy:
+    """A correlated feature that stands in for one whose inputs are gone.
+
+    Args:
+        reference: 'group:feature', of the same entity; both features are numbers.
+        min_correlation: Pearson's correlation on the windows where both exist must reach this, in absolute value.
+    """
+
+    reference: str
+    min_correlation: float = MIN_CORRELATION
+
+    def __post_init__(self) -> None:
+        group, colon, feature = self.reference.partition(":")
+        if not (group and colon and feature):
+            raise DeclarationError(f"Proxy {self.reference!r} is not of the form 'group:feature'.")
+        if not 0 < self.min_correlation <= 1:
+            raise DeclarationError(
+                f"Proxy {self.reference!r}: min_correlation is {self.min_correlation}. It is above 0 and at most 1."
+            )
+
+
+@dataclass(frozen=True, slots=True)
+class KnownValue:
+    """A value that the owner is sure of, which every computation of its window must give.
+
+    Args:
+        window: Partition key of the window: '2026-03-01', or '2026-03-01-05:00' of an hourly group.
+        keys: The entity's keys.
+        feature: Name of the feature.
+        value: What it must be; None for null.
+        tolerance: Largest difference allowed of a number.
+    """
+
+    window: str
+    keys: Mapping[str, Any]
+    feature: str
+    value: Any
+    tolerance: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not (math.isfinite(self.tolerance) and self.tolerance >= 0):
+            raise DeclarationError(f"Known value of {self.feature!r}: tolerance is {self.tolerance}. It is 0 or more.")
+        object.__setattr__(self, "keys", dict(self.keys))
+
+    def __hash__(self) -> int:
+        return hash((self.window, self.feature))
+
+
+@dataclass(frozen=True, slots=True)
+class Backfill:
+    """The rules for backfills of one group.
+
+    Args:
+        backfillable_from: First day that may be backfilled; windows that start before it are refused, however they are
+            launched. None allows every window since the cadence's start.
+        approval_limit_usd: A backfill whose summed estimate is above this waits until someone approves it.
+        approvers: Who may approve, reject and override, beside the group's owner: 'team:...' or e-mail addresses.
+        snapshots: For the snapshot strategy.
+        proxies: For the proxy strategy: the stand-in of each feature, by the feature's name. Features without one are null.
+        known_values: Spot checks.
+
+    Raises:
+        DeclarationError: a rule is not possible.
+    """
+
+    backfillable_from: date | None = None
+    approval_limit_usd: float = APPROVAL_LIMIT_USD
+    approvers: tuple[str, ...] = ()
+    snapshots: Snapshots | None = None
+    proxies: Mapping[str, Proxy] = field(default_factory=dict)
+    known_values: tuple[KnownValue, ...] = ()
+
+    def __post_init__(self) -> None:
+        if not (math.isfinite(self.approval_limit_usd) and self.approval_limit_usd >= 0):
+            raise DeclarationError(f"approval_limit_usd is {self.approval_limit_usd}. It is a sum of 0 or more.")
+        for approver in self.approvers:
+            check_owner("Backfill", approver)
+        object.__setattr__(self, "approvers", tuple(self.approvers))
+        object.__setattr__(self, "proxies", dict(self.proxies))
+        object.__setattr__(self, "known_values", tuple(self.known_values))
+
+    def __hash__(self) -> int:
+        return hash((self.backfillable_from, self.approval_limit_usd, self.approvers))
