@@ -131,7 +131,7 @@ class FeatureTable:
     ) -> Commit:
         """Load a static group: append what differs from the last state, and tombstones for what vanished, in one commit.
 
-        Rows get event and knowledge time `instant`; those of the first load get `valid_from`. `window_start` is `instant`.
+        Rows get event and knowledge time `instant`; those of the first load with any rows get `valid_from`. `window_start` is `instant`.
 
         Args:
             rows: One row per entity: keys (never null) and features in stored dtypes.

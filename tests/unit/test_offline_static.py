@@ -78,7 +78,9 @@ def test_random_loads_leave_the_state_of_each_instant(tmp_path: Path, seed: int)
         if chance.random() < 0.3 and table.version() is not None:
             table.compact(2026, 3)
         states.append(planes)
-    assert [living(table, at(number)) for number in range(8)] == states
+    # An empty load before any other leaves no trace: the first load with rows is the first load, known since `valid_from`.
+    first = next((number for number, planes in enumerate(states) if planes), 0)
+    assert [living(table, at(number)) for number in range(8)] == [*[states[first]] * first, *states[first:]]
 
 
 def test_first_load_counts_as_known_since_valid_from(tmp_path: Path) -> None:
