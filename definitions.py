@@ -15,6 +15,7 @@ from feature_assets.training import training_asset
 from featurestore.declaration import Catalog, Daily
 from resources.store import StoreResource
 from sensors.automation import online_automation
+from sensors.backfills import backfill_admission
 
 LANDING_SINCE = Daily(start=date(2024, 12, 1))
 
@@ -37,7 +38,7 @@ def build_definitions(
             *(online_asset(group) for group in catalog.groups if group.online),
             *training,
         ],
-        sensors=[online_automation()],
+        sensors=[online_automation(), backfill_admission(catalog)],
         resources={"store": store},
         executor=dg.in_process_executor,
     )

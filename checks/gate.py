@@ -14,7 +14,8 @@ def gate_spec(group: FeatureGroup, partitions: dg.PartitionsDefinition | None) -
     return dg.AssetCheckSpec(
         GATE,
         asset=dg.AssetKey(["offline", group.stored_name]),
-        description="Schema, ranges, null fractions, uniqueness and coverage of a partition, before it is promoted.",
+        description="Schema, ranges, nulls, uniqueness, coverage, known values, row count and distributions of a partition, "
+        "before it is promoted. A warning says what could not be compared, and blocks nothing.",
         blocking=True,
         partitions_def=partitions,
         metadata={"features": len(group.features)},

@@ -18,13 +18,17 @@ StepEvent = dg.MaterializeResult | dg.AssetMaterialization | dg.AssetCheckEvalua
 
 @dataclass(frozen=True, slots=True)
 class PartitionReport:
-    """How one partition ended: `passed` is None for one that was skipped."""
+    """How one partition ended: `passed` is None for one that was skipped.
+
+    One that passed with `warnings` is materialized, and its check is shown as a warning: that blocks nothing.
+    """
 
     key: str
     passed: bool | None
     metadata: Mapping[str, Any] = field(default_factory=dict)
     check_metadata: Mapping[str, Any] = field(default_factory=dict)
     reason: str = ""
+    warnings: tuple[str, ...] = ()
 
 
 def report_partitions(
@@ -67,11 +71,12 @@ def _evaluations(
         yield dg.AssetCheckEvaluation(
             asset_key=check.asset_key,
             check_name=check.name,
-            passed=bool(report.passed),
+            passed=bool(report.passed) and not report.warnings,
+            severity=dg.AssetCheckSeverity.WARN if report.passed else dg.AssetCheckSeverity.ERROR,
             partition=report.key,
             blocking=check.blocking,
             metadata=report.check_metadata,
-            description=report.reason or None,
+            description=report.reason or "\n".join(report.warnings) or None,
             target_materialization_data=targets.get(report.key),
         )
 

@@ -6,6 +6,13 @@ from typing import Any
 import dagster as dg
 
 from checks.gate import gate_spec, quarantine_result, quarantine_spec
+from feature_assets.backfill import (
+    BackfillConfig,
+    launch_of,
+    permanent_errors_fail_at_once,
+    refuse_forbidden_windows,
+    step_name,
+)
 from feature_assets.catalogue import (
     column_lineage,
     group_metadata,
@@ -15,12 +22,14 @@ from feature_assets.catalogue import (
     raw_key,
     row_metadata,
 )
+from feature_assets.difference import with_difference
 from feature_assets.events import PartitionReport, StepEvent, report_partitions
 from feature_assets.partitions import backfill_policy, partitions_of, upstream_partitions
+from feature_assets.progress import ProgressReport
 from featurestore.declaration import Catalog, FeatureGroup, Source, Static
 from featurestore.errors import PromotionRefused
+from featurestore.gate.quality import Verdict
 from featurestore.promotion import WindowOutcome, materialize_load, materialize_windows
-from featurestore.quality import Verdict
 from resources.store import StoreResource
 
 
@@ -60,20 +69,34 @@ def _windowed_asset(catalog: Catalog, group: FeatureGroup) -> dg.AssetsDefinitio
         raise dg.DagsterInvalidDefinitionError(f"{group.stored_name} is static")
 
     @dg.multi_asset(
-        name=f"offline__{group.stored_name}",
+        name=step_name(group.stored_name),
         specs=[_spec(catalog, group)],
         check_specs=[check, roll_up],
         partitions_def=partitions,
         backfill_policy=backfill_policy(cadence),
         pool=f"offline_{group.stored_name}",
     )
-    def offline(context: dg.AssetExecutionContext, store: StoreResource) -> Iterator[StepEvent]:
+    def offline(context: dg.AssetExecutionContext, config: BackfillConfig, store: StoreResource) -> Iterator[StepEvent]:
         windows = [cadence.window_of(key) for key in context.partition_keys]
         offline_store = store.offline()
-        promotion = materialize_windows(offline_store, catalog, group, windows, run_id=context.run.run_id)
+        before = offline_store.table(group.stored_name).version()
+        with permanent_errors_fail_at_once():
+            launch = launch_of(config, context.run.tags)
+            refuse_forbidden_windows(offline_store, group, windows, launch)
+            promotion = materialize_windows(
+                offline_store,
+                catalog,
+                group,
+                windows,
+                run_id=context.run.run_id,
+                launch=launch,
+                on_progress=ProgressReport(context, group),
+            )
         reports = [
             _report(cadence.key_of(outcome.window), outcome, promotion.table_version) for outcome in promotion.outcomes
         ]
+        if launch.is_backfill and before is not None:
+            reports = with_difference(reports, offline_store, group, before, promotion)
         held = quarantine_result(roll_up, offline_store.staging(group.stored_name))
         yield from report_partitions(context, check, reports, held)
 
@@ -84,14 +107,15 @@ def _static_asset(catalog: Catalog, group: FeatureGroup) -> dg.AssetsDefinition:
     check = gate_spec(group, None)
 
     @dg.multi_asset(
-        name=f"offline__{group.stored_name}",
+        name=step_name(group.stored_name),
         specs=[_spec(catalog, group)],
         check_specs=[check],
         pool=f"offline_{group.stored_name}",
     )
     def offline(context: dg.AssetExecutionContext, store: StoreResource) -> Iterator[StepEvent]:
         try:
-            load = materialize_load(store.offline(), catalog, group, run_id=context.run.run_id)
+            with permanent_errors_fail_at_once(but=PromotionRefused):
+                load = materialize_load(store.offline(), catalog, group, run_id=context.run.run_id)
         except PromotionRefused as refusal:
             yield dg.AssetCheckResult(
                 passed=False, asset_key=check.asset_key, check_name=check.name, description=str(refusal)
@@ -122,20 +146,28 @@ def _report(key: str, outcome: WindowOutcome, table_version: int | None) -> Part
         behind_rows=outcome.behind_rows or None,
         table_version=table_version,
     )
-    return PartitionReport(
-        key, passed, {**metadata, "changed": outcome.changed}, _verdict_metadata(outcome.verdict), outcome.reason
-    )
+    origin = {"strategy": outcome.strategy, "correctness": outcome.correctness, **outcome.notes}
+    told = {**metadata, "changed": outcome.changed, **origin}
+    verdict = outcome.verdict
+    return PartitionReport(key, passed, told, _verdict_metadata(verdict), outcome.reason, verdict.warnings)
 
 
 def _verdict_metadata(verdict: Verdict) -> dict[str, Any]:
-    """How many rows were judged; of a bad partition a line a finding, and example rows."""
+    """How many rows were judged, what was not compared; of a bad partition a line a finding, example rows and shares."""
+    judged = {
+        "rows": verdict.rows,
+        **({"warnings": dg.MetadataValue.json(list(verdict.warnings))} if verdict.warnings else {}),
+    }
     if verdict.passed:
-        return {"rows": verdict.rows}
+        return judged
     columns = ("check", "column", "observed", "limit", "failing_rows")
     records = [dg.TableRecord({name: getattr(finding, name) for name in columns}) for finding in verdict.findings]
     examples = {f"{finding.check} {finding.column}": list(finding.examples) for finding in verdict.findings}
+    details = {f"{finding.check} {finding.column}": list(finding.details) for finding in verdict.findings}
+    compared = {name: rows for name, rows in details.items() if rows}
     return {
-        "rows": verdict.rows,
+        **judged,
         "findings": dg.MetadataValue.table(records),
         "examples": dg.MetadataValue.json(examples),
+        **({"compared": dg.MetadataValue.json(compared)} if compared else {}),
     }

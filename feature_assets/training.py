@@ -6,6 +6,7 @@ from datetime import datetime
 import dagster as dg
 import polars as pl
 
+from feature_assets.backfill import permanent_errors_fail_at_once
 from feature_assets.catalogue import offline_key, owners, raw_key
 from featurestore.declaration import Catalog, FeatureService, Source
 from featurestore.declaration.windows import utc
@@ -14,10 +15,14 @@ from resources.store import StoreResource
 
 
 class LabelSpan(dg.Config):
-    """Which labels the set holds, by label time; an empty bound is open."""
+    """Which labels the set holds, by label time (an empty bound is open), and the class of correctness that windows must have.
+
+    `min_correctness` is 'perfect', 'high', 'moderate' or 'low'; empty demands none.
+    """
 
     start: str = ""
     end: str = ""
+    min_correctness: str = ""
 
 
 def training_asset(
@@ -46,13 +51,18 @@ def training_asset(
         offline = store.offline()
         known = {source.name: offline.source(source).current().lazy() for source in sources}
         span = tuple(utc(datetime.fromisoformat(bound)) if bound else None for bound in (config.start, config.end))
-        made = build_training_set(offline, service.name, labels(**known), start=span[0], end=span[1])
+        demanded = config.min_correctness or None
+        with permanent_errors_fail_at_once():
+            made = build_training_set(
+                offline, service.name, labels(**known), start=span[0], end=span[1], min_correctness=demanded
+            )
         return dg.MaterializeResult(
             metadata={
                 "dagster/row_count": made.rows,
                 "uri": made.uri,
                 "found": dg.MetadataValue.json(made.found_fractions),
                 "table_versions": dg.MetadataValue.json(made.table_versions),
+                "lowest_correctness": dg.MetadataValue.json(made.lowest_correctness),
             }
         )
 

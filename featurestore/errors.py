@@ -5,7 +5,9 @@ FeatureStoreError
 ├── IncompatibleChange (ValueError)     a declaration changed in a way that needs a new version
 ├── InvalidInput (ValueError)           a frame, a time or an argument that cannot be used as it is
 ├── SchemaMismatch (TypeError)          columns or dtypes differ from the declared ones
-├── UnknownName (LookupError)           a group, feature, service or source that is not there
+├── UnknownName (LookupError)           a group, feature, service, source or backfill that is not there
+├── NotAllowed (PermissionError)        a person without the right to it
+├── AlreadyDecided                      a backfill whose state does not allow what was asked
 ├── PromotionRefused                    a partition failed its gate and stays in staging
 ├── StaleWriter                         a newer run has written what this one was about to write
 ├── FenceRefused                        an online write carries a fence or an epoch that is no longer current
@@ -39,7 +41,15 @@ class SchemaMismatch(FeatureStoreError, TypeError):
 
 
 class UnknownName(FeatureStoreError, LookupError):
-    """A group, feature, service or source that is not there."""
+    """A group, feature, service, source or backfill that is not there."""
+
+
+class NotAllowed(FeatureStoreError, PermissionError):
+    """A person has no right to what was asked."""
+
+
+class AlreadyDecided(FeatureStoreError):
+    """A backfill is in a state that does not allow what was asked."""
 
 
 class PromotionRefused(FeatureStoreError):

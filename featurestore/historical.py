@@ -1,15 +1,30 @@
 """Training sets from the offline store: the point-in-time join, group by group, on one spine of labels."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from datetime import datetime
 
 import polars as pl
 
+from featurestore.correctness import ClassUse, check_class, class_uses, refuse_below
 from featurestore.declaration.windows import utc
 from featurestore.errors import InvalidInput, SchemaMismatch
 from featurestore.offline.store import OfflineStore
 from featurestore.pit import NOT_FOUND, STATUS, feature_status, gather_values, match_rows
 from featurestore.references import RequestedGroup
+
+
+@dataclass(frozen=True, slots=True)
+class HistoricalFeatures:
+    """A spine with its features.
+
+    Args:
+        rows: The spine's rows and columns in their order, then a column a feature, then the statuses.
+        uses: By group, the windows that labels take values from, with their class; empty unless asked for.
+    """
+
+    rows: pl.DataFrame
+    uses: Mapping[str, list[ClassUse]] = field(default_factory=dict)
 
 
 def historical_features(
@@ -20,7 +35,9 @@ def historical_features(
     label_time: str,
     with_status: bool,
     versions: Mapping[str, int] | None = None,
-) -> pl.DataFrame:
+    min_correctness: str | None = None,
+    with_uses: bool = False,
+) -> HistoricalFeatures:
     """Add to a spine the values that production could have served at each label time.
 
     Args:
@@ -30,27 +47,33 @@ def historical_features(
         label_time: Name of the time column.
         with_status: Add `{column}__status` after the values.
         versions: Delta version to read of some groups, for an exact replay; others are read as they are now.
-
-    Returns:
-        The spine's rows and columns in their order, then a column a feature, then the statuses.
+        min_correctness: The class that every window must have that a label takes a value from: that of the rows of the
+            version read, so that what was recomputed after a pinned version counts as it was in it.
+        with_uses: Also say which windows labels take values from.
 
     Raises:
-        InvalidInput: a key or the time column is missing, a time is naive, a name is taken.
+        InvalidInput: a key or the time column is missing, a time is naive, a name is taken, or a label takes a value from a
+            window below `min_correctness`.
         SchemaMismatch: a key has another dtype than its entity.
     """
+    wanted_class = None if min_correctness is None else check_class(min_correctness)
     values: list[pl.Series] = []
     statuses: list[pl.Series] = []
+    uses: dict[str, list[ClassUse]] = {}
     for wanted in requested:
         check_keys(spine, wanted, label_time)
-        found, found_statuses = _group_features(
-            store, spine, wanted, label_time, with_status, (versions or {}).get(wanted.group.name)
-        )
-        values += found
-        statuses += found_statuses
+        version = (versions or {}).get(wanted.group.name)
+        found = _group_features(store, spine, wanted, label_time, with_status, version)
+        values += found.values
+        statuses += found.statuses
+        if wanted_class is not None or with_uses:
+            uses[wanted.group.name] = class_uses(store, wanted.group, found.taken, version)
+    if wanted_class is not None:
+        refuse_below([use for part in uses.values() for use in part], wanted_class, spine.height)
     added = values + (statuses if with_status else [])
     if taken := [series.name for series in added if series.name in spine.columns]:
         raise InvalidInput(f"The spine already has columns {taken}. Rename them, or ask with full_feature_names=True.")
-    return spine.with_columns(added)
+    return HistoricalFeatures(spine.with_columns(added), uses)
 
 
 def check_keys(spine: pl.DataFrame, wanted: RequestedGroup, label_time: str | None = None) -> None:
@@ -75,6 +98,15 @@ def _casts(values: pl.Series, dtype: pl.DataType) -> bool:
     return values.cast(dtype, strict=False).null_count() == values.null_count()
 
 
+@dataclass(frozen=True, slots=True)
+class _GroupFeatures:
+    """Values and statuses of one group's features, and the rows that labels take a value from, a row a label."""
+
+    values: list[pl.Series]
+    statuses: list[pl.Series]
+    taken: pl.DataFrame
+
+
 def _group_features(
     store: OfflineStore,
     spine: pl.DataFrame,
@@ -82,7 +114,7 @@ def _group_features(
     label_time: str,
     with_status: bool,
     version: int | None,
-) -> tuple[list[pl.Series], list[pl.Series]]:
+) -> _GroupFeatures:
     rows = _readable_rows(store, spine, wanted, label_time, keep_outdated=with_status, version=version)
     group = wanted.group
     keyed = spine.select(pl.col(key).cast(dtype) for key, dtype in group.key_schema.items()).with_columns(
@@ -102,7 +134,9 @@ def _group_features(
         value = gather_values(rows[feature.name], shown).cast(feature.dtype).alias(column)
         values.append(value)
         statuses.append(feature_status(value, shown))
-    return values, statuses
+    oldest = min(feature.since for feature, _ in wanted.features)
+    taken = matches["row"].filter((computed_under >= oldest).fill_null(False))
+    return _GroupFeatures(values, statuses, rows.select("window_start", "created_at")[taken])
 
 
 def _readable_rows(
@@ -116,7 +150,8 @@ def _readable_rows(
 ) -> pl.DataFrame:
     """The rows that some label could take; those too old for all of them only if their status is asked for."""
     group = wanted.group
-    columns = [*group.key_names, "event_time", "knowledge_time", "created_at", "is_deleted", "schema_number"]
+    times = ["event_time", "knowledge_time", "created_at", "window_start"]
+    columns = [*group.key_names, *times, "is_deleted", "schema_number"]
     rows = store.table(group.name).scan(version).select(columns + [feature.name for feature, _ in wanted.features])
     dtype = spine.schema[label_time]
     if not isinstance(dtype, pl.Datetime) or dtype.time_zone is None:

@@ -8,40 +8,44 @@ it is repeated: a promotion with nothing changed makes no commit.
 import hashlib
 import json
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Literal
 from uuid import uuid4
 
 import polars as pl
 
-from featurestore.backfill.strategies import window_computer
-from featurestore.compute.inputs import static_inputs, windows_read
+from featurestore.backfill.incremental import declaration_digest
+from featurestore.backfill.strategies import versions_read, window_computer, windows_left
+from featurestore.compute.inputs import static_inputs
 from featurestore.compute.window import ComputedRows, compute_load
 from featurestore.declaration.catalog import Catalog
 from featurestore.declaration.group import FeatureGroup
-from featurestore.declaration.source import Source
 from featurestore.declaration.windows import Static, TimeWindow
 from featurestore.errors import InvalidInput
 from featurestore.frontier import rows_behind
-from featurestore.judging import judge_computed
-from featurestore.launch import SCHEDULED, Launch
+from featurestore.gate.judging import judge_computed
+from featurestore.gate.quality import Finding, Verdict, judge
+from featurestore.launch import CORRECTNESS_OF, SCHEDULED, Correctness, Launch, Strategy
+from featurestore.offline.commit import Commit
 from featurestore.offline.ledger import LedgerEntry
+from featurestore.offline.log import standing_at
 from featurestore.offline.store import OfflineStore
-from featurestore.quality import Finding, Verdict, judge
+from featurestore.readiness import hindrances
 
 NOTHING_JUDGED = Verdict(0)
 
-Status = Literal["promoted", "quarantined", "not_due", "blocked"]
+Status = Literal["promoted", "quarantined", "not_due", "blocked", "current"]
 
 
 @dataclass(frozen=True, slots=True)
 class WindowOutcome:
     """How one window of a run ended.
 
-    `changed` says whether the promotion moved any row; `behind_rows` counts events older than one known before them,
-    which are stored and never served; `reason` is for a person, empty when promoted.
+    `current` is one that its strategy leaves as it is. `changed` says whether the promotion moved any row; `behind_rows`
+    counts events older than one known before them, which are stored and never served; `reason` is for a person, empty when
+    promoted; `notes` say on what rows rest that no transform made.
     """
 
     window: TimeWindow
@@ -54,6 +58,31 @@ class WindowOutcome:
     changed: bool = False
     compute_seconds: float = 0.0
     reason: str = ""
+    strategy: Strategy = "full"
+    notes: Mapping[str, float | str] = field(default_factory=dict)
+
+    @property
+    def correctness(self) -> Correctness:
+        return CORRECTNESS_OF[self.strategy]
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far a run is. `rows` are computed ones, `input_rows` those that they were computed from."""
+
+    windows_done: int
+    windows_total: int
+    rows: int
+    input_rows: int
+    seconds: float
+
+    @property
+    def seconds_left(self) -> float:
+        """At the pace so far."""
+        return self.seconds / self.windows_done * (self.windows_total - self.windows_done)
+
+
+OnProgress = Callable[[Progress], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,20 +104,29 @@ def materialize_windows(
     *,
     run_id: str,
     launch: Launch = SCHEDULED,
+    on_progress: OnProgress | None = None,
 ) -> Promotion:
     """Compute, stage, judge and promote windows of a windowed or event group.
 
-    A window before its cut-off, or one whose upstream windows are not promoted, is skipped and said so.
+    A window before its cut-off, one whose upstream windows are not promoted, and one that the strategy leaves as it is, is
+    skipped and said so.
 
     Args:
         windows: Any windows of the group; they are taken oldest first.
         run_id: Names the run in commits, ledger and staging; a repeated run may reuse it.
         launch: The backfill that the run belongs to, and its strategy; by default a scheduled, full computation.
+        on_progress: Called after each window that was computed, in this thread.
 
     Raises:
         StaleWriter: a newer run has promoted one of the windows since this one began.
+        InvalidInput: the group declares nothing for the strategy.
+        PromotionRefused: a proxy does not follow its feature closely enough.
     """
-    return _Run(store, catalog, group, run_id, launch).materialize(sorted(windows))
+    return _Run(store, catalog, group, run_id, launch).materialize(sorted(windows), on_progress or _say_nothing)
+
+
+def _say_nothing(_: Progress) -> None:
+    pass
 
 
 class _Run:
@@ -98,65 +136,52 @@ class _Run:
         self.table = store.table(group.stored_name)
         self.staging = store.staging(group.stored_name)
         self.seen_version = self.table.version()
+        self.versions = versions_read(store, catalog, group, launch.strategy)
         self.now = store.clock()
 
-    def materialize(self, windows: Sequence[TimeWindow]) -> Promotion:
+    def materialize(self, windows: Sequence[TimeWindow], on_progress: OnProgress) -> Promotion:
         skipped = self._skipped(windows)
         due = [window for window in windows if window not in skipped]
-        computed, failed = self._compute(due)
+        computed, failed = self._compute(due, on_progress)
         self.staging.stage(self.run_id, _rows_of(computed))
         outcomes = self._judge(computed) | failed
         good = [window for window in due if outcomes[window].status == "promoted"]
-        changed = self._promote(good, computed)
+        commit = self._promote(good, computed)
         self._quarantine(outcomes, computed)
-        self._record(outcomes)
+        self._record(outcomes, commit)
         self.staging.discard(self.run_id)
         behind = self._behind({window: computed[window] for window in good})
+        changed = set() if commit is None else set(commit.changed_windows)
         marked = {w: replace(o, changed=w in changed, behind_rows=behind.get(w.start, 0)) for w, o in outcomes.items()}
         return Promotion(tuple((skipped | marked)[window] for window in windows), self.table.version())
 
     def _skipped(self, windows: Sequence[TimeWindow]) -> dict[TimeWindow, WindowOutcome]:
-        awaited = set(self._windowed_upstreams()) - set(self.launch.without)
-        waiting = {name: set(self.store.ledger(name).promoted()) for name in awaited}
-        skipped = {}
-        for window in windows:
-            if self.group.cut_off(window) > self.now:
-                reason = f"due at its cut-off, {self.group.cut_off(window).isoformat()}; now is {self.now.isoformat()}"
-                skipped[window] = WindowOutcome(window, "not_due", reason=reason)
-            elif missing := self._missing_upstream(window, waiting):
-                skipped[window] = WindowOutcome(
-                    window, "blocked", reason=f"upstream windows are not promoted: {missing}"
-                )
-        return skipped
-
-    def _windowed_upstreams(self) -> dict[str, FeatureGroup]:
-        inputs = self.catalog.inputs_of(self.group)
-        return {name: item for name, item in inputs.items() if isinstance(item, FeatureGroup) and item.kind != "static"}
-
-    def _missing_upstream(self, window: TimeWindow, promoted: Mapping[str, set[datetime]]) -> list[str]:
-        missing = []
-        for name, upstream in self._windowed_upstreams().items():
-            if isinstance(upstream.cadence, Static) or name not in promoted:
-                continue
-            read = windows_read(self.group, name, upstream, window)
-            missing += [f"{name} {upstream.cadence.key_of(w)}" for w in read if w.start not in promoted[name]]
-        return missing
+        hindered = hindrances(self.store, self.catalog, self.group, windows, self.launch, self.now)
+        ready = [window for window in windows if window not in hindered]
+        left = windows_left(self.store, self.catalog, self.group, ready, self.launch)
+        return {w: WindowOutcome(w, status, reason=reason) for w, (status, reason) in hindered.items()} | {
+            window: WindowOutcome(window, "current", reason=reason) for window, reason in left.items()
+        }
 
     def _compute(
-        self, due: Sequence[TimeWindow]
+        self, due: Sequence[TimeWindow], on_progress: OnProgress
     ) -> tuple[dict[TimeWindow, ComputedRows], dict[TimeWindow, WindowOutcome]]:
         computed: dict[TimeWindow, ComputedRows] = {}
         failed: dict[TimeWindow, WindowOutcome] = {}
         if not due:
             return computed, failed
+        started = time.perf_counter()
         compute = window_computer(self.store, self.catalog, self.group, due, self.launch)
-        for window in due:
+        for done, window in enumerate(due, start=1):
             began = time.perf_counter()
             try:
                 computed[window] = replace(compute(window), seconds=time.perf_counter() - began)
             except (Exception, pl.exceptions.PanicException) as error:  # noqa: BLE001 - a transform is user code: whatever it raises fails its own window alone
                 finding = Finding("transform", "", f"{type(error).__name__}: {error}", "runs without an error", 0)
-                failed[window] = WindowOutcome(window, "quarantined", Verdict(0, (finding,)), reason=str(finding))
+                failed[window] = WindowOutcome(
+                    window, "quarantined", Verdict(0, (finding,)), reason=str(finding), strategy=self.launch.strategy
+                )
+            on_progress(_progress(done, len(due), computed, time.perf_counter() - started))
         return computed, failed
 
     def _judge(self, computed: Mapping[TimeWindow, ComputedRows]) -> dict[TimeWindow, WindowOutcome]:
@@ -171,14 +196,16 @@ class _Run:
                 result.null_key_rows,
                 compute_seconds=result.seconds,
                 reason="; ".join(map(str, verdicts[window].findings)),
+                strategy=self.launch.strategy,
+                notes=result.notes,
             )
             for window, result in computed.items()
         }
 
-    def _promote(self, good: Sequence[TimeWindow], computed: Mapping[TimeWindow, ComputedRows]) -> set[TimeWindow]:
+    def _promote(self, good: Sequence[TimeWindow], computed: Mapping[TimeWindow, ComputedRows]) -> Commit | None:
         if not good:
-            return set()
-        commit = self.table.overwrite_windows(
+            return None
+        return self.table.overwrite_windows(
             _rows_of({window: computed[window] for window in good}),
             good,
             seen_version=self.seen_version,
@@ -190,7 +217,6 @@ class _Run:
                 "strategy": self.launch.strategy,
             },
         )
-        return set(commit.changed_windows)
 
     def _behind(self, promoted: Mapping[TimeWindow, ComputedRows]) -> dict[datetime, int]:
         """By window start, the events older than one known before them; windowed groups have none."""
@@ -215,18 +241,23 @@ class _Run:
                     "group": self.group.stored_name,
                     "window": window.start.isoformat(),
                     "run_id": self.run_id,
+                    "backfill_id": self.launch.backfill_id,
+                    "seen_version": self.seen_version,
                     **outcome.verdict.as_dict(),
                 }
                 self.staging.quarantine(window.start, rows, report)
             elif held:
                 self.staging.release(window.start)
 
-    def _record(self, outcomes: Mapping[TimeWindow, WindowOutcome]) -> None:
-        versions = json.dumps({name: self._input_version(name) for name in self.group.inputs}, sort_keys=True)
+    def _record(self, outcomes: Mapping[TimeWindow, WindowOutcome], commit: Commit | None) -> None:
+        version = None if commit is None else commit.table_version
+        recorded_at = self._instant_after(version)
+        declaration = declaration_digest(self.catalog, self.group, self.registered)
+        versions = json.dumps(self.versions, sort_keys=True)
         entries = [
             LedgerEntry(
                 window_start=window.start,
-                recorded_at=self.store.clock(),
+                recorded_at=recorded_at,
                 status="promoted" if outcome.status == "promoted" else "quarantined",
                 run_id=self.run_id,
                 code_version=self.group.code_version,
@@ -238,18 +269,17 @@ class _Run:
                 strategy=self.launch.strategy,
                 backfill_id=self.launch.backfill_id,
                 compute_seconds=outcome.compute_seconds,
+                declaration=declaration,
+                table_version=version if outcome.status == "promoted" else None,
             )
             for window, outcome in outcomes.items()
         ]
         self.store.ledger(self.group.stored_name).append(entries)
 
-    def _input_version(self, name: str) -> int | None:
-        item = self.catalog.inputs_of(self.group)[name]
-        return (
-            self.store.source(item).version()
-            if isinstance(item, Source)
-            else self.store.table(item.stored_name).version()
-        )
+    def _instant_after(self, version: int | None) -> datetime:
+        """Now, and not before the rows of a version of the table were made, by whatever clock."""
+        made = None if version is None else standing_at(self.table.location, version).last_created_at
+        return max(self.store.clock(), made or self.now)
 
 
 @dataclass(frozen=True, slots=True)
@@ -292,3 +322,9 @@ def materialize_load(store: OfflineStore, catalog: Catalog, group: FeatureGroup,
 def _rows_of(computed: Mapping[TimeWindow, ComputedRows]) -> pl.DataFrame:
     parts = [result.rows for result in computed.values()]
     return pl.concat(parts) if parts else pl.DataFrame()
+
+
+def _progress(done: int, total: int, computed: Mapping[TimeWindow, ComputedRows], seconds: float) -> Progress:
+    results = computed.values()
+    rows, input_rows = sum(result.rows.height for result in results), sum(result.input_rows for result in results)
+    return Progress(done, total, rows, input_rows, seconds)

@@ -5,25 +5,36 @@
 | FEATURESTORE_ROOT | folder or s3://bucket/prefix of tables, staging and registry | `.featurestore` |
 | FEATURESTORE_LANDING | folder with one folder of landing files a source | `{root}/landing` |
 | FEATURESTORE_ONLINE_URL | redis:// or rediss:// address of the online store | the embedded Valkey of the root |
+| FEATURESTORE_METADATA_URL | database of backfills and their audit: postgresql://... or sqlite:///... | `metadata.db` in a local root |
 | AWS_* | credentials and endpoint of an S3 root, as deltalake and Polars take them | |
 """
 
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
+from featurestore.clock import Clock, system_clock
+from featurestore.errors import InvalidInput
 from featurestore.location import Location
+
+if TYPE_CHECKING:
+    from sqlalchemy import URL
+
+    from featurestore.backfill.book import BackfillBook
 
 DEFAULT_ROOT = ".featurestore"
 
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """One deployment's places. An empty `online_url` means the embedded server beside a local root."""
+    """One deployment's places. An empty `online_url` means the embedded server beside a local root, an empty
+    `metadata_url` a file in it."""
 
     root: Location
     landing: Location
     online_url: str = field(default="", repr=False)
+    metadata_url: str = field(default="", repr=False)
 
     @classmethod
     def from_env(cls, environment: Mapping[str, str] | None = None) -> "Settings":
@@ -44,4 +55,26 @@ class Settings:
             root,
             Location(landing, options) if landing else root.child("landing"),
             env.get("FEATURESTORE_ONLINE_URL", ""),
+            env.get("FEATURESTORE_METADATA_URL", ""),
         )
+
+    def book(self, clock: Clock = system_clock) -> "BackfillBook":
+        """The book of backfills, in the metadata database; its tables are made if there are none.
+
+        Raises:
+            InvalidInput: the root is in a bucket and no database is named, or its URL cannot be used.
+            StoreUnavailable: the database cannot be reached.
+        """
+        from featurestore.backfill.book import BackfillBook
+
+        return BackfillBook.open(self.metadata_url or self._metadata_file(), clock)
+
+    def _metadata_file(self) -> "URL":
+        from sqlalchemy import URL
+
+        if not self.root.is_local:
+            raise InvalidInput(
+                f"The root {self.root.uri} is in a bucket, which holds no metadata database. Set "
+                "FEATURESTORE_METADATA_URL to postgresql://user:password@host:5432/database."
+            )
+        return URL.create("sqlite", database=str(self.root.path / "metadata.db"))

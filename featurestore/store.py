@@ -74,6 +74,7 @@ class FeatureStore:
         full_feature_names: bool = False,
         with_status: bool = False,
         versions: Mapping[str, int] | None = None,
+        min_correctness: str | None = None,
     ) -> FeatureFrame:
         """The values that production could have served, for each row of a spine at its label time.
 
@@ -87,18 +88,27 @@ class FeatureStore:
             full_feature_names: Name columns 'group__feature'.
             with_status: Add '{column}__status': PRESENT, NULL_VALUE, NOT_FOUND or OUTSIDE_MAX_AGE.
             versions: Delta versions of groups to read instead of the newest.
+            min_correctness: 'perfect', 'high', 'moderate' or 'low': the class that every window must have that a row takes a
+                value from, in the version that is read.
 
         Raises:
             UnknownName: a group, feature or service is not registered.
-            InvalidInput: a key or the time column is missing, a time is naive, a column name is taken.
+            InvalidInput: a key or the time column is missing, a time is naive, a column name is taken, or a row takes a value
+                from a window below `min_correctness`.
             SchemaMismatch: a key has another dtype than its entity.
         """
         requested = resolve(self.registry, features, full_feature_names=full_feature_names)
         spine = as_polars(entity_df, "entity_df")
         joined = historical_features(
-            self.offline, spine, requested, label_time=label_time, with_status=with_status, versions=versions
+            self.offline,
+            spine,
+            requested,
+            label_time=label_time,
+            with_status=with_status,
+            versions=versions,
+            min_correctness=min_correctness,
         )
-        return FeatureFrame(joined)
+        return FeatureFrame(joined.rows)
 
     def get_online_features(
         self, features: Request, entity_rows: Rows, *, full_feature_names: bool = False

@@ -8,21 +8,27 @@ from datetime import datetime
 
 import polars as pl
 
+from featurestore.correctness import lowest_class
 from featurestore.errors import InvalidInput
 from featurestore.historical import historical_features
+from featurestore.launch import Correctness
 from featurestore.offline.store import OfflineStore
 from featurestore.references import resolve
 
 
 @dataclass(frozen=True, slots=True)
 class TrainingSet:
-    """A stored training set: where, how many rows, from which table versions, and the share of values found."""
+    """A stored training set: where, how many rows, from which table versions, and the share of values found.
+
+    `lowest_correctness` is, by group, the lowest class among the windows that labels take values from; None if none does.
+    """
 
     uri: str
     rows: int
     registry_digest: str
     table_versions: dict[str, int | None]
     found_fractions: dict[str, float]
+    lowest_correctness: dict[str, Correctness | None]
 
 
 def build_training_set(
@@ -32,6 +38,7 @@ def build_training_set(
     *,
     start: datetime | None = None,
     end: datetime | None = None,
+    min_correctness: str | None = None,
 ) -> TrainingSet:
     """Join a service's features to labels and keep the result under `{root}/training/{service}/`, addressed by content.
 
@@ -41,9 +48,11 @@ def build_training_set(
         spine: Entity keys, `label_time` and whatever columns the model wants beside them.
         start: Only labels at or after this.
         end: Only labels before this.
+        min_correctness: The class of correctness that every window must have that a label takes a value from.
 
     Raises:
-        InvalidInput: no label lies in the span, or the spine lacks a key.
+        InvalidInput: no label lies in the span, the spine lacks a key, or a label takes a value from a window below
+            `min_correctness`; nothing is stored.
     """
     requested = resolve(store.registry, service_name)
     span = spine if start is None else spine.filter(pl.col("label_time") >= start)
@@ -54,14 +63,25 @@ def build_training_set(
         )
     versions = {wanted.group.name: store.table(wanted.group.name).version() for wanted in requested}
     pinned = {name: version for name, version in versions.items() if version is not None}
-    joined = historical_features(store, labels, requested, label_time="label_time", with_status=False, versions=pinned)
+    found = historical_features(
+        store,
+        labels,
+        requested,
+        label_time="label_time",
+        with_status=False,
+        versions=pinned,
+        min_correctness=min_correctness,
+        with_uses=True,
+    )
+    joined, lowest = found.rows, {name: lowest_class(uses) for name, uses in found.uses.items()}
     columns = [column for wanted in requested for _, column in wanted.features]
-    found = {column: round(1 - joined[column].null_count() / joined.height, 4) for column in columns}
+    shares = {column: round(1 - joined[column].null_count() / joined.height, 4) for column in columns}
     buffer = io.BytesIO()
     joined.write_parquet(buffer)
     data = buffer.getvalue()
     location, name = store.root.child("training", service_name), hashlib.sha256(data).hexdigest()[:16]
-    made = TrainingSet(location.child(f"{name}.parquet").uri, joined.height, store.registry.digest, versions, found)
+    uri = location.child(f"{name}.parquet").uri
+    made = TrainingSet(uri, joined.height, store.registry.digest, versions, shares, lowest)
     location.put_if_absent(f"{name}.parquet", data)
     location.put_if_absent(f"{name}.json", json.dumps(asdict(made), indent=1).encode())
     return made

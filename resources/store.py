@@ -34,6 +34,7 @@ class StoreResource(dg.ConfigurableResource):  # type: ignore[type-arg]
             root=Location(self.root, env.root.options) if self.root else env.root,
             landing=Location(self.landing, env.landing.options) if self.landing else env.landing,
             online_url=self.online_url or env.online_url,
+            metadata_url=env.metadata_url,
         )
 
     def clock(self) -> Clock:

@@ -3,6 +3,7 @@
 import sys
 from pathlib import Path
 
+from featurestore.launch import SCHEDULED, Launch
 from featurestore.promotion import materialize_load, materialize_windows
 from tests.catalogs import DAY, HOUR, MINUTE, T0, Clock, Shops, register, sale, sales, shop_profile, windows
 
@@ -30,21 +31,27 @@ def land_feeds(chain: Shops, round_number: int) -> None:
     )
 
 
-def run_groups(chain: Shops, run_id: str) -> None:
+def launched(strategy: str, round_number: int) -> Launch:
+    """A scheduled run, or an incremental backfill of its own."""
+    return Launch(f"b{round_number}", "incremental") if strategy == "incremental" else SCHEDULED
+
+
+def run_groups(chain: Shops, run_id: str, launch: Launch = SCHEDULED) -> None:
     for group in chain.catalog.ordered_groups:
         if group is shop_profile:
             materialize_load(chain.store, chain.catalog, group, run_id=run_id)
         else:
-            materialize_windows(chain.store, chain.catalog, group, windows(group, T0, T0 + DAYS * DAY), run_id=run_id)
+            asked = windows(group, T0, T0 + DAYS * DAY)
+            materialize_windows(chain.store, chain.catalog, group, asked, run_id=run_id, launch=launch)
 
 
-def main(folder: str, round_number: int) -> None:
+def main(folder: str, round_number: int, strategy: str) -> None:
     """Say when the work starts, then run."""
     chain = chain_in(Path(folder), round_number)
     print("ready", flush=True)
-    run_groups(chain, f"run-{round_number}")
+    run_groups(chain, f"run-{round_number}", launched(strategy, round_number))
     print("done", flush=True)
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], int(sys.argv[2]))
+    main(sys.argv[1], int(sys.argv[2]), sys.argv[3])

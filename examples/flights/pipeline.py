@@ -8,7 +8,6 @@ import dagster as dg
 import polars as pl
 
 from definitions import flights as definitions
-from deploy.graphql import Backfill, backfill_status, launch_partition_backfill
 from deploy.platform import Platform, await_idle
 from examples.flights import models
 from examples.flights.history import rows_of_days
@@ -16,6 +15,7 @@ from examples.flights.replay import land_by_month
 from examples.flights.runs import Launched, due_range, groups_of, months, run_range
 from feature_assets.catalogue import offline_key, online_key, raw_key
 from feature_assets.groups.flights import catalog
+from featurestore.backfill.dagster_api import Backfill, backfill_status, launch_partition_backfill
 from featurestore.clock import system_clock
 from featurestore.declaration import Daily, Hourly, Static
 from featurestore.errors import FeatureStoreError
@@ -86,7 +86,7 @@ def launch_backfill(platform: Platform, until: datetime) -> Backfill:
     """Ask the web server, as its launch dialog does, for three days of a daily group; the daemon runs them."""
     last = until.date() - timedelta(days=2)
     days = [(last - timedelta(days=back)).isoformat() for back in reversed(range(BACKFILL_DAYS))]
-    backfill = launch_partition_backfill(platform.url, [["offline", "carrier_delay_daily"]], days)
+    backfill = launch_partition_backfill(platform.url, {("offline", "carrier_delay_daily"): days})
     print(
         f"  {platform.url}: backfill {backfill.backfill_id} of offline/carrier_delay_daily, {days[0]} to {days[-1]}; it runs beside the next steps"
     )

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from featurestore.clock import Clock
 
 if TYPE_CHECKING:
+    from featurestore.backfill.book import BackfillBook
     from featurestore.location import Location
     from featurestore.store import FeatureStore
 
@@ -30,6 +31,11 @@ class Deployment:
         from featurestore.store import FeatureStore
 
         return FeatureStore(Settings.from_env(self.environment), clock=self.clock)
+
+    @cached_property
+    def book(self) -> "BackfillBook":
+        """The book of backfills; its database is opened when it is first asked for."""
+        return self.store.settings.book(self.clock)
 
     @property
     def root(self) -> "Location":

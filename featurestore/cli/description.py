@@ -8,6 +8,7 @@ from typing import Any
 from featurestore.cli.standing import table_standing, window_standing
 from featurestore.cli.tables import count_text, pairs_text, table_text
 from featurestore.cli.times import age_text, duration_of, duration_text, instant_text
+from featurestore.correctness import window_counts
 from featurestore.errors import unknown_name
 from featurestore.registry.snapshot import RegisteredFeature, RegisteredGroup, RegisteredService, RegistrySnapshot
 from featurestore.store import FeatureStore
@@ -33,17 +34,18 @@ def describe(store: FeatureStore, name: str) -> tuple[dict[str, Any], str]:
 
 
 def _group_document(store: FeatureStore, group: RegisteredGroup) -> dict[str, Any]:
-    windows = (
-        None
-        if group.kind == "static"
-        else window_standing(store.offline.ledger(group.name), store.offline.staging(group.name))
-    )
     return {
         "group": asdict(group),
         "services": _readers(store.registry, group),
         "table": asdict(table_standing(store.offline.table(group.name))),
-        "windows": windows,
+        "windows": None if group.kind == "static" else _window_document(store, group),
     }
+
+
+def _window_document(store: FeatureStore, group: RegisteredGroup) -> dict[str, Any]:
+    ledger = store.offline.ledger(group.name)
+    standing = window_standing(ledger, store.offline.staging(group.name))
+    return {**standing, "correctness": window_counts(ledger)}
 
 
 def _readers(registry: RegistrySnapshot, group: RegisteredGroup) -> list[str]:
@@ -152,6 +154,7 @@ def _windows(windows: Mapping[str, Any]) -> dict[str, str]:
     span = f", {instant_text(windows['first'])} to {instant_text(windows['last'])}" if windows["promoted"] else ""
     held = {
         "Windows": f"{windows['promoted']:,} promoted{span}",
+        "Correctness": ", ".join(f"{count:,} {name}" for name, count in windows["correctness"].items()),
         "Quarantine": count_text(len(windows["quarantined"]), "window") if windows["quarantined"] else "empty",
     }
     return held | {f"  {w['window']}": "; ".join(w["findings"]) or "no report" for w in windows["quarantined"]}

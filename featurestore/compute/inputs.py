@@ -32,6 +32,23 @@ class InputReader(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
+class ReadSpan:
+    """A window's read of one input: of each record the newest version known by `known_by`, if it lies in the span.
+
+    Args:
+        known_by: The cut-off, inclusive.
+        known_after: Only versions that became known after this.
+        event_from: Smallest event time, inclusive.
+        event_before: Event times end before this.
+    """
+
+    known_by: datetime
+    known_after: datetime | None = None
+    event_from: datetime | None = None
+    event_before: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Visible:
     """The inputs of one window, and how many of their rows are known only by their author's word."""
 
@@ -55,7 +72,6 @@ class WindowInputs:
     ) -> None:
         self.group = group
         self._inputs = catalog.inputs_of(group)
-        self._driver = group.inputs[0] if group.kind == "events" else None
         self._known = {name: self._load(name, item, windows, reader) for name, item in self._inputs.items()}
 
     def _load(self, name: str, item: Input, windows: Sequence[TimeWindow], reader: InputReader) -> KnownRows:
@@ -63,7 +79,7 @@ class WindowInputs:
         after: datetime | None = windows[0].end - self.group.lookback
         if _is_dimension(item):
             after = None
-        elif name == self._driver:
+        elif _is_driver(self.group, name):
             after = _previous_cut_off(self.group, windows[0])
         return _known(item, reader, after, until)
 
@@ -72,17 +88,27 @@ class WindowInputs:
         return _visible(self._inputs, {name: self._rows(name, item, window) for name, item in self._inputs.items()})
 
     def _rows(self, name: str, item: Input, window: TimeWindow) -> pl.DataFrame:
-        known, cut_off = self._known[name], self.group.cut_off(window)
-        since = window.end - self.group.lookback
-        if name == self._driver:
-            return known.newest(cut_off, known_after=_previous_cut_off(self.group, window))
-        if _is_dimension(item):
-            return known.newest(cut_off)
-        if isinstance(item, FeatureGroup) and item.kind == "windowed":
-            return _whole_windows(item, known.newest(cut_off, event_from=since), since, window.end)
-        if self.group.kind == "events":
-            return known.newest(cut_off, event_from=since)
-        return known.newest(cut_off, event_from=since, event_before=window.end)
+        span = span_read(self.group, name, item, window)
+        rows = self._known[name].newest(
+            span.known_by, known_after=span.known_after, event_from=span.event_from, event_before=span.event_before
+        )
+        if _reads_whole_windows(self.group, name, item) and span.event_from is not None:
+            return _whole_windows(item, rows, span.event_from, window.end)
+        return rows
+
+
+def span_read(group: FeatureGroup, name: str, item: Input, window: TimeWindow) -> ReadSpan:
+    """Which rows of an input the transform of a window may see.
+
+    Of a windowed group it is given, among these, only the rows of windows that lie wholly inside the lookback.
+    """
+    cut_off, since = group.cut_off(window), window.end - group.lookback
+    if _is_driver(group, name):
+        return ReadSpan(cut_off, known_after=_previous_cut_off(group, window))
+    if _is_dimension(item):
+        return ReadSpan(cut_off)
+    is_open_ended = group.kind == "events" or _reads_whole_windows(group, name, item)
+    return ReadSpan(cut_off, event_from=since, event_before=None if is_open_ended else window.end)
 
 
 def windows_read(group: FeatureGroup, name: str, upstream: FeatureGroup, window: TimeWindow) -> list[TimeWindow]:
@@ -94,7 +120,7 @@ def windows_read(group: FeatureGroup, name: str, upstream: FeatureGroup, window:
     if isinstance(upstream.cadence, Static):
         return []
     since: datetime | None = window.end - group.lookback
-    is_driver = group.kind == "events" and name == group.inputs[0]
+    is_driver = _is_driver(group, name)
     if upstream.kind == "windowed" and not is_driver and since is not None:
         return list(upstream.cadence.windows_between(since, window.end))
     served_after = upstream.delay + upstream.publish
@@ -120,6 +146,14 @@ def _visible(inputs: Mapping[str, Input], rows: Mapping[str, pl.DataFrame]) -> V
         rows=sum(frame.height for frame in rows.values()),
         history_rows=sum(int(frame["is_history"].sum()) for frame in rows.values() if "is_history" in frame.columns),
     )
+
+
+def _is_driver(group: FeatureGroup, name: str) -> bool:
+    return group.kind == "events" and name == group.inputs[0]
+
+
+def _reads_whole_windows(group: FeatureGroup, name: str, item: Input) -> bool:
+    return isinstance(item, FeatureGroup) and item.kind == "windowed" and not _is_driver(group, name)
 
 
 def _is_dimension(item: Input) -> bool:
@@ -150,8 +184,8 @@ def _known(item: Input, reader: InputReader, after: datetime | None, until: date
     return KnownRows(rows, keys=(*item.keys, *record), version=version, event_time="event_time")
 
 
-def _whole_windows(upstream: FeatureGroup, rows: pl.DataFrame, start: datetime, end: datetime) -> pl.DataFrame:
-    if isinstance(upstream.cadence, Static):
-        raise DeclarationError(f"Group {upstream.name!r} is static and has no windows.")
+def _whole_windows(upstream: Input, rows: pl.DataFrame, start: datetime, end: datetime) -> pl.DataFrame:
+    if isinstance(upstream, Source) or isinstance(upstream.cadence, Static):
+        raise DeclarationError(f"Input {upstream.name!r} has no windows.")
     last_start = end - upstream.cadence.length
     return rows.filter((pl.col("window_start") >= start) & (pl.col("window_start") <= last_start))

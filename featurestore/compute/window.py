@@ -4,7 +4,7 @@ Nothing is judged here (that is the gate's) and nothing is written.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 
 import polars as pl
@@ -22,7 +22,7 @@ class ComputedRows:
     """The rows of one window in stored form, without `created_at`, and what is worth saying about them.
 
     `null_key_rows` were returned by the transform without a key; they are refused and counted.
-    `seconds` is what the computation took, where it was measured.
+    `seconds` is what the computation took, where it was measured; `notes` say on what rows rest that no transform made.
     """
 
     rows: pl.DataFrame
@@ -30,6 +30,7 @@ class ComputedRows:
     history_rows: int
     null_key_rows: int
     seconds: float = 0.0
+    notes: Mapping[str, float | str] = field(default_factory=dict)
 
 
 def compute_window(
@@ -46,18 +47,19 @@ def compute_window(
     if group.kind == "events":
         _check_events(group, rows, group.cut_off(window))
     stamps = {"knowledge_time": group.horizon(window), "window_start": window.start}
-    return _stamped(registered, rows, stamps, visible)
+    return stamped(registered, rows, stamps, visible)
 
 
 def compute_load(group: FeatureGroup, registered: RegisteredGroup, visible: Visible) -> ComputedRows:
     """Run a static group's transform; its rows have keys and features only, the load stamps their times."""
     rows = group.shape(group.run(None, visible.frames), None)
-    return _stamped(registered, rows, {}, visible)
+    return stamped(registered, rows, {}, visible)
 
 
-def _stamped(
+def stamped(
     registered: RegisteredGroup, rows: pl.DataFrame, stamps: Mapping[str, datetime], visible: Visible
 ) -> ComputedRows:
+    """Rows in stored form: the platform's columns set, rows without a key refused and counted."""
     keyed = rows.drop_nulls(registered.key_names)
     stored = keyed.with_columns(
         **{name: pl.lit(moment).cast(TIMESTAMP) for name, moment in stamps.items()},

@@ -1,8 +1,8 @@
 """Declarations: plain frozen values, checked when they are made. No store, file or socket is known here."""
 
-from featurestore.declaration.backfill import Backfill, KnownValue, Proxy, Snapshots
+from featurestore.declaration.backfill import Backfill, KnownValue, Proxy, RowCount, Snapshots
 from featurestore.declaration.catalog import Catalog
-from featurestore.declaration.feature import Entity, Feature
+from featurestore.declaration.feature import Drift, Entity, Feature
 from featurestore.declaration.group import FeatureGroup, Online, feature_group
 from featurestore.declaration.service import FeatureService
 from featurestore.declaration.source import Source
@@ -12,6 +12,7 @@ __all__ = [
     "Backfill",
     "Catalog",
     "Daily",
+    "Drift",
     "Entity",
     "Feature",
     "FeatureGroup",
@@ -20,6 +21,7 @@ __all__ = [
     "KnownValue",
     "Online",
     "Proxy",
+    "RowCount",
     "Snapshots",
     "Source",
     "Static",

@@ -80,6 +80,27 @@ class KnownValue:
 
 
 @dataclass(frozen=True, slots=True)
+class RowCount:
+    """How many rows a window may have, against the median of the windows that it is compared with.
+
+    A count that one of those windows reached passes; a median under 200 rows is compared with nothing.
+
+    Args:
+        fall: Smallest share of the median.
+        rise: Largest multiple of the median.
+    """
+
+    fall: float = 0.5
+    rise: float = 3.0
+
+    def __post_init__(self) -> None:
+        if not (0 <= self.fall <= 1 <= self.rise < math.inf):
+            raise DeclarationError(
+                f"RowCount: fall is {self.fall}, rise is {self.rise}. A fall is a share from 0 to 1, a rise a multiple from 1 on."
+            )
+
+
+@dataclass(frozen=True, slots=True)
 class Backfill:
     """The rules for backfills of one group.
 
@@ -91,6 +112,7 @@ class Backfill:
         snapshots: For the snapshot strategy.
         proxies: For the proxy strategy: the stand-in of each feature, by the feature's name. Features without one are null.
         known_values: Spot checks.
+        row_count: Bounds of the number of rows of a window, scheduled ones included; None for no bounds.
 
     Raises:
         DeclarationError: a rule is not possible.
@@ -102,6 +124,7 @@ class Backfill:
     snapshots: Snapshots | None = None
     proxies: Mapping[str, Proxy] = field(default_factory=dict)
     known_values: tuple[KnownValue, ...] = ()
+    row_count: RowCount | None = RowCount()
 
     def __post_init__(self) -> None:
         if not (math.isfinite(self.approval_limit_usd) and self.approval_limit_usd >= 0):

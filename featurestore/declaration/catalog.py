@@ -1,7 +1,7 @@
 """All declarations together, and what only shows when they stand side by side.
 
 A `Catalog` resolves every parameter of a transform to a source or a group, runs each transform on empty frames to see
-that it returns what it declares, and refuses cycles and cut-offs that come before an upstream's horizon.
+that it returns what it declares, and refuses cycles, cut-offs that come before an upstream's horizon, and stand-ins that cannot be.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -16,6 +16,7 @@ from featurestore.declaration.dtypes import as_dtype
 from featurestore.declaration.group import FeatureGroup
 from featurestore.declaration.service import FeatureService
 from featurestore.declaration.source import Source
+from featurestore.declaration.stand_ins import check_proxy, check_snapshots, check_windowed
 from featurestore.declaration.windows import Static, TimeWindow
 from featurestore.errors import DeclarationError, FeatureStoreError, unknown_name
 
@@ -51,6 +52,7 @@ class Catalog:
                 _check_cut_off(group, upstream)
             _check_driver(group, self.inputs_of(group))
             self._check_transform(group)
+            self._check_stand_ins(group)
         for service in self.services:
             self._check_service(service)
 
@@ -122,6 +124,13 @@ class Catalog:
                 f"The transform of {group.stored_name!r} fails on empty inputs: {type(error).__name__}: {error}. "
                 f"Its inputs have { {name: list(frame.collect_schema()) for name, frame in frames.items()} }."
             ) from error
+
+    def _check_stand_ins(self, group: FeatureGroup) -> None:
+        check_windowed(group)
+        if group.backfill.snapshots is not None:
+            check_snapshots(group, self.source(group.backfill.snapshots.source))
+        for feature, proxy in group.backfill.proxies.items():
+            check_proxy(group, feature, proxy, self.group(proxy.reference.partition(":")[0]))
 
     def _check_service(self, service: FeatureService) -> None:
         for reference in service.references:

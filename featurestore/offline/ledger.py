@@ -19,7 +19,7 @@ from featurestore.offline.durability import sync_since
 from featurestore.offline.storage import CONFIGURATION, Storage
 from featurestore.offline.view import scan_files
 
-Status = Literal["promoted", "quarantined"]
+Status = Literal["promoted", "quarantined", "rolled_back"]
 
 SCHEMA: dict[str, pl.DataType] = {
     "window_start": TIMESTAMP,
@@ -35,8 +35,10 @@ SCHEMA: dict[str, pl.DataType] = {
     "strategy": pl.String(),
     "backfill_id": pl.String(),
     "compute_seconds": pl.Float64(),
+    "declaration": pl.String(),
+    "table_version": pl.Int64(),
 }
-DEFAULTS = {"strategy": "full", "backfill_id": "", "compute_seconds": 0.0}
+DEFAULTS = {"strategy": "full", "backfill_id": "", "compute_seconds": 0.0, "declaration": ""}
 """What entries say that were written before a column was there."""
 
 
@@ -44,8 +46,10 @@ DEFAULTS = {"strategy": "full", "backfill_id": "", "compute_seconds": 0.0}
 class LedgerEntry:
     """How one computation of one window ended.
 
-    `source_versions` is JSON (input name to table version); `history_rows` counts input rows whose knowledge time
-    rests on their author's word; `null_key_rows` were refused; `backfill_id` is empty for a scheduled run.
+    `source_versions` is JSON (input name to table version, as they were before the inputs were read); `history_rows` counts
+    input rows whose knowledge time rests on their author's word; `null_key_rows` were refused; `backfill_id` is empty for a
+    scheduled run; `declaration` is a digest of what else than code the rows rest on; `table_version` is the group's table as
+    it was promoted to. `recorded_at` is never below the `created_at` of the window's rows.
     """
 
     window_start: datetime
@@ -61,6 +65,8 @@ class LedgerEntry:
     strategy: Strategy = "full"
     backfill_id: str = ""
     compute_seconds: float = 0.0
+    declaration: str = ""
+    table_version: int | None = None
 
 
 class Ledger:
@@ -94,19 +100,32 @@ class Ledger:
         table = self._storage.open()
         return None if table is None else table.version()
 
-    def latest(self) -> pl.DataFrame:
-        """The last entry of each window, by window start."""
+    def entries(self) -> pl.DataFrame:
+        """Every entry, in the order in which they were written."""
         table = self._storage.open()
         if table is None:
             return pl.DataFrame(schema=SCHEMA)
         names = pl.DataFrame(table.get_add_actions(flatten=True))["path"].to_list()
-        rows = (
-            scan_files(self._storage, names, {**SCHEMA, "sequence": pl.Int64()})
-            .sort("sequence", "recorded_at", maintain_order=True)
-            .unique("window_start", keep="last", maintain_order=True)
-        )
+        rows = scan_files(self._storage, names, {**SCHEMA, "sequence": pl.Int64()})
         filled = [pl.col(name).fill_null(value) for name, value in DEFAULTS.items()]
-        return rows.sort("window_start").select(list(SCHEMA)).with_columns(filled).collect()
+        ordered = rows.sort("sequence", "recorded_at", maintain_order=True).select(list(SCHEMA))
+        return ordered.with_columns(filled).collect()
+
+    def latest(self) -> pl.DataFrame:
+        """The last entry of each window, by window start."""
+        return self.entries().unique("window_start", keep="last", maintain_order=True).sort("window_start")
+
+    def in_production(self, table_version: int | None = None) -> pl.DataFrame:
+        """Of each window the entry that its rows in production are by: the last one that no quarantine withheld.
+
+        Args:
+            table_version: Look back to this version of the group's table; entries that do not tell theirs count at any.
+        """
+        counted = self.entries().filter(pl.col("status") != "quarantined")
+        if table_version is not None:
+            counted = counted.filter((pl.col("table_version") <= table_version).fill_null(True))
+        last = counted.unique("window_start", keep="last", maintain_order=True)
+        return last.filter(pl.col("status") == "promoted").sort("window_start")
 
     def promoted(self) -> set[datetime]:
         """The starts of the windows whose last computation was promoted."""

@@ -84,7 +84,8 @@ class OwnCommit:
 class LogEntry:
     """One commit: its files by table-relative path, and our own words on it, if it is ours.
 
-    `has_changed_data` is False for a commit that moves rows between files, or touches none.
+    `has_changed_data` is False for a commit that moves rows between files, or touches none; `added_bytes` is the size of
+    the added files.
     """
 
     version: int
@@ -93,6 +94,7 @@ class LogEntry:
     added: tuple[str, ...]
     removed: tuple[str, ...]
     has_changed_data: bool
+    added_bytes: int = 0
 
 
 def entry_name(version: int) -> str:
@@ -127,6 +129,7 @@ def _parsed(table: Location, version: int, data: bytes) -> LogEntry:
         added=tuple(unquote(action["add"]["path"]) for action in actions if "add" in action),
         removed=tuple(unquote(action["remove"]["path"]) for action in actions if "remove" in action),
         has_changed_data=any(file.get("dataChange", True) for file in moved),
+        added_bytes=sum(action["add"].get("size", 0) for action in actions if "add" in action),
     )
 
 

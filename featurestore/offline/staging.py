@@ -59,6 +59,15 @@ class Staging:
         data = self._location.read_bytes(f"quarantine/{window}.json")
         return None if data is None else json.loads(data)
 
+    def place(self, window_start: datetime) -> str:
+        """Where the rows of a quarantined window lie."""
+        return self._location.child("quarantine").uri + f"/{_stem(window_start)}.parquet"
+
+    def quarantined_rows(self, window_start: datetime) -> pl.DataFrame | None:
+        """The rows of a window that failed its gate; None if it is not in quarantine."""
+        data = self._location.read_bytes(f"quarantine/{_stem(window_start)}.parquet")
+        return None if data is None else pl.read_parquet(io.BytesIO(data))
+
 
 def _stem(window_start: datetime) -> str:
     return window_start.strftime("%Y-%m-%dT%H%MZ")

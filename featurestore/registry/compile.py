@@ -101,6 +101,7 @@ def _feature(feature: Feature, number: int, since: int) -> RegisteredFeature:
         le=_number(feature.le),
         max_null_fraction=float(feature.max_null_fraction),
         max_length=feature.max_length,
+        drift=feature.drift,
     )
 
 

@@ -5,10 +5,11 @@ or field. Such a change needs a new group version, which is another stored name 
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from datetime import timedelta
 from typing import Any, Literal
 
+from featurestore.declaration.feature import Drift
 from featurestore.errors import IncompatibleChange
 from featurestore.registry.snapshot import RegisteredFeature, RegisteredGroup, RegisteredService, RegistrySnapshot
 
@@ -130,10 +131,10 @@ def _kept_feature_changes(group: RegisteredGroup, old: RegisteredFeature, new: R
     for name in FEATURE_FIXED:
         if (was := getattr(old, name)) != (now := getattr(new, name)):
             yield Change("~", f"{FEATURE_FIXED[name]} of {reference}{_change(was, now)}", group)
-    for name in FEATURE_FREE:
+    for name, show in FEATURE_FREE.items():
         if (was := getattr(old, name)) != (now := getattr(new, name)):
             is_shorter = name == "max_length" and (now or 0) < (was or 0)
-            yield Change("~", f"{name} of {reference}{_change(was, now)}", group if is_shorter else None)
+            yield Change("~", f"{name} of {reference}{_change(was, now, show)}", group if is_shorter else None)
 
 
 def _service_changes(
@@ -164,6 +165,12 @@ def _plain(value: Any) -> str:
     if value is None or value == "":
         return "none"
     return str(list(value)) if isinstance(value, tuple) else str(value)
+
+
+def _bounds(drift: Drift | None) -> str:
+    if drift is None:
+        return "none"
+    return ", ".join(f"{field.name} {_plain(getattr(drift, field.name))}" for field in fields(drift))
 
 
 def _change(was: Any, now: Any, show: Callable[[Any], str] = _plain) -> str:
@@ -210,4 +217,12 @@ FREE: dict[str, Callable[[Any], str]] = {
 }
 REBUILDS = frozenset(["max_age_us", "ttl_us"])
 FEATURE_FIXED = {"dtype_name": "dtype", "number": "field number", "since": "first schema number"}
-FEATURE_FREE = ("description", "unit", "ge", "le", "max_null_fraction", "max_length")
+FEATURE_FREE: dict[str, Callable[[Any], str]] = {
+    "description": _plain,
+    "unit": _plain,
+    "ge": _plain,
+    "le": _plain,
+    "max_null_fraction": _plain,
+    "max_length": _plain,
+    "drift": _bounds,
+}

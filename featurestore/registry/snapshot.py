@@ -16,6 +16,7 @@ import polars as pl
 
 from featurestore.declaration.backfill import APPROVAL_LIMIT_USD
 from featurestore.declaration.dtypes import TIMESTAMP, parse_dtype, storage_dtype
+from featurestore.declaration.feature import DEFAULT_DRIFT, Drift
 from featurestore.errors import InvalidInput, unknown_name
 
 FORMAT = 1
@@ -35,6 +36,7 @@ class RegisteredFeature:
     le: float | None = None
     max_null_fraction: float = 1.0
     max_length: int | None = None
+    drift: Drift | None = DEFAULT_DRIFT
 
     @property
     def dtype(self) -> pl.DataType:
@@ -201,8 +203,13 @@ class RegistrySnapshot:
 
 
 def _group(fields: dict[str, Any]) -> RegisteredGroup:
-    features = tuple(RegisteredFeature(**feature) for feature in fields["features"])
+    features = tuple(_feature(feature) for feature in fields["features"])
     pairs = {name: tuple((column, dtype) for column, dtype in fields[name]) for name in ("keys", "retired_columns")}
     lists = ("retired_numbers", "inputs", "approvers")
     tuples = {name: tuple(fields[name]) for name in lists if name in fields}
     return RegisteredGroup(**{**fields, **tuples, **pairs, "features": features})
+
+
+def _feature(fields: dict[str, Any]) -> RegisteredFeature:
+    drift = fields.get("drift")
+    return RegisteredFeature(**{**fields, "drift": Drift(**drift)} if drift else fields)

@@ -34,6 +34,8 @@ LIMIT = 1000.0
 TOO_MUCH = 5000.0
 CLOSED = 0
 
+# A few kiosks are too few rows to compare (200), hence drift=None.
+
 kiosk = Entity("kiosk")
 
 orders = Source(
@@ -49,7 +51,7 @@ register = Source(name="register", schema={"kiosk": pl.String, "seats": pl.Int64
 
 @feature_group(
     entity=kiosk,
-    features=[Feature("sales_1d", pl.Float64, "Sales of a day", ge=0, le=LIMIT, max_null_fraction=0)],
+    features=[Feature("sales_1d", pl.Float64, "Sales of a day", ge=0, le=LIMIT, max_null_fraction=0, drift=None)],
     cadence=Daily(start=START),
     lookback=DAY,
     delay=2 * HOUR,
@@ -74,7 +76,7 @@ mended_sales_daily = replace(kiosk_sales_daily, transform=mended_sales)
 
 @feature_group(
     entity=kiosk,
-    features=[Feature("sales_2d", pl.Float64, "Sales of two days")],
+    features=[Feature("sales_2d", pl.Float64, "Sales of two days", drift=None)],
     cadence=Daily(start=START),
     lookback=2 * DAY,
     delay=3 * HOUR,
@@ -90,8 +92,8 @@ def kiosk_trend_daily(window: TimeWindow, kiosk_sales_daily: pl.LazyFrame) -> pl
 @feature_group(
     entity=kiosk,
     features=[
-        Feature("amount_2h", pl.Float64, "Sales of two hours", ge=0, le=10 * LIMIT),
-        Feature("orders_2h", pl.Int64, "Orders of two hours", ge=0, max_null_fraction=0),
+        Feature("amount_2h", pl.Float64, "Sales of two hours", ge=0, le=10 * LIMIT, drift=None),
+        Feature("orders_2h", pl.Int64, "Orders of two hours", ge=0, max_null_fraction=0, drift=None),
     ],
     cadence=Hourly(start=START),
     lookback=2 * HOUR,
@@ -107,7 +109,7 @@ def kiosk_orders_hourly(window: TimeWindow, orders: pl.LazyFrame) -> pl.LazyFram
 
 @feature_group(
     entity=kiosk,
-    features=[Feature("amount", pl.Float64, "Amount of the last order")],
+    features=[Feature("amount", pl.Float64, "Amount of the last order", drift=None)],
     cadence=Hourly(start=START),
     emits="events",
     delay=5 * MINUTE,
@@ -123,7 +125,7 @@ def kiosk_last_order_hourly(window: TimeWindow, orders: pl.LazyFrame) -> pl.Lazy
 
 @feature_group(
     entity=kiosk,
-    features=[Feature("seats", pl.Int64, "Seats", ge=0, max_null_fraction=0)],
+    features=[Feature("seats", pl.Int64, "Seats", ge=0, max_null_fraction=0, drift=None)],
     cadence=Static(valid_from=T0),
     online=Online(ttl=None),
     owner=OWNER,

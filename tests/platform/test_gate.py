@@ -1,5 +1,6 @@
 """Bad data end to end with a group of the demo: a day of impossible delays is held, and production keeps its good rows."""
 
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,9 @@ import pytest
 from checks.gate import GATE, ROLL_UP
 from feature_assets.groups.flights import catalog
 from feature_assets.groups.flights.sources import departures
+from featurestore.declaration import Drift
 from tests.platform.airline import DAY, FIRST, flight, key
+from tests.platform.kiosks import T0, day_key, kiosk_sales_daily, kiosk_trend_daily, kiosks, order, orders
 from tests.platform.sandbox import Sandbox, failure_of
 
 GROUP = "carrier_delay_daily"
@@ -89,3 +92,22 @@ def test_days_around_the_held_one_are_promoted(airline: Sandbox) -> None:
     roll_up = airline.checks(ASSET, ROLL_UP)[0]
     assert roll_up.evaluation is not None
     assert roll_up.evaluation.metadata["windows"].value == len(held)
+
+
+def test_partition_that_could_not_be_compared_lands_and_its_check_shows_a_warning(
+    tmp_path: Path, instance: dg.DagsterInstance
+) -> None:
+    """Two kiosks are too few to compare: said for each partition, blocking neither it nor what is downstream in the run."""
+    compared = replace(kiosk_sales_daily, features=(replace(kiosk_sales_daily.features[0], drift=Drift()),))
+    sandbox = Sandbox(tmp_path, instance, kiosks(compared, kiosk_trend_daily))
+    sandbox.ingest(orders, [order(day, T0 + day * DAY) for day in range(3)])
+    sales, trend = "offline/kiosk_sales_daily", "offline/kiosk_trend_daily"
+    keys = [day_key(day) for day in range(3)]
+    assert sandbox.run(sales, trend, partitions=[keys[0], keys[-1]]).success
+    assert sandbox.materialized(sales) == sandbox.materialized(trend) == keys
+    for check in sandbox.checks(sales, GATE):
+        assert check.evaluation is not None
+        assert (check.evaluation.passed, check.evaluation.severity) == (False, dg.AssetCheckSeverity.WARN)
+        assert "Not compared with reference windows" in (check.evaluation.description or "")
+        assert check.evaluation.metadata["warnings"].value == [check.evaluation.description]
+    assert all(check.evaluation and check.evaluation.passed for check in sandbox.checks(trend, GATE))

@@ -21,11 +21,11 @@ import dagster as dg
 import pytest
 import redis
 
-from deploy.graphql import backfill_status, launch_partition_backfill
 from deploy.platform import Platform, free_port, is_listening, running_platform
 from feature_assets.groups.flights import catalog
 from feature_assets.groups.flights.sources import departures
-from featurestore.errors import FeatureStoreError, StoreUnavailable
+from featurestore.backfill.dagster_api import backfill_status, launch_partition_backfill
+from featurestore.errors import InvalidInput, StoreUnavailable, UnknownName
 from tests.platform.airline import DAY, FIRST, REPOSITORY, dagster_home, flight, key, processes_marked
 from tests.platform.sandbox import Sandbox
 
@@ -33,6 +33,7 @@ pytestmark = pytest.mark.exam
 
 GROUP = "carrier_delay_daily"
 ASSET = f"offline/{GROUP}"
+PATH = ("offline", GROUP)
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 GOOD_DAYS, BAD_DAY = 8, 8
 IMPOSSIBLE = 50_000.0
@@ -86,7 +87,7 @@ def wait_for(what: str, happened: Callable[[], bool], seconds: float) -> None:
 
 def test_backfill_over_graphql_ends_through_the_daemon_and_moves_the_online_copy(site: Site) -> None:
     with site.running() as platform:
-        backfill = launch_partition_backfill(platform.url, [ASSET.split("/")], [key(0), key(1)])
+        backfill = launch_partition_backfill(platform.url, {PATH: [key(0), key(1)]})
         wait_for("the backfill", lambda: backfill_status(platform.url, backfill.backfill_id).is_done, 240)
         status = backfill_status(platform.url, backfill.backfill_id)
         assert (status.status, status.runs) == ("COMPLETED_SUCCESS", 1)
@@ -102,11 +103,13 @@ def test_backfill_over_graphql_ends_through_the_daemon_and_moves_the_online_copy
 
 def test_refused_backfill_says_why_and_an_unknown_one_is_not_found(site: Site) -> None:
     with site.running() as platform:
-        with pytest.raises(FeatureStoreError, match="Dagster refuses the backfill"):
-            launch_partition_backfill(platform.url, [ASSET.split("/")], ["1999-01-01"])
-        with pytest.raises(FeatureStoreError, match="Dagster refuses the backfill"):
-            launch_partition_backfill(platform.url, [["offline", "nothere"]], [key(0)])
-        with pytest.raises(FeatureStoreError, match="no backfill nothere"):
+        with pytest.raises(
+            InvalidInput, match=r"no partitions 1999-01-01 of 'offline/carrier_delay_daily'; those it has: "
+        ):
+            launch_partition_backfill(platform.url, {PATH: ["1999-01-01", key(0)]})
+        with pytest.raises(UnknownName, match="no asset 'offline/nothere'"):
+            launch_partition_backfill(platform.url, {("offline", "nothere"): [key(0)]})
+        with pytest.raises(UnknownName, match="no backfill nothere"):
             backfill_status(platform.url, "nothere")
     with pytest.raises(StoreUnavailable, match="does not answer"):
         backfill_status(platform.url, "nothere")

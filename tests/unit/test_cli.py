@@ -616,30 +616,49 @@ def documented() -> list[list[str]]:
     return [shlex.split(line) for line in lines]
 
 
+def every_command(
+    group: click.Group = main, path: tuple[str, ...] = ()
+) -> Iterator[tuple[tuple[str, ...], click.Command]]:
+    """Every command below a group, with the words that call it; a group comes before its own."""
+    for name, command in group.commands.items():
+        yield (*path, name), command
+        if isinstance(command, click.Group):
+            yield from every_command(command, (*path, name))
+
+
 def test_every_documented_command_and_option_exists() -> None:
-    assert len(documented()) > len(main.commands)
+    assert len(documented()) > len(list(every_command()))
     for arguments in documented():
         if "--help" in arguments or arguments == ["--version"]:
             continue
         # A command keeps the help options of the first context that it meets: give it those of the command line.
+        command: click.Command = main
         context = click.Context(main, **main.context_settings)
-        _, (name, *rest), _ = main.make_parser(context).parse_args(list(arguments))
-        command = main.commands[name]
-        command.make_parser(click.Context(command, parent=context)).parse_args(rest)
+        rest = list(arguments)
+        while isinstance(command, click.Group):
+            _, (name, *rest), _ = command.make_parser(context).parse_args(rest)
+            command = command.commands[name]
+            context = click.Context(command, parent=context)
+        command.make_parser(context).parse_args(rest)
 
 
 def test_every_help_text_stands_in_the_document_as_it_is() -> None:
     text = DOCUMENT.read_text()
-    for name in ("", *main.commands):
-        arguments = [name, "--help"] if name else ["--help"]
+    for path in ((), *(path for path, _ in every_command())):
+        arguments = [*path, "--help"]
         shown = CliRunner().invoke(main, arguments, prog_name="featurestore", env={"COLUMNS": "80"}).stdout
-        assert f"$ featurestore {' '.join(arguments)}\n{shown}" in text
+        assert f"$ featurestore {' '.join(arguments)}\n{shown}" in text, path
 
 
 def test_every_command_and_option_is_shown_in_use() -> None:
     used = documented()
-    for name, command in main.commands.items():
-        shown = [arguments for arguments in used if name in arguments and "--help" not in arguments]
-        assert shown, name
+    for path, command in every_command():
+        shown = [arguments for arguments in used if _calls(arguments, path) and "--help" not in arguments]
+        assert shown, path
         for option in (p for p in command.params if isinstance(p, click.Option)):
-            assert any(opt in arguments for arguments in shown for opt in option.opts), (name, option.opts)
+            assert any(opt in arguments for arguments in shown for opt in option.opts), (path, option.opts)
+
+
+def _calls(arguments: list[str], path: tuple[str, ...]) -> bool:
+    """Whether a command line has the words of a command, one after the other."""
+    return any(tuple(arguments[at : at + len(path)]) == path for at in range(len(arguments)))

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from featurestore.declaration.dtypes import TIMESTAMP, dtype_name
-from featurestore.quality import EXAMPLES, gate_schema, judge, judge_windows, with_coverage
+from featurestore.gate.quality import EXAMPLES, gate_schema, judge, judge_windows, with_coverage
 from featurestore.registry.snapshot import RegisteredFeature, RegisteredGroup
 from tests.catalogs import HOUR, T0
 from tests.offline_rows import group_of

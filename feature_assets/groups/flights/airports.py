@@ -9,11 +9,13 @@ from featurestore import Feature, Hourly, Online, TimeWindow, feature_group
 
 START = date(2025, 1, 1)
 
+# Three airports make three rows a window: drift=None, or each partition would warn that it was not compared.
+
 
 @feature_group(
     entity=origin,
     features=[
-        Feature("temp", pl.Float64, "Air temperature", unit="degF", ge=-40, le=130),
+        Feature("temp", pl.Float64, "Air temperature", unit="degF", ge=-40, le=130, drift=None),
         Feature(
             "wind_speed",
             pl.Float64,
@@ -21,11 +23,18 @@ START = date(2025, 1, 1)
             unit="mph",
             ge=0,
             le=150,
+            drift=None,
         ),
-        Feature("visib", pl.Float64, "Visibility", unit="mi", ge=0, le=20),
-        Feature("pressure", pl.Float64, "Sea level pressure", unit="mbar", ge=870, le=1090),
+        Feature("visib", pl.Float64, "Visibility", unit="mi", ge=0, le=20, drift=None),
+        Feature("pressure", pl.Float64, "Sea level pressure", unit="mbar", ge=870, le=1090, drift=None),
         Feature(
-            "precip_3h", pl.Float64, "Precipitation of the observations of the last three hours", unit="in", ge=0, le=20
+            "precip_3h",
+            pl.Float64,
+            "Precipitation of the observations of the last three hours",
+            unit="in",
+            ge=0,
+            le=20,
+            drift=None,
         ),
     ],
     cadence=Hourly(start=START),
@@ -50,7 +59,7 @@ def weather_origin_hourly(window: TimeWindow, weather: pl.LazyFrame) -> pl.LazyF
 @feature_group(
     entity=origin,
     features=[
-        Feature("departures_1h", pl.Int64, "Flights that left in the last hour", ge=0, le=200),
+        Feature("departures_1h", pl.Int64, "Flights that left in the last hour", ge=0, le=200, drift=None),
         Feature(
             "dep_delay_mean_3h",
             pl.Float64,
@@ -58,17 +67,28 @@ def weather_origin_hourly(window: TimeWindow, weather: pl.LazyFrame) -> pl.LazyF
             unit="min",
             ge=-120,
             le=2000,
+            drift=None,
         ),
-        Feature("delayed_fraction_3h", pl.Float64, "Share of them that left more than 15 minutes late", ge=0, le=1),
+        Feature(
+            "delayed_fraction_3h",
+            pl.Float64,
+            "Share of them that left more than 15 minutes late",
+            ge=0,
+            le=1,
+            drift=None,
+        ),
         Feature(
             "overdue_2h",
             pl.Int64,
             "Flights scheduled in the last 2 hours that have neither left nor been cancelled",
             ge=0,
             le=500,
+            drift=None,
         ),
-        Feature("cancelled_6h", pl.Int64, "Flights cancelled in the last 6 hours", ge=0, le=1000),
-        Feature("scheduled_next_3h", pl.Int64, "Flights announced to leave in the next 3 hours", ge=0, le=500),
+        Feature("cancelled_6h", pl.Int64, "Flights cancelled in the last 6 hours", ge=0, le=1000, drift=None),
+        Feature(
+            "scheduled_next_3h", pl.Int64, "Flights announced to leave in the next 3 hours", ge=0, le=500, drift=None
+        ),
     ],
     cadence=Hourly(start=START),
     lookback=timedelta(hours=48),

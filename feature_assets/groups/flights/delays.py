@@ -10,13 +10,22 @@ from featurestore import Daily, Feature, Online, TimeWindow, feature_group
 START = date(2025, 1, 1)
 HOURS_OF_DAY = 24
 
+# 16 carriers, up to 203 routes, some 100 destinations: too few rows to compare (200), hence drift=None.
+
 
 @feature_group(
     entity=carrier,
     features=[
-        Feature("dep_delay_mean_7d", pl.Float64, "Mean departure delay over 7 days", unit="min", ge=-60, le=1800),
         Feature(
-            "delayed_fraction_7d", pl.Float64, "Share of departures more than 15 minutes late over 7 days", ge=0, le=1
+            "dep_delay_mean_7d", pl.Float64, "Mean departure delay over 7 days", unit="min", ge=-60, le=1800, drift=None
+        ),
+        Feature(
+            "delayed_fraction_7d",
+            pl.Float64,
+            "Share of departures more than 15 minutes late over 7 days",
+            ge=0,
+            le=1,
+            drift=None,
         ),
         Feature(
             "cancelled_fraction_7d",
@@ -25,8 +34,16 @@ HOURS_OF_DAY = 24
             ge=0,
             le=1,
             max_null_fraction=0,
+            drift=None,
         ),
-        Feature("flights_7d", pl.Int64, "Flights that left or were cancelled over 7 days", ge=0, max_null_fraction=0),
+        Feature(
+            "flights_7d",
+            pl.Int64,
+            "Flights that left or were cancelled over 7 days",
+            ge=0,
+            max_null_fraction=0,
+            drift=None,
+        ),
     ],
     cadence=Daily(start=START),
     lookback=timedelta(days=7),
@@ -56,9 +73,19 @@ def carrier_delay_daily(window: TimeWindow, departures: pl.LazyFrame, cancellati
 @feature_group(
     entity=route,
     features=[
-        Feature("arr_delay_mean_14d", pl.Float64, "Mean arrival delay over 14 days", unit="min", ge=-120, le=1800),
-        Feature("air_time_mean_14d", pl.Float64, "Mean time in the air over 14 days", unit="min", ge=0, le=900),
-        Feature("flights_14d", pl.Int64, "Flights that arrived over 14 days", ge=0, max_null_fraction=0),
+        Feature(
+            "arr_delay_mean_14d",
+            pl.Float64,
+            "Mean arrival delay over 14 days",
+            unit="min",
+            ge=-120,
+            le=1800,
+            drift=None,
+        ),
+        Feature(
+            "air_time_mean_14d", pl.Float64, "Mean time in the air over 14 days", unit="min", ge=0, le=900, drift=None
+        ),
+        Feature("flights_14d", pl.Int64, "Flights that arrived over 14 days", ge=0, max_null_fraction=0, drift=None),
     ],
     cadence=Daily(start=START),
     lookback=timedelta(days=14),
@@ -86,6 +113,7 @@ def route_delay_daily(window: TimeWindow, arrivals: pl.LazyFrame) -> pl.LazyFram
             pl.Array(pl.Float32, HOURS_OF_DAY),
             "When flights to it arrive: shares of the UTC hours, unit length",
             max_null_fraction=0,
+            drift=None,
         )
     ],
     cadence=Daily(start=START),

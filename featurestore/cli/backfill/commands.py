@@ -48,6 +48,14 @@ def of_windows(command: F) -> F:
     return command
 
 
+def _require_override(_context: click.Context, _option: click.Parameter, is_given: bool) -> None:
+    """Promoting past the gate is said in so many words."""
+    if not is_given:
+        raise click.UsageError(
+            "Windows that failed their gate are promoted only with --override. Look first: inspect ID."
+        )
+
+
 @click.group()
 def backfill() -> None:
     """Plan, launch, approve, inspect, compare and take back backfills."""
@@ -57,7 +65,7 @@ def backfill() -> None:
 @of_windows
 @as_json
 @click.pass_obj
-def plan(deployment: Deployment, as_json: bool, **selection: Any) -> None:
+def plan(deployment: Deployment, /, as_json: bool, **selection: Any) -> None:
     """Say what a backfill would read, write and cost, and whether it would wait for approval."""
     from featurestore.cli.backfill import launching
 
@@ -75,6 +83,7 @@ def plan(deployment: Deployment, as_json: bool, **selection: Any) -> None:
 @click.pass_obj
 def launch(
     deployment: Deployment,
+    /,
     accept_shift: bool,
     without: tuple[str, ...],
     dagster_url: str,
@@ -100,9 +109,9 @@ def launch(
 @click.pass_obj
 def status(deployment: Deployment, backfill_id: str, dagster_url: str, as_json: bool) -> None:
     """Show how far a backfill is: windows, rows, bytes, and the time that is left."""
-    from featurestore.cli.backfill import launching
+    from featurestore.cli.backfill import watching
 
-    show(launching.status(deployment, dagster_url, backfill_id), launching.status_text, as_json)
+    show(watching.status(deployment, dagster_url, backfill_id), watching.status_text, as_json)
 
 
 @backfill.command()
@@ -191,7 +200,13 @@ def diff(deployment: Deployment, backfill_id: str, as_json: bool) -> None:
 
 @backfill.command()
 @backfill_id
-@click.option("--override", is_flag=True, required=True, help="Promote windows although they failed their gate.")
+@click.option(
+    "--override",
+    is_flag=True,
+    expose_value=False,
+    callback=_require_override,
+    help="Promote windows although they failed their gate.",
+)
 @click.option(
     "--window", "windows", multiple=True, metavar="KEY", help="Only this window; repeat it. Default: all held."
 )
@@ -202,7 +217,6 @@ def diff(deployment: Deployment, backfill_id: str, as_json: bool) -> None:
 def promote(
     deployment: Deployment,
     backfill_id: str,
-    override: bool,
     windows: tuple[str, ...],
     person: str,
     reason: str,

@@ -5,7 +5,7 @@ The module is pure: it is handed rows and says what is wrong with them.
 """
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
 from typing import Any
 
@@ -20,7 +20,11 @@ EXAMPLES = 10
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One way in which a partition breaks its declaration."""
+    """One way in which a partition breaks its declaration, or differs from what it is compared with.
+
+    `failing_rows` counts the rows that the finding rests on: of a distribution, all that were compared. `examples` are at
+    most ten of them, the furthest out first; `details` a table of what was compared, such as shares by bin.
+    """
 
     check: str
     column: str
@@ -28,6 +32,7 @@ class Finding:
     limit: str
     failing_rows: int
     examples: tuple[dict[str, Any], ...] = ()
+    details: tuple[dict[str, Any], ...] = ()
 
     def __str__(self) -> str:
         return f"{self.check} of {self.column!r} is {self.observed}, limit {self.limit} ({self.failing_rows} rows)"
@@ -35,10 +40,14 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What the gate says of a partition; `passed` if there is no finding."""
+    """What the gate says of a partition; `passed` if there is no finding.
+
+    `warnings` say what could not be judged and why, and what was accepted although it is beyond a bound.
+    """
 
     rows: int
     findings: tuple[Finding, ...] = ()
+    warnings: tuple[str, ...] = ()
 
     @property
     def passed(self) -> bool:
@@ -46,7 +55,12 @@ class Verdict:
 
     def as_dict(self) -> dict[str, Any]:
         """A form that JSON can hold, with at most ten example rows a finding."""
-        return {"passed": self.passed, "rows": self.rows, "findings": [asdict(finding) for finding in self.findings]}
+        findings = [asdict(finding) for finding in self.findings]
+        return {"passed": self.passed, "rows": self.rows, "findings": findings, "warnings": list(self.warnings)}
+
+    def having(self, *findings: Finding, warnings: Sequence[str] = ()) -> "Verdict":
+        """The same with more findings and warnings."""
+        return replace(self, findings=(*self.findings, *findings), warnings=(*self.warnings, *warnings))
 
 
 def judge(group: RegisteredGroup, rows: pl.DataFrame) -> Verdict:
@@ -87,7 +101,7 @@ def with_coverage(
         population: Distinct entity keys that it is expected to cover, for groups that declare `min_coverage`; None or
             empty while there is no reference.
     """
-    return Verdict(verdict.rows, (*verdict.findings, *_coverage_findings(group, rows, population)))
+    return verdict.having(*_coverage_findings(group, rows, population))
 
 
 @lru_cache(maxsize=4096)
@@ -187,7 +201,7 @@ def _finding(group: RegisteredGroup, rows: pl.DataFrame, check: str, column: str
         bad = rows.filter(~_in_range(feature))
         observed = f"[{bad[column].min()!s}, {bad[column].max()!s}]"
         return Finding(
-            "range", column, observed, f"[{feature.ge}, {feature.le}]", bad.height, _examples(group, bad, column)
+            "range", column, observed, f"[{feature.ge}, {feature.le}]", bad.height, example_rows(group, bad, column)
         )
     if feature is not None and check == "null_fraction":
         bad = rows.filter(_is_missing(feature))
@@ -197,7 +211,7 @@ def _finding(group: RegisteredGroup, rows: pl.DataFrame, check: str, column: str
             f"{bad.height / rows.height:.4g}",
             f"{feature.max_null_fraction:g}",
             bad.height,
-            _examples(group, bad, column),
+            example_rows(group, bad, column),
         )
     if feature is not None and check == "length":
         bad = rows.filter(~_has_length(feature))
@@ -207,11 +221,11 @@ def _finding(group: RegisteredGroup, rows: pl.DataFrame, check: str, column: str
             str(bad[column].list.len().unique().to_list()),
             feature.dtype_name,
             bad.height,
-            _examples(group, bad, column),
+            example_rows(group, bad, column),
         )
     if feature is not None and check == "null_items":
         bad = rows.filter(~_has_all_items(feature))
-        return Finding(check, column, "null inside a value", "none", bad.height, _examples(group, bad, column))
+        return Finding(check, column, "null inside a value", "none", bad.height, example_rows(group, bad, column))
     keys = [key for key in (*group.key_names, "event_time") if key in rows.columns]
     doubled = rows.filter(pl.struct(keys).is_duplicated())
     if doubled.height and column == group.name:
@@ -221,7 +235,7 @@ def _finding(group: RegisteredGroup, rows: pl.DataFrame, check: str, column: str
             "repeated",
             "one row each",
             doubled.height,
-            _examples(group, doubled, keys[0]),
+            example_rows(group, doubled, keys[0]),
         )
     return Finding(check, column, message.splitlines()[0][:300], "the declared schema", rows.height)
 
@@ -242,17 +256,19 @@ def _coverage_findings(
             f"{coverage:.4g}",
             f"{group.min_coverage:g}",
             missing.height,
-            _plain_rows(missing.head(EXAMPLES)),
+            plain_rows(missing.head(EXAMPLES)),
         ),
     )
 
 
-def _examples(group: RegisteredGroup, bad: pl.DataFrame, column: str) -> tuple[dict[str, Any], ...]:
+def example_rows(group: RegisteredGroup, bad: pl.DataFrame, column: str) -> tuple[dict[str, Any], ...]:
+    """The first ten rows, as plain values: keys, event time and one column."""
     columns = dict.fromkeys([*group.key_names, *(c for c in ("event_time",) if c in bad.columns), column])
-    return _plain_rows(bad.head(EXAMPLES).select(list(columns)))
+    return plain_rows(bad.head(EXAMPLES).select(list(columns)))
 
 
-def _plain_rows(rows: pl.DataFrame) -> tuple[dict[str, Any], ...]:
+def plain_rows(rows: pl.DataFrame) -> tuple[dict[str, Any], ...]:
+    """Rows as values that JSON can hold."""
     return tuple({name: _plain(value) for name, value in row.items()} for row in rows.to_dicts())
 
 

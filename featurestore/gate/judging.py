@@ -1,6 +1,7 @@
 """Judging the computed windows of a run: the gate of each, with the rows that it is to be compared with.
 
-What is wrong with rows is said by `quality.py`, which is pure; what they are held against is read here.
+What is wrong with rows is said by `quality.py` and `comparison.py`, which are pure; what they are held against is read
+here and in `reference_windows.py`.
 """
 
 from collections.abc import Mapping
@@ -9,11 +10,16 @@ from datetime import datetime
 import polars as pl
 
 from featurestore.compute.window import ComputedRows
+from featurestore.declaration.backfill import KnownValue
 from featurestore.declaration.group import FeatureGroup
-from featurestore.declaration.windows import TimeWindow
+from featurestore.declaration.windows import Static, TimeWindow
+from featurestore.gate.quality import Verdict, judge_windows, with_coverage
+from featurestore.gate.reference_windows import ReferenceWindows, not_compared_with_promoted
+from featurestore.gate.shift import judge_shift
+from featurestore.gate.spot_checks import spot_check
 from featurestore.launch import Launch
 from featurestore.offline.store import OfflineStore
-from featurestore.quality import Verdict, judge_windows, with_coverage
+from featurestore.registry.snapshot import RegisteredGroup
 
 POPULATION_WINDOWS = 7
 
@@ -31,14 +37,44 @@ def judge_computed(
     """
     registered = store.registry.group(group.stored_name)
     population = _Population(store, group, computed)
+    alone = dict(zip(computed, judge_windows(registered, [result.rows for result in computed.values()]), strict=True))
+    sound = {window.start: computed[window].rows for window, verdict in alone.items() if verdict.passed}
+    references = ReferenceWindows(store, group, launch, sound)
     verdicts = {}
-    rows_verdicts = judge_windows(registered, [result.rows for result in computed.values()])
-    for (window, result), rows_verdict in zip(computed.items(), rows_verdicts, strict=True):
-        verdict = with_coverage(registered, rows_verdict, result.rows, population.before(window))
+    for window, verdict in alone.items():
+        rows = computed[window].rows
+        covered = with_coverage(registered, verdict, rows, population.before(window))
         if verdict.passed:
-            population.add(window, result.rows)
-        verdicts[window] = verdict
-    return verdicts
+            covered = covered.having(*spot_check(registered, _known_values(group, window), rows))
+        verdicts[window] = references.judged(window, covered)
+        if verdicts[window].passed:
+            population.add(window, rows)
+            references.passed(window)
+    return _with_shift(registered, launch, references, verdicts, sound)
+
+
+def _known_values(group: FeatureGroup, window: TimeWindow) -> list[KnownValue]:
+    if isinstance(group.cadence, Static) or not group.backfill.known_values:
+        return []
+    key = group.cadence.key_of(window)
+    return [known for known in group.backfill.known_values if known.window == key]
+
+
+def _with_shift(
+    registered: RegisteredGroup,
+    launch: Launch,
+    references: ReferenceWindows,
+    verdicts: Mapping[TimeWindow, Verdict],
+    rows: Mapping[datetime, pl.DataFrame],
+) -> dict[TimeWindow, Verdict]:
+    if not references.is_recompute:
+        return dict(verdicts)
+    passed = [window for window, verdict in verdicts.items() if verdict.passed]
+    moved = {window: change for window in passed if (change := references.moved(window)) is not None}
+    warned = dict(verdicts)
+    for window, change in moved.items():
+        warned[window] = warned[window].having(warnings=not_compared_with_promoted(change))
+    return judge_shift(registered, warned, moved, rows, is_accepted=launch.accept_shift)
 
 
 class _Population:

@@ -1,0 +1,142 @@
+"""Whether a backfill may run, before it does: the rules of its groups, a trial of its transforms, its estimate.
+
+Everything is judged for the backfill as a whole, never for one of its runs; and what a group spent on other backfills
+without approval in the last day counts with it, so that many small ones are no way around the limit.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import timedelta
+
+from featurestore.backfill.book import BackfillBook
+from featurestore.backfill.dry_run import dry_run
+from featurestore.backfill.estimate import estimate_windows
+from featurestore.backfill.footprint import cadence_of
+from featurestore.backfill.request import BackfillRequest, RequestedWindows, State
+from featurestore.backfill.rights import SPENT, exceeds_limit
+from featurestore.backfill.selection import first_backfillable
+from featurestore.declaration.catalog import Catalog
+from featurestore.declaration.windows import Static, TimeWindow
+from featurestore.errors import FeatureStoreError, InvalidInput, PromotionRefused, StoreUnavailable
+from featurestore.launch import Launch
+from featurestore.offline.store import OfflineStore
+from featurestore.registry.snapshot import RegisteredGroup, RegistrySnapshot
+
+SPENDING_PERIOD = timedelta(hours=24)
+REPLAYED = ("full", "incremental")
+"""Strategies that run the transform; the others leave it aside, and so does their trial."""
+
+
+@dataclass(frozen=True, slots=True)
+class AskedBackfill:
+    """A backfill that somebody launched.
+
+    Args:
+        launch: Its id and how it is to be computed.
+        requested_by: Who launched it; empty if that is not known.
+        windows: By the stored name of each group, oldest first.
+    """
+
+    launch: Launch
+    requested_by: str
+    windows: Mapping[str, Sequence[TimeWindow]]
+
+
+def assess(store: OfflineStore, catalog: Catalog, book: BackfillBook, asked: AskedBackfill) -> BackfillRequest:
+    """Judge a backfill: `admitted`, `pending` if it is above a group's limit, or `refused` with the reason.
+
+    Nothing is written, the book included.
+
+    Raises:
+        StoreUnavailable: a store cannot be reached; the backfill is not judged.
+    """
+    request = BackfillRequest(
+        asked.launch.backfill_id,
+        store.clock(),
+        asked.requested_by,
+        asked.launch.strategy,
+        tuple(RequestedWindows(name, _keys(catalog, name, windows)) for name, windows in asked.windows.items()),
+        "refused",
+        accept_shift=asked.launch.accept_shift,
+    )
+    try:
+        refuse_forbidden(store.registry, asked.windows)
+        _refuse_failing_transforms(store, catalog, asked)
+        parts = tuple(_estimated(store, catalog, book, request, part, asked) for part in request.groups)
+    except StoreUnavailable:
+        raise
+    except FeatureStoreError as error:
+        return replace(request, reason=str(error))
+    state, reason = decide(store.registry, request.backfill_id, parts)
+    return replace(request, groups=parts, state=state, reason=reason)
+
+
+def decide(registry: RegistrySnapshot, backfill_id: str, parts: Sequence[RequestedWindows]) -> tuple[State, str]:
+    """`pending` if any part exceeds the limit of its group, else `admitted`; and why.
+
+    Args:
+        parts: With their estimates, what each group spent without approval before among them.
+    """
+    above = [(part, registry.group(part.group)) for part in parts if exceeds_limit(part, registry.group(part.group))]
+    if not above:
+        return "admitted", ""
+    return "pending", "; ".join(_above_text(part, group) for part, group in above) + (
+        f". It waits for: featurestore backfill approve {backfill_id} --as ..."
+    )
+
+
+def refuse_forbidden(registry: RegistrySnapshot, windows: Mapping[str, Sequence[TimeWindow]]) -> None:
+    """Refuse windows that start before their group's `backfillable_from`.
+
+    Raises:
+        InvalidInput: there are some; the message says from when on windows may be backfilled.
+    """
+    for name, asked in windows.items():
+        group = registry.group(name)
+        early = [window for window in asked if window.start < first_backfillable(group)]
+        if early:
+            keys = [cadence_of(group).key_of(window) for window in early]
+            span = keys[0] if len(keys) == 1 else f"{keys[0]} to {keys[-1]}"
+            raise InvalidInput(
+                f"Windows of group {name!r} before {group.backfillable_from} may not be backfilled (its backfillable_from); asked "
+                f"for are {span}, {len(early)} of {len(asked)} windows. Begin at {group.backfillable_from}, or have its owner, "
+                f"{group.owner}, declare another date and apply it."
+            )
+
+
+def _refuse_failing_transforms(store: OfflineStore, catalog: Catalog, asked: AskedBackfill) -> None:
+    """A single window is its own trial."""
+    if asked.launch.strategy not in REPLAYED or sum(map(len, asked.windows.values())) <= 1:
+        return
+    for name in asked.windows:
+        trial = dry_run(store, catalog, catalog.group(name))
+        if not trial.passed:
+            raise PromotionRefused(trial.reason)
+
+
+def _estimated(
+    store: OfflineStore,
+    catalog: Catalog,
+    book: BackfillBook,
+    request: BackfillRequest,
+    part: RequestedWindows,
+    asked: AskedBackfill,
+) -> RequestedWindows:
+    windows = asked.windows[part.group]
+    estimate = estimate_windows(store, catalog, catalog.group(part.group), windows, strategy=request.strategy)
+    spent = book.spent_usd(part.group, request.requested_at - SPENDING_PERIOD)
+    return replace(part, estimate={**estimate.as_dict(), SPENT: round(spent, 6)})
+
+
+def _keys(catalog: Catalog, name: str, windows: Sequence[TimeWindow]) -> tuple[str, ...]:
+    cadence = catalog.group(name).cadence
+    return () if isinstance(cadence, Static) else tuple(cadence.key_of(window) for window in windows)
+
+
+def _above_text(part: RequestedWindows, group: RegisteredGroup) -> str:
+    spent = float(part.estimate.get(SPENT, 0.0))
+    before = f" and {spent:.2f} USD admitted in the last 24 hours" if spent else ""
+    return (
+        f"Estimated {part.cost_usd:.2f} USD for {len(part.keys)} windows{before} are above the limit of "
+        f"{group.approval_limit_usd:.2f} USD of {part.group!r}"
+    )

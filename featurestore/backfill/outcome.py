@@ -1,0 +1,39 @@
+"""What the store says of a backfill: how each of its windows ended, and what its commits wrote. Not here: what Dagster says."""
+
+from collections.abc import Iterable
+
+import polars as pl
+
+from featurestore.backfill.footprint import owner_of
+from featurestore.backfill.standings import PREFIX
+from featurestore.offline.ledger import LedgerEntry
+from featurestore.offline.store import OfflineStore
+
+
+def ended_windows(store: OfflineStore, group_name: str, *backfill_ids: str) -> list[LedgerEntry]:
+    """How each window of a group ended that some backfills computed: their last word on each, oldest window first.
+
+    Args:
+        backfill_ids: Backfills, or runs that belonged to none.
+    """
+    ids = list(backfill_ids)
+    ledger = store.ledger(group_name).entries()
+    is_own = pl.col("backfill_id").is_in(ids) | ((pl.col("backfill_id") == "") & pl.col("run_id").is_in(ids))
+    own = ledger.filter(is_own & ~pl.col("run_id").str.starts_with(PREFIX))
+    last = own.unique("window_start", keep="last", maintain_order=True).sort("window_start")
+    return [LedgerEntry(**entry) for entry in last.to_dicts()]
+
+
+def written_bytes(store: OfflineStore, group_name: str, ended: Iterable[LedgerEntry], *backfill_ids: str) -> int:
+    """The size of the files that the commits of some backfills added, those replaced since included.
+
+    Only the commits that the ledger names are read; one whose log entry has expired counts nothing.
+    """
+    table = store.table(group_name)
+    versions = {entry.table_version for entry in ended if entry.table_version is not None}
+    entries = [table.entry(version) for version in sorted(versions)]
+    return sum(
+        entry.added_bytes
+        for entry in entries
+        if entry is not None and entry.own is not None and owner_of(entry.own.metadata) in backfill_ids
+    )

@@ -1,0 +1,142 @@
+"""The tables of backfills in the metadata database, and how their values lie in columns.
+
+Instants are `timestamptz` in PostgreSQL and ISO text in UTC in SQLite; both keep microseconds and come back aware.
+Documents are JSON text. Not here: what is written when.
+"""
+
+import json
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+from sqlalchemy import (
+    Boolean,
+    Column,
+    DateTime,
+    Dialect,
+    Float,
+    ForeignKey,
+    Integer,
+    MetaData,
+    String,
+    Table,
+    Text,
+)
+from sqlalchemy.types import TypeDecorator
+
+from featurestore.errors import InvalidInput
+
+SCHEMA_VERSION = 1
+PART = "backfills"
+
+
+class Instant(TypeDecorator[datetime]):
+    """An aware instant, in and out."""
+
+    impl = DateTime(timezone=True)
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        if value is None:
+            return None
+        if value.utcoffset() is None:
+            raise InvalidInput(f"Time {value.isoformat()} has no zone. Pass an aware time, in UTC.")
+        in_utc = value.astimezone(UTC)
+        return in_utc.replace(tzinfo=None) if dialect.name == "sqlite" else in_utc
+
+    def process_result_value(self, value: datetime | None, _dialect: Dialect) -> datetime | None:
+        if value is None:
+            return None
+        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+
+
+class Document(TypeDecorator[Any]):
+    """Lists and mappings of plain values; NaN and the infinities too, which Python's JSON reads back."""
+
+    impl = Text
+    cache_ok = True
+
+    def process_bind_param(self, value: Any, _dialect: Dialect) -> str:
+        try:
+            return json.dumps(dict(value) if isinstance(value, Mapping) else value)
+        except (TypeError, ValueError) as error:
+            raise InvalidInput(f"This document cannot be kept: {error}. Pass what JSON knows.") from error
+
+    def process_result_value(self, value: str | None, _dialect: Dialect) -> Any:
+        return None if value is None else json.loads(value)
+
+
+class PlainText(TypeDecorator[str]):
+    """Text that both databases can hold: no NUL, and nothing that UTF-8 has no form for."""
+
+    impl = Text
+    cache_ok = True
+
+    def process_bind_param(self, value: str | None, _dialect: Dialect) -> str | None:
+        if value is not None and ("\0" in value or not _is_utf8(value)):
+            raise InvalidInput(f"Text {value!r} holds a NUL or half a character. Leave it out.")
+        return value
+
+
+def _is_utf8(text: str) -> bool:
+    return text.encode(errors="ignore").decode() == text
+
+
+METADATA = MetaData()
+
+SCHEMA = Table(
+    "featurestore_schema",
+    METADATA,
+    Column("part", String(64), primary_key=True),
+    Column("version", Integer, nullable=False),
+)
+
+REQUESTS = Table(
+    "backfill_request",
+    METADATA,
+    Column("backfill_id", PlainText, primary_key=True),
+    Column("requested_at", Instant, nullable=False, index=True),
+    Column("requested_by", PlainText, nullable=False),
+    Column("strategy", String(16), nullable=False),
+    Column("accept_shift", Boolean, nullable=False),
+    Column("state", String(16), nullable=False, index=True),
+    Column("reason", PlainText, nullable=False),
+    Column("admitted_at", Instant, index=True),
+)
+"""`admitted_at` stays when an admitted backfill is taken back: its cost was spent without approval all the same."""
+
+GROUPS = Table(
+    "backfill_group",
+    METADATA,
+    Column("backfill_id", ForeignKey(REQUESTS.c.backfill_id), primary_key=True),
+    Column("position", Integer, primary_key=True),
+    Column("group_name", PlainText, nullable=False, index=True),
+    Column("keys", Document, nullable=False),
+    Column("estimate", Document, nullable=False),
+    Column("cost_usd", Float, nullable=False),
+)
+
+AUDIT = Table(
+    "backfill_audit",
+    METADATA,
+    Column("number", Integer, primary_key=True),
+    Column("backfill_id", PlainText, nullable=False, index=True),
+    Column("at", Instant, nullable=False),
+    Column("action", PlainText, nullable=False),
+    Column("person", PlainText, nullable=False),
+    Column("os_user", PlainText, nullable=False),
+    Column("reason", PlainText, nullable=False),
+    Column("details", Document, nullable=False),
+    Column("decided_state", String(16)),
+    sqlite_autoincrement=True,
+)
+"""Only ever appended to. `decided_state` is the state that the entry put its backfill in, null where it changed none."""
+
+KEPT = Table(
+    "backfill_document",
+    METADATA,
+    Column("backfill_id", PlainText, primary_key=True),
+    Column("kind", PlainText, primary_key=True),
+    Column("name", PlainText, primary_key=True),
+    Column("document", Document, nullable=False),
+)

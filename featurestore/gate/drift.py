@@ -1,0 +1,252 @@
+"""How far two samples of one feature are apart: PSI and KS for numbers, chi-square for categories, cosine for vectors.
+
+Pure arithmetic on NumPy arrays: no rows, stores or thresholds are known here. Every measure says how far, on a scale that
+does not grow with the number of rows, and beside it how far apart two samples of unchanged data come once in ten
+thousand times at these sizes. Only what lies beyond both a bound and chance is a change.
+"""
+
+import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from statistics import NormalDist
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+Floats = npt.NDArray[np.float64]
+Measure = Literal["psi", "ks", "chi_square", "cosine", "null_rise"]
+
+BINS = 10
+SMOOTHING = 0.5
+"""Added to the count of each bin, so that an empty one has a share: the Jeffreys prior."""
+CATEGORIES = 20
+OTHER = "(other)"
+CHANCE = 1e-4
+SPREAD_ROWS = 256
+
+
+@dataclass(frozen=True, slots=True)
+class Distance:
+    """How far two samples are apart, and what unchanged data of these sizes exceed with a probability of `CHANCE`."""
+
+    value: float
+    chance: float
+
+
+@dataclass(frozen=True, slots=True)
+class Numbers:
+    """Values of a number in ascending order, neither null nor NaN."""
+
+    values: Floats
+
+    @property
+    def count(self) -> int:
+        return len(self.values)
+
+
+@dataclass(frozen=True, slots=True)
+class Categories:
+    """How often each value of a category occurs."""
+
+    counts: Mapping[str, int]
+
+    @property
+    def count(self) -> int:
+        return sum(self.counts.values())
+
+
+@dataclass(frozen=True, slots=True)
+class Vectors:
+    """Moments of a cloud of vectors: its mean, the trace of its covariance, and the trace of the covariance squared."""
+
+    count: int
+    mean: Floats
+    variance: float
+    variance_squared: float
+
+
+Sample = Numbers | Categories | Vectors
+
+
+def vectors_of(matrix: npt.NDArray[Any]) -> Vectors:
+    """The moments of finite vectors, one a row; the covariance squared is taken from at most 256 of them, evenly spaced."""
+    if not len(matrix):
+        return Vectors(0, np.zeros(matrix.shape[1]), 0.0, 0.0)
+    mean = matrix.mean(axis=0, dtype=np.float64)
+    few = matrix[:: -(-len(matrix) // SPREAD_ROWS)] - mean
+    # The products of rows have the same squared norm as the covariance, and there are few rows where dimensions are many.
+    gram = few @ few.T / len(few)
+    variance = float(matrix.var(axis=0, dtype=np.float64).sum())
+    return Vectors(len(matrix), mean, variance, float(np.square(gram).sum()))
+
+
+def pooled(samples: Sequence[Sample]) -> Sample:
+    """Samples of one feature as one; at least one, all of a kind."""
+    numbers = [sample.values for sample in samples if isinstance(sample, Numbers)]
+    if numbers:
+        # A stable sort merges runs that are in order already.
+        return Numbers(np.sort(np.concatenate(numbers), kind="stable"))
+    vectors = [sample for sample in samples if isinstance(sample, Vectors)]
+    if vectors:
+        return _pooled_vectors(vectors)
+    counts: Counter[str] = Counter()
+    for sample in samples:
+        if isinstance(sample, Categories):
+            counts.update(sample.counts)
+    return Categories(counts)
+
+
+def _pooled_vectors(samples: Sequence[Vectors]) -> Vectors:
+    count = sum(sample.count for sample in samples)
+    shares = [sample.count / max(count, 1) for sample in samples]
+    mean = np.sum([share * sample.mean for share, sample in zip(shares, samples, strict=True)], axis=0)
+    variance = sum(share * sample.variance for share, sample in zip(shares, samples, strict=True))
+    squared = sum(share * sample.variance_squared for share, sample in zip(shares, samples, strict=True))
+    return Vectors(count, mean, variance, squared)
+
+
+def distances(reference: Sample, sample: Sample) -> dict[Measure, Distance]:
+    """Every measure that fits a pair of samples; both have values."""
+    if isinstance(reference, Numbers) and isinstance(sample, Numbers):
+        psi = population_stability(reference.values, sample.values)
+        return {"psi": psi, "ks": kolmogorov_smirnov(reference.values, sample.values)}
+    if isinstance(reference, Categories) and isinstance(sample, Categories):
+        return {"chi_square": chi_square(reference.counts, sample.counts)}
+    if isinstance(reference, Vectors) and isinstance(sample, Vectors):
+        return {"cosine": mean_cosine(reference, sample)}
+    raise TypeError(f"A sample of {type(sample).__name__} has no distance from one of {type(reference).__name__}.")
+
+
+def bin_edges(reference: Floats) -> Floats:
+    """Upper edges, inclusive, of at most ten bins of about equal shares of the reference; the last bin is open.
+
+    Ties make fewer bins. Where the lowest edge is the smallest value, what lies below it has a bin of its own, so that
+    a constant is told from a smaller constant.
+
+    Args:
+        reference: Values in ascending order; at least one.
+    """
+    ranks = np.ceil(np.arange(1, BINS) * len(reference) / BINS).astype(np.int64) - 1
+    edges = np.unique(reference[np.maximum(ranks, 0)])
+    return np.concatenate([[np.nextafter(edges[0], -np.inf)], edges]) if edges[0] == reference[0] else edges
+
+
+def bin_counts(values: Floats, edges: Floats) -> npt.NDArray[np.int64]:
+    """How many values (in ascending order) lie in each bin: one more than there are edges."""
+    below = np.searchsorted(values, edges, side="right")
+    return np.diff(below, prepend=0, append=len(values))
+
+
+def population_stability(reference: Floats, sample: Floats) -> Distance:
+    """The population stability index over the reference's quantile bins: sum of (p - q) ln(p / q).
+
+    Shares are smoothed by half a count a bin. On unchanged data the index is about (1/n + 1/m) times a chi-square of
+    as many degrees of freedom as there are bins, less one.
+
+    Args:
+        reference: Values in ascending order; at least one.
+        sample: Values in ascending order.
+    """
+    edges = bin_edges(reference)
+    q, p = (_smoothed(bin_counts(values, edges)) for values in (reference, sample))
+    chance = _chi_square_quantile(len(edges)) * _noise(len(reference), len(sample))
+    return Distance(float(np.sum((p - q) * np.log(p / q))), chance)
+
+
+def _smoothed(counts: npt.NDArray[np.int64]) -> Floats:
+    raised = counts + SMOOTHING
+    return np.asarray(raised / raised.sum(), dtype=np.float64)
+
+
+def kolmogorov_smirnov(reference: Floats, sample: Floats) -> Distance:
+    """The two-sample Kolmogorov-Smirnov statistic: the largest gap between the two distribution functions.
+
+    Args:
+        reference: Values in ascending order; at least one.
+        sample: Values in ascending order; at least one.
+    """
+    # Between two points of the sample its own function stands still, so the gap is largest at one of them, on either side.
+    gaps = [_share(reference, sample, side) - _share(sample, sample, side) for side in ("left", "right")]
+    chance = math.sqrt(-math.log(CHANCE / 2) / 2 * _noise(len(reference), len(sample)))
+    return Distance(float(np.abs(gaps).max()), chance)
+
+
+def _share(values: Floats, points: Floats, side: Any) -> Floats:
+    return np.asarray(np.searchsorted(values, points, side=side) / len(values), dtype=np.float64)
+
+
+def common_categories(reference: Mapping[str, int], sample: Mapping[str, int]) -> list[tuple[str, int, int]]:
+    """Category, count in the reference, count in the sample; beyond the twenty most frequent, all are one category."""
+    total = Counter(reference) + Counter(sample)
+    names = [name for name, _ in sorted(total.items(), key=lambda item: (-item[1], item[0]))]
+    kept = names if len(names) <= CATEGORIES + 1 else names[:CATEGORIES]
+    table = [(name, reference.get(name, 0), sample.get(name, 0)) for name in kept]
+    if len(kept) < len(names):
+        rest = names[CATEGORIES:]
+        table.append((OTHER, sum(reference.get(n, 0) for n in rest), sum(sample.get(n, 0) for n in rest)))
+    return table
+
+
+def chi_square(reference: Mapping[str, int], sample: Mapping[str, int]) -> Distance:
+    """Cramér's V of the chi-square of two samples by category, each given the same weight: from 0, equal, to 1, disjoint.
+
+    The statistic itself grows with the rows, and would call any change of a large table significant; V does not.
+
+    Args:
+        reference: Counts by category; together at least one.
+        sample: Counts by category; together at least one.
+    """
+    table = np.array([counts for _, *counts in common_categories(reference, sample)], dtype=np.float64)
+    q, p = (table / table.sum(axis=0)).T
+    n, m = table.sum(axis=0)
+    chance = 0.5 * math.sqrt(_chi_square_quantile(len(table) - 1) * _noise(n, m))
+    return Distance(float(np.sqrt(0.5 * np.sum(np.square(p - q) / (p + q)))), chance)
+
+
+def mean_cosine(reference: Vectors, sample: Vectors) -> Distance:
+    """One less the cosine between the mean vectors: 0 for one direction, 1 for a right angle, 2 for opposite ones.
+
+    The mean of a cloud around the origin has no direction of its own; there the bound of chance is above any distance.
+    """
+    lengths = float(np.linalg.norm(reference.mean) * np.linalg.norm(sample.mean))
+    value = 1 - float(np.clip(reference.mean @ sample.mean / lengths, -1, 1)) if lengths else 0.0
+    return Distance(value, _cosine_by_chance(reference, sample, lengths))
+
+
+def _cosine_by_chance(reference: Vectors, sample: Vectors, lengths: float) -> float:
+    """Half the squared error of the means, of which the mean and the variance are known, over their squared length."""
+    variance = (reference.variance + sample.variance) / 2
+    squared = (reference.variance_squared + sample.variance_squared) / 2
+    if not variance:
+        return 0.0
+    freedom = max(variance**2 / squared, 1.0) if squared else 1.0
+    error = variance * _noise(reference.count, sample.count) * _chi_square_quantile(freedom) / freedom
+    return 0.5 * error / lengths if lengths else math.inf
+
+
+def share_rise(reference: tuple[int, int], sample: tuple[int, int]) -> Distance:
+    """How much larger a share is in a sample than in its reference; negative where it fell.
+
+    Args:
+        reference: How many of how many; at least one.
+        sample: The same.
+    """
+    (hits, rows), (sample_hits, sample_rows) = reference, sample
+    share = (hits + sample_hits) / (rows + sample_rows)
+    error = math.sqrt(share * (1 - share) * _noise(rows, sample_rows))
+    return Distance(sample_hits / sample_rows - hits / rows, NormalDist().inv_cdf(1 - CHANCE) * error)
+
+
+def _noise(rows: float, other_rows: float) -> float:
+    return 1 / max(rows, 1) + 1 / max(other_rows, 1)
+
+
+def _chi_square_quantile(freedom: float) -> float:
+    """What a chi-square exceeds with a probability of `CHANCE`, by Wilson and Hilferty's cube root; never below, at most 7 % above."""
+    if freedom <= 0:
+        return 0.0
+    spread = 2 / (9 * freedom)
+    cube: float = (1 - spread + NormalDist().inv_cdf(1 - CHANCE) * math.sqrt(spread)) ** 3
+    return freedom * cube

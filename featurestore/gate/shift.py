@@ -1,0 +1,121 @@
+"""Whether a full recompute moves more windows away from what was promoted than a mended transform may unasked. Pure.
+
+Compared with its neighbours in the same backfill no window of a mended transform stands out; its difference from the
+promoted versions is what shows that the whole history is about to change.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+
+import polars as pl
+
+from featurestore.declaration.windows import TimeWindow
+from featurestore.gate.comparison import Comparison, Excess
+from featurestore.gate.drift_report import drift_finding
+from featurestore.gate.profile import FeatureProfile, Profile
+from featurestore.gate.quality import Finding, Verdict
+from featurestore.gate.row_counts import ROW_COUNT
+from featurestore.registry.snapshot import RegisteredGroup
+
+MOST_MOVED = 0.1
+
+
+@dataclass(frozen=True, slots=True)
+class Moved:
+    """A window beside its promoted version: what is beyond a bound, or a row count that is (as 'promoted -> computed')."""
+
+    comparison: Comparison
+    profile: Profile
+    promoted: Profile
+    row_count: str = ""
+
+    @property
+    def is_beyond(self) -> bool:
+        return bool(self.comparison.beyond or self.row_count)
+
+    @property
+    def worst(self) -> Excess | None:
+        return max(self.comparison.beyond, key=lambda excess: abs(excess.value) / excess.limit, default=None)
+
+
+def judge_shift(
+    group: RegisteredGroup,
+    verdicts: Mapping[TimeWindow, Verdict],
+    moved: Mapping[TimeWindow, Moved],
+    rows: Mapping[datetime, pl.DataFrame],
+    *,
+    is_accepted: bool,
+) -> dict[TimeWindow, Verdict]:
+    """Verdicts with what the shift adds: a finding in each window that had passed, or a warning where it is accepted.
+
+    Args:
+        group: The group as registered.
+        verdicts: Of every window of a run of a full recompute.
+        moved: Those windows that passed and had a promoted version to compare with.
+        rows: Computed rows by window start.
+        is_accepted: Whether whoever launched the backfill expects the shift.
+    """
+    beyond = [window for window, change in moved.items() if change.is_beyond]
+    if len(beyond) <= MOST_MOVED * len(moved):
+        return dict(verdicts)
+    said = _extent(moved, beyond)
+    if is_accepted:
+        warning = f"Shift accepted: {said}."
+        return {window: v.having(warnings=[warning]) if v.passed else v for window, v in verdicts.items()}
+    features = _columns(moved, beyond)
+    return {
+        window: verdict.having(_finding(group, window, said, features, moved.get(window), verdict, rows))
+        if verdict.passed
+        else verdict
+        for window, verdict in verdicts.items()
+    }
+
+
+def _extent(moved: Mapping[TimeWindow, Moved], beyond: list[TimeWindow]) -> str:
+    """How many windows, and how far at most: of each feature the largest excess."""
+    largest: dict[str, str] = {}
+    excesses = [excess for window in beyond for excess in moved[window].comparison.beyond]
+    for excess in sorted(excesses, key=lambda excess: abs(excess.value) / excess.limit):
+        largest[excess.feature.name] = _said(excess)
+    counts = [moved[window].row_count for window in beyond if moved[window].row_count]
+    most = [*reversed(largest.values()), *(f"row count {count}" for count in counts[:1])]
+    return (
+        f"{len(beyond)} of {len(moved)} windows differ from what was promoted by more than their bounds, "
+        f"at most by {'; '.join(most[:5])}"
+    )
+
+
+def _columns(moved: Mapping[TimeWindow, Moved], beyond: list[TimeWindow]) -> str:
+    names = {excess.feature.name for window in beyond for excess in moved[window].comparison.beyond}
+    return ", ".join(sorted(names)) or ROW_COUNT
+
+
+def _said(excess: Excess) -> str:
+    return f"{excess.measure} of {excess.feature.name!r} {excess.value:.4g} (limit {excess.limit:g})"
+
+
+def _finding(
+    group: RegisteredGroup,
+    window: TimeWindow,
+    said: str,
+    features: str,
+    change: Moved | None,
+    verdict: Verdict,
+    rows: Mapping[datetime, pl.DataFrame],
+) -> Finding:
+    limit = "a tenth of the windows, unless the shift is accepted"
+    worst = change.worst if change is not None else None
+    if change is None or worst is None:
+        here = f"row count {change.row_count}" if change and change.row_count else "within the bounds"
+        here = here if change is not None else "nothing to compare with was promoted"
+        return Finding("shift", features, f"{said}; here {here}", limit, verdict.rows)
+    mine, promoted = _sides(change, worst)
+    detail = drift_finding(group, worst, rows[window.start], window.start, mine, promoted)
+    observed = f"{said}; here {_said(worst)}"
+    return Finding("shift", features, observed, limit, verdict.rows, detail.examples, detail.details)
+
+
+def _sides(change: Moved, excess: Excess) -> tuple[FeatureProfile, FeatureProfile]:
+    name = excess.feature.name
+    return change.profile[name], change.promoted[name]

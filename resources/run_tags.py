@@ -1,0 +1,56 @@
+"""What a run's tags say about the backfill that it belongs to: the names of the tags, and how they are read.
+
+No user code is needed to read them. Those with which a backfill is launched are in `featurestore/backfill/tags.py`; the
+others are set in `coordinator.py`, when a run is submitted, and in `sensors/backfills.py`, when it is admitted.
+"""
+
+from collections.abc import Mapping
+
+import dagster as dg
+from dagster._core.storage.tags import (
+    ASSET_PARTITION_RANGE_END_TAG,
+    ASSET_PARTITION_RANGE_START_TAG,
+    BACKFILL_ID_TAG,
+    PARTITION_NAME_TAG,
+)
+
+ADMISSION = "featurestore/admission"
+ASSESSING, PENDING, SCHEDULED = "assessing", "pending", "scheduled"
+HELD = (ASSESSING, PENDING)
+"""A run with either waits in the queue, by limits of 0 in `dagster.yaml`."""
+BACKFILL = "featurestore/backfill"
+"""The id under which the book has the backfill: Dagster's, or the run's own if it was launched by hand."""
+REASON = "featurestore/reason"
+PROGRESS = "featurestore/progress"
+
+OFFLINE = "offline"
+
+
+def asked_range(tags: Mapping[str, str]) -> tuple[str, str] | None:
+    """First and last partition key of a run, as its steps will read them; None for a run without partitions."""
+    if PARTITION_NAME_TAG in tags:
+        return tags[PARTITION_NAME_TAG], tags[PARTITION_NAME_TAG]
+    if ASSET_PARTITION_RANGE_START_TAG in tags:
+        first = tags[ASSET_PARTITION_RANGE_START_TAG]
+        return first, tags.get(ASSET_PARTITION_RANGE_END_TAG, first)
+    return None
+
+
+def backfill_of(tags: Mapping[str, str]) -> str:
+    """The id of the backfill that a run belongs to; empty for a scheduled one, and for one launched in process."""
+    return tags.get(BACKFILL, tags.get(BACKFILL_ID_TAG, ""))
+
+
+def offline_groups(instance: dg.DagsterInstance, run: dg.DagsterRun) -> list[str]:
+    """Stored names of the groups whose `offline/<group>` a run materializes."""
+    keys = run.asset_selection or _planned_assets(instance, run)
+    return sorted(key.path[1] for key in keys if len(key.path) == 2 and key.path[0] == OFFLINE)
+
+
+def _planned_assets(instance: dg.DagsterInstance, run: dg.DagsterRun) -> set[dg.AssetKey]:
+    """The assets of a run that was launched as a whole job, from its stored plan."""
+    if run.execution_plan_snapshot_id is None:
+        return set()
+    plan = instance.get_execution_plan_snapshot(run.execution_plan_snapshot_id)
+    properties = [output.properties for step in plan.steps for output in step.outputs]
+    return {found.asset_key for found in properties if found is not None and found.asset_key is not None}

@@ -1,0 +1,203 @@
+"""`offline/<group>` in a backfill: how it is computed, what it refuses by itself, and what its events say."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from datetime import datetime
+from typing import Any
+
+import dagster as dg
+import polars as pl
+import pytest
+
+from feature_assets.backfill import BackfillConfig, launch_of, launch_of_run, permanent_errors_fail_at_once
+from feature_assets.progress import progress_text
+from featurestore.declaration import Backfill, FeatureGroup, TimeWindow
+from featurestore.errors import InvalidInput, StaleWriter, StoreUnavailable
+from featurestore.launch import Launch
+from featurestore.offline.ledger import LedgerEntry
+from featurestore.promotion import Progress
+from tests.platform.kiosks import (
+    DAY,
+    HOUR,
+    START,
+    T0,
+    day_key,
+    kiosk_sales_daily,
+    kiosks,
+    order,
+    orders,
+)
+from tests.platform.sandbox import QUIET, Sandbox, failure_of
+
+SALES, TREND = "kiosk_sales_daily", "kiosk_trend_daily"
+STEP = f"offline__{SALES}"
+
+
+@pytest.fixture
+def shop(sandbox: Sandbox) -> Sandbox:
+    """Six days of orders."""
+    sandbox.ingest(orders, [order(day, T0 + day * DAY + HOUR, 10.0 + day) for day in range(6)])
+    return sandbox
+
+
+def run(
+    shop: Sandbox,
+    first: int,
+    last: int,
+    *,
+    tags: Mapping[str, str] | None = None,
+    config: Mapping[str, Any] | None = None,
+) -> dg.ExecuteInProcessResult:
+    """A run of the daily sales over days, with config of its step."""
+    job = shop.definitions().resolve_implicit_global_asset_job_def()
+    ranged = {"dagster/asset_partition_range_start": day_key(first), "dagster/asset_partition_range_end": day_key(last)}
+    return job.execute_in_process(
+        instance=shop.instance,
+        asset_selection=[dg.AssetKey(["offline", SALES])],
+        tags={**ranged, **(tags or {})},
+        run_config={**QUIET, "ops": {STEP: {"config": dict(config)}}} if config is not None else QUIET,
+        raise_on_error=False,
+    )
+
+
+def entries(shop: Sandbox, name: str = SALES) -> list[LedgerEntry]:
+    return [LedgerEntry(**row) for row in shop.offline.ledger(name).latest().to_dicts()]
+
+
+def metadata(shop: Sandbox, day: int) -> Mapping[str, Any]:
+    """What the newest materialization of a day says."""
+    key = dg.AssetKey(["offline", SALES])
+    [record] = shop.instance.fetch_materializations(
+        dg.AssetRecordsFilter(key, asset_partitions=[day_key(day)]), limit=1
+    ).records
+    assert record.asset_materialization is not None
+    return {name: value.value for name, value in record.asset_materialization.metadata.items()}
+
+
+def test_run_of_a_backfill_records_its_id_and_strategy_for_each_window(shop: Sandbox) -> None:
+    assert run(shop, 0, 2, tags={"dagster/backfill": "abcdefgh"}).success
+    assert {(entry.backfill_id, entry.strategy) for entry in entries(shop)} == {("abcdefgh", "full")}
+    own = shop.offline.table(SALES).entry(shop.version(SALES) or 0).own  # type: ignore[union-attr]
+    assert own is not None
+    assert own.metadata["backfill_id"] == "abcdefgh"
+
+
+def test_id_of_the_book_goes_before_that_of_dagster(shop: Sandbox) -> None:
+    assert run(shop, 0, 0, tags={"dagster/backfill": "abcdefgh", "featurestore/backfill": "the-run"}).success
+    assert {entry.backfill_id for entry in entries(shop)} == {"the-run"}
+
+
+def test_run_launched_in_process_belongs_to_no_backfill(shop: Sandbox) -> None:
+    assert run(shop, 0, 0).success
+    assert {entry.backfill_id for entry in entries(shop)} == {""}
+
+
+def test_strategy_is_taken_from_config_or_tags_and_shown_with_its_correctness(shop: Sandbox) -> None:
+    assert run(shop, 0, 0, tags={"featurestore/strategy": "incremental"}).success
+    assert run(shop, 1, 1, config={"strategy": "incremental"}).success
+    for day in (0, 1):
+        assert (metadata(shop, day)["strategy"], metadata(shop, day)["correctness"]) == ("incremental", "high")
+
+
+def test_incremental_backfill_leaves_current_windows_alone(shop: Sandbox) -> None:
+    assert run(shop, 0, 2).success
+    version = shop.version(SALES)
+    assert run(shop, 0, 4, config={"strategy": "incremental"}).success
+    assert [entry.strategy for entry in entries(shop)] == ["full"] * 3 + ["incremental"] * 2
+    assert shop.version(SALES) == (version or 0) + 1
+
+
+def test_unknown_strategy_fails_without_retries_and_says_which_there_are(shop: Sandbox) -> None:
+    result = run(shop, 0, 0, config={"strategy": "quick"})
+    assert not result.success
+    assert "It is one of ['full', 'incremental', 'snapshot', 'proxy']" in failure_of(result)
+    assert shop.version(SALES) is None
+
+
+def test_strategy_that_the_group_does_not_declare_fails_without_retries(shop: Sandbox) -> None:
+    result = run(shop, 0, 0, config={"strategy": "snapshot"})
+    assert "snapshot" in failure_of(result)
+    [failed] = [event for event in result.all_events if event.is_step_failure]
+    assert failed.step_failure_data.user_failure_data is not None
+
+
+def without_high_orders(window: TimeWindow, orders: pl.LazyFrame) -> pl.LazyFrame:
+    """The transform of `kiosk_sales_daily` on orders below 500."""
+    low = orders.filter(pl.col("amount") < 500)
+    return low.group_by("kiosk").agg(sales_1d=pl.col("amount").sum().round(2))
+
+
+def guarded(**rules: Any) -> FeatureGroup:
+    return replace(kiosk_sales_daily, backfill=Backfill(**rules))
+
+
+@pytest.mark.parametrize("tags", [{"dagster/backfill": "abcdefgh"}, {}], ids=["backfill", "in process"])
+def test_step_refuses_a_forbidden_window_however_it_was_launched(shop: Sandbox, tags: dict[str, str]) -> None:
+    shop.use(kiosks(guarded(backfillable_from=START + 3 * DAY)))
+    result = run(shop, 2, 4, tags=tags)
+    assert "before 2025-03-04 may not be backfilled" in failure_of(result)
+    assert shop.version(SALES) is None
+    assert run(shop, 3, 4, tags=tags).success
+
+
+def test_scheduled_window_is_computed_although_backfills_are_closed(shop: Sandbox) -> None:
+    shop.now = T0 + 6 * DAY + 3 * HOUR
+    shop.use(kiosks(guarded(backfillable_from=START + 60 * DAY)))
+    assert run(shop, 5, 5).success
+    assert "may not be backfilled" in failure_of(run(shop, 5, 5, tags={"dagster/backfill": "abcdefgh"}))
+    assert "may not be backfilled" in failure_of(run(shop, 3, 3))
+
+
+def test_difference_is_shown_once_a_run_with_the_last_window_that_changed(shop: Sandbox) -> None:
+    shop.ingest(orders, [order("high", T0 + DAY + 2 * HOUR, 900.0), order("more", T0 + 2 * DAY + 2 * HOUR, 950.0)])
+    assert run(shop, 0, 4).success
+    assert "difference" not in metadata(shop, 4)
+    shop.use(kiosks(replace(kiosk_sales_daily, transform=without_high_orders)))
+    assert run(shop, 0, 4, tags={"dagster/backfill": "abcdefgh"}, config={"accept_shift": True}).success
+    assert "2 changed" in metadata(shop, 2)["difference"]
+    assert "data:image/svg+xml" in metadata(shop, 2)["difference"]
+    assert all("difference" not in metadata(shop, day) for day in (0, 1, 3, 4))
+
+
+def test_unpromoted_upstream_windows_can_be_left_aside(shop: Sandbox) -> None:
+    assert run(shop, 0, 1).success
+    path = f"offline/{TREND}"
+    shop.run(path, partitions=[day_key(3)])
+    assert shop.materialized(path) == []
+    assert shop.run(path, partitions=[day_key(3)], tags={"featurestore/without": SALES}).success
+    assert shop.materialized(path) == [day_key(3)]
+
+
+def test_config_goes_before_tags_and_missing_fields_are_taken_from_them() -> None:
+    tags = {"featurestore/strategy": "proxy", "featurestore/accept_shift": "true", "featurestore/without": "a, b"}
+    assert launch_of(BackfillConfig(), tags) == Launch("", "proxy", True, ("a", "b"))
+    config = BackfillConfig(strategy="full", accept_shift=False, without=[])
+    assert launch_of(config, tags) == Launch("", "full", False, ())
+
+
+@pytest.mark.parametrize("config", [{"strategy": {"env": "X"}}, {"without": "a"}])
+def test_run_config_that_is_none_of_the_assets_is_refused(config: dict[str, Any]) -> None:
+    bad = dg.DagsterRun("job", run_config={"ops": {STEP: {"config": config}}})
+    with pytest.raises(InvalidInput, match=STEP):
+        launch_of_run(bad, SALES)
+
+
+def test_permanent_errors_are_not_tried_again_and_passing_ones_are() -> None:
+    with pytest.raises(dg.Failure) as failure, permanent_errors_fail_at_once():
+        raise StaleWriter("a newer run has written them")
+    assert failure.value.allow_retries is False
+    assert "StaleWriter: a newer run" in str(failure.value.description)
+    with pytest.raises(StoreUnavailable), permanent_errors_fail_at_once():
+        raise StoreUnavailable("gone")
+
+
+def test_progress_says_windows_rows_and_time_left() -> None:
+    assert progress_text(SALES, Progress(10, 40, 1_200, 34_000, 5.0)) == (
+        "kiosk_sales_daily: 10 of 40 windows computed, 1,200 rows from 34,000, about 15 s left"
+    )
+
+
+def test_window_that_is_not_due_is_left_out_of_a_backfill(shop: Sandbox) -> None:
+    shop.now = datetime.combine(START + 3 * DAY, datetime.min.time(), T0.tzinfo) + HOUR
+    assert run(shop, 0, 4, tags={"dagster/backfill": "abcdefgh"}).success
+    assert shop.materialized(f"offline/{SALES}") == [day_key(0), day_key(1)]
