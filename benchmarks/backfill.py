@@ -1,6 +1,6 @@
 """Backfill of daily partitions through Dagster, beside what it is made of: transform, writes, and Dagster's own events.
 
-Run it with `python -m benchmarks.backfill [--partitions 365] [--groups 2] [--entities 2000] [--repeats 3] [--growth]`;
+Run it with `python -W ignore -m benchmarks.backfill [--partitions 365] [--groups 2] [--entities 2000] [--repeats 3] [--growth]`;
 `--small` is a quick check. Runs are in-process, of at most 31 partitions with all groups, on the instance that
 `dagster.yaml` describes. Every repeat measures all contenders in turn on the same raw rows and empty tables, and only
 ratios within a repeat are compared:
@@ -8,6 +8,7 @@ ratios within a repeat are compared:
 - *transform*: the transforms alone, in Polars, on rows that are in memory;
 - *plain loop*: the same rows written by one `write_deltalake(mode="overwrite", predicate=...)` per group and day, into
   tables partitioned by day, with the same compression and nothing else;
+- *plain runs*: the same with one overwrite per group and run of 31 days, into tables partitioned by month;
 - *empty assets*: the same Dagster runs, whose assets report their partitions and checks and do nothing;
 - *compute*: inputs read, cut for each window and transformed; nothing is written;
 - *library*: computed, staged, judged and promoted, without Dagster;
@@ -19,158 +20,38 @@ What staging, gates and promotion cost is *library* less *compute*; its overhead
 import argparse
 import gc
 import os
-import shutil
 import statistics
 import sys
 import tempfile
 import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
-from datetime import UTC, date, datetime, timedelta
+from dataclasses import dataclass
 from pathlib import Path
 
 import dagster as dg
-import numpy as np
 import polars as pl
+from dagster._core.storage.tags import (
+    ASSET_PARTITION_RANGE_END_TAG,
+    ASSET_PARTITION_RANGE_START_TAG,
+    BACKFILL_ID_TAG,
+)
 from deltalake import WriterProperties, write_deltalake
 
+from benchmarks.trips import NOW, START, Site, chunks, site_in, trips, vehicle_trips_daily
 from checks.gate import gate_spec, quarantine_spec
 from definitions import build_definitions
-from examples.flights.runs import run_range
 from feature_assets.catalogue import offline_key
 from feature_assets.events import PartitionReport, StepEvent, report_partitions
-from feature_assets.partitions import MAX_DAYS_A_RUN, backfill_policy, partitions_of
-from featurestore.backfill.strategies import window_computer
-from featurestore.declaration import Catalog, Daily, Entity, Feature, FeatureGroup, Source, TimeWindow, feature_group
-from featurestore.launch import SCHEDULED
-from featurestore.location import Location
-from featurestore.offline.raw import LandingFile
-from featurestore.offline.store import OfflineStore
+from feature_assets.partitions import backfill_policy, partitions_of
+from featurestore.backfill.strategies.choice import window_computer
+from featurestore.declaration import Daily, FeatureGroup, TimeWindow
+from featurestore.launch import Launch
 from featurestore.promotion import materialize_windows
-from featurestore.registry.history import RegistryHistory
 from resources.store import StoreResource
 
 REPOSITORY = Path(__file__).resolve().parent.parent
-START = date(2025, 1, 1)
-ORIGIN = datetime(2025, 1, 1, tzinfo=UTC)
-NOW = datetime(2026, 3, 1, tzinfo=UTC)
-DAY = timedelta(days=1)
-TIME = pl.Datetime("us", "UTC")
-MEASURES = ("distance", "duration", "speed", "load", "cost")
-TRIPS_A_DAY = 5
-OWNER = "team:benchmarks"
-
-vehicle = Entity("vehicle", keys={"vehicle": pl.Int64})
-trips = Source(
-    name="trips",
-    schema={"trip": pl.Int64, "vehicle": pl.Int64, "ended_at": TIME, **dict.fromkeys(MEASURES, pl.Float64)},
-    keys=("trip",),
-    event_time="ended_at",
-    typical_delay=timedelta(minutes=5),
-    owner=OWNER,
-)
-
-
-@feature_group(
-    entity=vehicle,
-    features=[
-        Feature(f"{measure}_{how}", pl.Float64, f"{how} of {measure}", ge=0)
-        for measure in MEASURES
-        for how in ("mean", "max")
-    ],
-    cadence=Daily(start=START),
-    lookback=DAY,
-    delay=timedelta(hours=2),
-    max_age=timedelta(days=3),
-    owner=OWNER,
-    min_coverage=0.5,
-)
-def vehicle_trips_daily(window: TimeWindow, trips: pl.LazyFrame) -> pl.LazyFrame:  # noqa: ARG001
-    """Means and maxima of a vehicle's trips."""
-    means = [pl.col(measure).mean().alias(f"{measure}_mean") for measure in MEASURES]
-    return trips.group_by("vehicle").agg(
-        *means, *(pl.col(measure).max().alias(f"{measure}_max") for measure in MEASURES)
-    )
-
-
-def catalog_of(groups: int) -> Catalog:
-    """So many groups, of one day's and of a week's trips in turn."""
-    lookbacks = [DAY if number % 2 == 0 else 7 * DAY for number in range(groups)]
-    named = [
-        replace(vehicle_trips_daily, name=f"vehicle_trips_{number}_daily", lookback=lookback)
-        for number, lookback in enumerate(lookbacks)
-    ]
-    return Catalog((trips,), tuple(named))
-
-
-def days_of(partitions: int) -> list[TimeWindow]:
-    return [TimeWindow(ORIGIN + day * DAY, ORIGIN + (day + 1) * DAY) for day in range(partitions)]
-
-
-def chunks(windows: Sequence[TimeWindow]) -> Iterator[Sequence[TimeWindow]]:
-    """What one run takes, oldest first."""
-    for at in range(0, len(windows), MAX_DAYS_A_RUN):
-        yield windows[at : at + MAX_DAYS_A_RUN]
-
-
-def landed(entities: int, windows: Sequence[TimeWindow], number: int) -> LandingFile:
-    """The trips of some days as a landing file: `TRIPS_A_DAY` of each vehicle, at random times."""
-    random, count = np.random.default_rng(number), entities * TRIPS_A_DAY * len(windows)
-    first = (windows[0].start - ORIGIN) // DAY * entities * TRIPS_A_DAY
-    frame = pl.DataFrame(
-        {
-            "trip": np.arange(first, first + count),
-            "vehicle": random.integers(0, entities, count),
-            "ended_at": random.integers(0, len(windows) * 86_400_000_000, count),
-            **{measure: random.gamma(2.0, 10.0, count) for measure in MEASURES},
-        }
-    ).with_columns(ended_at=pl.lit(windows[0].start) + pl.col("ended_at").cast(pl.Duration("us")))
-    path = Path(tempfile.mkdtemp()) / f"{number}.parquet"
-    frame.select(pl.col(name).cast(dtype) for name, dtype in trips.schema.items()).write_parquet(path)
-    data = path.read_bytes()
-    shutil.rmtree(path.parent)
-    return LandingFile(path.name, data)
-
-
-@dataclass(frozen=True)
-class Site:
-    """A store with raw rows, and how many partitions of its groups are backfilled."""
-
-    folder: Path
-    catalog: Catalog
-    windows: Sequence[TimeWindow]
-
-    @property
-    def root(self) -> Path:
-        return self.folder / "store"
-
-    @property
-    def groups(self) -> Sequence[FeatureGroup]:
-        return self.catalog.ordered_groups
-
-    def store(self) -> OfflineStore:
-        place = Location(str(self.root))
-        return OfflineStore(place, RegistryHistory(place).require_current(), lambda: NOW)
-
-    def emptied(self) -> "Site":
-        """With raw rows and registry only."""
-        for name in ("staging", "ledger", *(f"feature_group={group.stored_name}" for group in self.groups)):
-            shutil.rmtree(self.root / name, ignore_errors=True)
-        shutil.rmtree(self.folder / "plain", ignore_errors=True)
-        return self
-
-
-def site_in(folder: Path, partitions: int, groups: int, entities: int) -> Site:
-    """Apply the catalogue and ingest the trips, a file a month."""
-    site = Site(folder, catalog_of(groups), days_of(partitions))
-    RegistryHistory(Location(str(site.root))).apply(site.catalog, lambda: NOW, "benchmarks")
-    source = site.store().source(trips)
-    for number, windows in enumerate(chunks(site.windows)):
-        done = source.ingest([landed(entities, windows, number)])
-        if done.refused_files or done.rows_refused:
-            raise RuntimeError(f"Rows that were to be read are refused: {done}")
-    return site
+LAUNCH = Launch(backfill_id="benchmark")
 
 
 def transform(site: Site) -> Callable[[], int]:
@@ -188,28 +69,52 @@ def transform(site: Site) -> Callable[[], int]:
     return work
 
 
-def plain_loop(site: Site) -> Callable[[], int]:
-    """One overwrite a group and day, of rows that are computed already."""
-    parts = [
-        (group.stored_name, window, compute(window).rows)
-        for group in site.groups
+def computed_runs(site: Site) -> list[tuple[Path, Sequence[TimeWindow], list[pl.DataFrame]]]:
+    """The rows of each run and group, computed already, and the table that they are to be written to."""
+    return [
+        (site.folder / "plain" / group.stored_name, windows, [run(window).rows for window in windows])
         for windows in chunks(site.windows)
-        for compute in [window_computer(site.store(), site.catalog, group, windows, SCHEDULED)]
-        for window in windows
+        for group in site.groups
+        for run in [window_computer(site.store(), site.catalog, group, windows, LAUNCH)]
     ]
 
+
+def overwrite(table: Path, rows: pl.DataFrame, predicate: str, partition: str) -> None:
+    """One plain overwrite; of a table that is not there, its first."""
+    write_deltalake(
+        table,
+        rows,
+        mode="overwrite",
+        predicate=predicate if table.exists() else None,
+        partition_by=[partition],
+        writer_properties=WriterProperties(compression="ZSTD"),
+    )
+
+
+def plain_loop(site: Site) -> Callable[[], int]:
+    """One overwrite a group and day."""
+    runs = computed_runs(site)
+
     def work() -> int:
-        for name, window, rows in parts:
-            day = window.start.date().isoformat()
-            write_deltalake(
-                site.folder / "plain" / name,
-                rows.with_columns(day=pl.lit(day)),
-                mode="overwrite",
-                predicate=f"day = '{day}'" if (site.folder / "plain" / name).exists() else None,
-                partition_by=["day"],
-                writer_properties=WriterProperties(compression="ZSTD"),
-            )
-        return sum(rows.height for _, _, rows in parts)
+        for table, windows, parts in runs:
+            for window, rows in zip(windows, parts, strict=True):
+                day = window.start.date().isoformat()
+                overwrite(table, rows.with_columns(day=pl.lit(day)), f"day = '{day}'", "day")
+        return sum(rows.height for _, _, parts in runs for rows in parts)
+
+    return work
+
+
+def plain_runs(site: Site) -> Callable[[], int]:
+    """One overwrite a group and run."""
+    runs = computed_runs(site)
+
+    def work() -> int:
+        for table, windows, parts in runs:
+            first, last = windows[0].start.isoformat(), windows[-1].start.isoformat()
+            rows = pl.concat(parts).with_columns(month=pl.col("window_start").dt.strftime("%Y-%m"))
+            overwrite(table, rows, f"window_start >= '{first}' AND window_start <= '{last}'", "month")
+        return sum(rows.height for _, _, parts in runs for rows in parts)
 
     return work
 
@@ -221,7 +126,7 @@ def compute(site: Site) -> Callable[[], int]:
         count = 0
         for windows in chunks(site.windows):
             for group in site.groups:
-                run = window_computer(site.store(), site.catalog, group, windows, SCHEDULED)
+                run = window_computer(site.store(), site.catalog, group, windows, LAUNCH)
                 count += sum(run(window).rows.height for window in windows)
         return count
 
@@ -235,7 +140,9 @@ def library(site: Site) -> Callable[[], int]:
         count = 0
         for number, windows in enumerate(chunks(site.windows)):
             for group in site.groups:
-                done = materialize_windows(site.store(), site.catalog, group, windows, run_id=f"run-{number}")
+                done = materialize_windows(
+                    site.store(), site.catalog, group, windows, run_id=f"run-{number}", launch=LAUNCH
+                )
                 count += sum(outcome.verdict.rows for outcome in done.having("promoted"))
         return count
 
@@ -274,15 +181,37 @@ def through_dagster(site: Site, definitions: dg.Definitions) -> Callable[[], int
     def work() -> int:
         with dg.DagsterInstance.from_config(str(home)) as instance:
             for windows in chunks(site.windows):
-                ends = (windows[0].start.date().isoformat(), windows[-1].start.date().isoformat())
-                done = run_range(definitions, instance, keys, ends)
-                if done.materializations != len(keys) * len(windows):
-                    raise RuntimeError(
-                        f"{done.materializations} materializations of {ends}, not what was to be measured"
-                    )
+                run_backfill(definitions, instance, keys, windows)
         return 0
 
     return work
+
+
+def run_backfill(
+    definitions: dg.Definitions,
+    instance: dg.DagsterInstance,
+    keys: Sequence[dg.AssetKey],
+    windows: Sequence[TimeWindow],
+) -> None:
+    """One run of a backfill, as the daemon would launch it.
+
+    Raises:
+        RuntimeError: not every partition of it was materialized.
+    """
+    first, last = (window.start.date().isoformat() for window in (windows[0], windows[-1]))
+    done = definitions.resolve_implicit_global_asset_job_def().execute_in_process(
+        instance=instance,
+        asset_selection=list(keys),
+        tags={
+            ASSET_PARTITION_RANGE_START_TAG: first,
+            ASSET_PARTITION_RANGE_END_TAG: last,
+            BACKFILL_ID_TAG: LAUNCH.backfill_id,
+        },
+        run_config={"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},
+    )
+    count = len(done.get_asset_materialization_events())
+    if count != len(keys) * len(windows):
+        raise RuntimeError(f"{count} materializations of {first} to {last}, not what was to be measured")
 
 
 def empty_assets(site: Site) -> Callable[[], int]:
@@ -306,6 +235,7 @@ def backfill(site: Site) -> Callable[[], int]:
 CONTENDERS: dict[str, Callable[[Site], Callable[[], int]]] = {
     "transform": transform,
     "plain loop": plain_loop,
+    "plain runs": plain_runs,
     "empty assets": empty_assets,
     "compute": compute,
     "library": library,
@@ -352,7 +282,10 @@ def spread(values: Sequence[float], unit: str = "") -> str:
 def show(site: Site, repeats: Sequence[dict[str, Pass]]) -> None:
     """Each contender's speed, then the ratios that matter."""
     rows = repeats[0]["backfill"].rows
-    print(f"{len(site.windows)} partitions x {len(site.groups)} groups, {rows:,} rows, {len(repeats)} repeats")
+    print(
+        f"{len(site.windows)} partitions x {len(site.groups)} groups, {rows:,} rows, {len(repeats)} repeats, ", end=""
+    )
+    print(f"load {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores")
     for name in CONTENDERS:
         seconds = statistics.median(one[name].seconds for one in repeats)
         cpu = statistics.median(one[name].cpu_seconds for one in repeats)
@@ -365,6 +298,7 @@ def show(site: Site, repeats: Sequence[dict[str, Pass]]) -> None:
 
 RATIOS: dict[str, Callable[[dict[str, float]], float]] = {
     "staging + gates + promotion / plain loop": lambda s: (s["library"] - s["compute"]) / s["plain loop"],
+    "staging + gates + promotion / plain runs": lambda s: (s["library"] - s["compute"]) / s["plain runs"],
     "library / (transform + plain loop)": lambda s: s["library"] / (s["transform"] + s["plain loop"]),
     "backfill / (transform + plain loop)": lambda s: s["backfill"] / (s["transform"] + s["plain loop"]),
     "backfill / (transform + plain loop + empty assets)": lambda s: (
@@ -395,7 +329,7 @@ def main() -> int:
     cases = [(given.partitions, given.groups)]
     if given.growth:
         cases = [(10, 2), (100, 2), (365, 2), (100, 1), (100, 4)]
-    print(f"{given.entities:,} entities, {len(vehicle_trips_daily.features)} features, load {os.getloadavg()[0]:.1f}")
+    print(f"{given.entities:,} entities, {len(vehicle_trips_daily.features)} features")
     for partitions, groups in cases:
         bench(partitions, groups, given.entities, given.repeats)
     return 0

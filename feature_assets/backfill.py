@@ -18,7 +18,7 @@ from featurestore.declaration.windows import DAY
 from featurestore.errors import FeatureStoreError, InvalidInput, StoreUnavailable
 from featurestore.launch import Launch
 from featurestore.offline.store import OfflineStore
-from resources.run_tags import backfill_of
+from resources.run_tags import ESTIMATE, backfill_of
 
 
 class BackfillConfig(dg.Config):
@@ -64,6 +64,11 @@ def launch_of(config: BackfillConfig, tags: Mapping[str, str]) -> Launch:
     by_tags = replace(launch_tags.launch_of(tags), backfill_id=backfill_of(tags))
     said = {name: value for name, value in dict(config).items() if value is not None}
     return replace(by_tags, **{**said, "without": tuple(said.get("without", by_tags.without))})
+
+
+def estimate_of_run(tags: Mapping[str, str]) -> dict[str, float]:
+    """What the whole backfill of a run was estimated to take, as its admission wrote it; empty if nobody estimated it."""
+    return {name.removeprefix("featurestore/"): float(tags[name]) for name in tags if name.startswith(ESTIMATE)}
 
 
 def refuse_forbidden_windows(

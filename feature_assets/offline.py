@@ -8,6 +8,7 @@ import dagster as dg
 from checks.gate import gate_spec, quarantine_result, quarantine_spec
 from feature_assets.backfill import (
     BackfillConfig,
+    estimate_of_run,
     launch_of,
     permanent_errors_fail_at_once,
     refuse_forbidden_windows,
@@ -95,8 +96,10 @@ def _windowed_asset(catalog: Catalog, group: FeatureGroup) -> dg.AssetsDefinitio
         reports = [
             _report(cadence.key_of(outcome.window), outcome, promotion.table_version) for outcome in promotion.outcomes
         ]
-        if launch.is_backfill and before is not None:
-            reports = with_difference(reports, offline_store, group, before, promotion)
+        if launch.is_backfill:
+            reports = with_difference(
+                reports, offline_store, group, before, promotion, estimate_of_run(context.run.tags)
+            )
         held = quarantine_result(roll_up, offline_store.staging(group.stored_name))
         yield from report_partitions(context, check, reports, held)
 

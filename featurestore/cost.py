@@ -1,6 +1,6 @@
 """What a computation costs: a price book, and the arithmetic from quantities to dollars.
 
-Pure: where the prices are read, and how quantities are found, is `featurestore.backfill.estimate`'s.
+Pure: where the prices are read, and how quantities are found, is `featurestore.backfill.estimates.estimate`'s.
 """
 
 import math

@@ -16,8 +16,8 @@ from uuid import uuid4
 
 import polars as pl
 
-from featurestore.backfill.incremental import declaration_digest
-from featurestore.backfill.strategies import versions_read, window_computer, windows_left
+from featurestore.backfill.strategies.choice import versions_read, window_computer, windows_left
+from featurestore.backfill.strategies.incremental import declaration_digest
 from featurestore.compute.inputs import static_inputs
 from featurestore.compute.window import ComputedRows, compute_load
 from featurestore.declaration.catalog import Catalog

@@ -4,7 +4,7 @@ from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from typing import Literal
 
-from featurestore.backfill.incremental import STAND_INS
+from featurestore.backfill.strategies.incremental import STAND_INS
 from featurestore.compute.inputs import windows_read
 from featurestore.declaration.catalog import Catalog
 from featurestore.declaration.group import FeatureGroup

@@ -21,7 +21,7 @@ from featurestore.location import Location
 if TYPE_CHECKING:
     from sqlalchemy import URL
 
-    from featurestore.backfill.book import BackfillBook
+    from featurestore.metadata.book import BackfillBook
 
 DEFAULT_ROOT = ".featurestore"
 
@@ -65,7 +65,7 @@ class Settings:
             InvalidInput: the root is in a bucket and no database is named, or its URL cannot be used.
             StoreUnavailable: the database cannot be reached.
         """
-        from featurestore.backfill.book import BackfillBook
+        from featurestore.metadata.book import BackfillBook
 
         return BackfillBook.open(self.metadata_url or self._metadata_file(), clock)
 

@@ -21,6 +21,8 @@ HELD = (ASSESSING, PENDING)
 BACKFILL = "featurestore/backfill"
 """The id under which the book has the backfill: Dagster's, or the run's own if it was launched by hand."""
 REASON = "featurestore/reason"
+ESTIMATE = "featurestore/estimate_"
+"""How the names of the tags begin that hold what the whole backfill was estimated to take."""
 PROGRESS = "featurestore/progress"
 
 OFFLINE = "offline"

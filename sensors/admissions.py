@@ -14,12 +14,12 @@ from dagster_shared.error import SerializableErrorInfo
 from deltalake.exceptions import DeltaError
 
 from featurestore.backfill.admission import assess
-from featurestore.backfill.book import BackfillBook
 from featurestore.backfill.request import BackfillRequest
 from featurestore.declaration import Catalog
 from featurestore.errors import FeatureStoreError, StoreUnavailable
+from featurestore.metadata.book import BackfillBook
 from featurestore.offline.store import OfflineStore
-from resources.run_tags import ADMISSION, PENDING, REASON
+from resources.run_tags import ADMISSION, ESTIMATE, PENDING, REASON
 from sensors.held_runs import HeldBackfill, asked_of, outside
 
 PASSING = (StoreUnavailable, DeltaError, OSError, pl.exceptions.PolarsError)
@@ -109,8 +109,8 @@ def estimate_tags(request: BackfillRequest) -> dict[str, str]:
 
     return {
         "featurestore/partitions": str(sum(len(part.keys) for part in request.groups)),
-        "featurestore/estimate_usd": f"{request.cost_usd:.4f}",
-        "featurestore/estimate_rows": f"{total('rows'):.0f}",
-        "featurestore/estimate_bytes": f"{total('bytes_scanned'):.0f}",
-        "featurestore/estimate_seconds": f"{total('compute_seconds', 'overhead_seconds'):.0f}",
+        f"{ESTIMATE}usd": f"{request.cost_usd:.4f}",
+        f"{ESTIMATE}rows": f"{total('rows'):.0f}",
+        f"{ESTIMATE}bytes": f"{total('bytes_scanned'):.0f}",
+        f"{ESTIMATE}seconds": f"{total('compute_seconds', 'overhead_seconds'):.0f}",
     }

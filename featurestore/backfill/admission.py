@@ -8,9 +8,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
 
-from featurestore.backfill.book import BackfillBook
 from featurestore.backfill.dry_run import dry_run
-from featurestore.backfill.estimate import estimate_windows
+from featurestore.backfill.estimates.estimate import estimate_windows
 from featurestore.backfill.footprint import cadence_of
 from featurestore.backfill.request import BackfillRequest, RequestedWindows, State
 from featurestore.backfill.rights import SPENT, exceeds_limit
@@ -19,6 +18,7 @@ from featurestore.declaration.catalog import Catalog
 from featurestore.declaration.windows import Static, TimeWindow
 from featurestore.errors import FeatureStoreError, InvalidInput, PromotionRefused, StoreUnavailable
 from featurestore.launch import Launch
+from featurestore.metadata.book import BackfillBook
 from featurestore.offline.store import OfflineStore
 from featurestore.registry.snapshot import RegisteredGroup, RegistrySnapshot
 

@@ -11,10 +11,10 @@ from typing import Any
 
 import polars as pl
 
-from featurestore.backfill.book import BackfillBook
 from featurestore.backfill.footprint import WindowChange, cadence_of, footprint
 from featurestore.declaration.windows import TimeWindow
 from featurestore.errors import InvalidInput, UnknownName
+from featurestore.metadata.book import BackfillBook
 from featurestore.offline.intake import identity
 from featurestore.offline.store import OfflineStore
 from featurestore.registry.snapshot import RegisteredFeature, RegisteredGroup

@@ -11,7 +11,7 @@ from typing import Any
 
 import polars as pl
 
-from featurestore.backfill.reads import files_of, is_dimension
+from featurestore.backfill.estimates.reads import files_of, is_dimension
 from featurestore.compute.inputs import Visible, WindowInputs, windows_read
 from featurestore.compute.window import compute_window
 from featurestore.declaration.catalog import Catalog, Input

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 from featurestore.clock import Clock
 
 if TYPE_CHECKING:
-    from featurestore.backfill.book import BackfillBook
     from featurestore.location import Location
+    from featurestore.metadata.book import BackfillBook
     from featurestore.store import FeatureStore
 
 

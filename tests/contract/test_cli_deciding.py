@@ -180,7 +180,7 @@ def test_one_that_waits_is_shown_with_its_estimate_and_what_to_do(project: Proje
             "requested",
             "dora@example.com",
             "-",
-            "42.50 USD is above the limit of 10 USD",
+            "-",
             "state pending",
         ],
         ["It waits for approval. These may decide: carrier_delay_daily: team:ops or ana@example.com."],

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 import redis
 
-from featurestore.backfill.book import BackfillBook
 from featurestore.backfill.rollback import roll_back, rollback_backfill
 from featurestore.errors import InvalidInput, NotAllowed, StaleWriter, UnknownName
+from featurestore.metadata.book import BackfillBook
 from featurestore.offline.commit import Commit
 from featurestore.settings import Settings
 from featurestore.store import FeatureStore

@@ -22,6 +22,7 @@ HOLD = "FEATURESTORE_TEST_HOLD"
 NOW = "FEATURESTORE_TEST_NOW"
 ROOT = "FEATURESTORE_ROOT"
 LANDING = "FEATURESTORE_LANDING"
+ADMISSION = "FEATURESTORE_TEST_ADMISSION"
 
 
 def hold() -> None:
@@ -60,10 +61,15 @@ catalog = kiosks(sales_daily, largest_daily)
 
 
 def location(environment: Mapping[str, str]) -> dg.Definitions:
-    """The catalogue's assets, run by one process for each step."""
+    """The catalogue's assets, run by one process for each step; and what admits backfills, where ADMISSION asks for it."""
     store = StoreResource(root=environment[ROOT], landing=environment[LANDING], now=environment[NOW])
     built = build_definitions(catalog, landing=Daily(start=START), training=[], store=store)
-    return dg.Definitions(assets=built.assets, resources=built.resources, executor=dg.multiprocess_executor)
+    sensors = [
+        sensor for sensor in built.sensors or () if ADMISSION in environment and sensor.name == "backfill_admission"
+    ]
+    return dg.Definitions(
+        assets=built.assets, sensors=sensors, resources=built.resources, executor=dg.multiprocess_executor
+    )
 
 
 if LANDING in os.environ:

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 import dagster as dg
@@ -23,38 +24,52 @@ from deploy.platform import HOST, free_port, is_listening
 from featurestore.backfill.dagster_api import launch_partition_backfill
 from tests.platform.airline import REPOSITORY, processes_marked
 
-CONFIGURATION = """
-run_storage:
-  {{module: dagster._core.storage.runs, class: SqliteRunStorage, config: {{base_dir: {home}/runs}}}}
-event_log_storage:
-  {{module: resources.event_log, class: PooledSqliteEventLogStorage, config: {{base_dir: {home}/events}}}}
-schedule_storage:
-  {{module: dagster._core.storage.schedules, class: SqliteScheduleStorage, config: {{base_dir: {home}/schedules}}}}
-run_coordinator:
-  module: dagster._core.run_coordinator
-  class: QueuedRunCoordinator
-  config: {{dequeue_interval_seconds: 1, max_user_code_failure_retries: 30, user_code_failure_retry_delay: 1}}
-run_launcher: {{module: resources.run_launcher, class: WatchedRunLauncher}}
-concurrency:
-  pools: {{default_limit: 1, granularity: op}}
-run_monitoring:
-  {{enabled: true, poll_interval_seconds: 1, start_timeout_seconds: 20, free_slots_after_run_end_seconds: 1}}
-run_retries:
-  {{enabled: true, max_retries: 1, retry_on_asset_or_op_failure: false}}
-telemetry: {{enabled: false}}
-"""
+QUEUE = {"dequeue_interval_seconds": 1, "max_user_code_failure_retries": 30, "user_code_failure_retry_delay": 1}
+STOCK = ("dagster._core.run_coordinator", "QueuedRunCoordinator")
+ADMITTING = ("resources.coordinator", "AdmissionCoordinator")
 MARK = "FEATURESTORE_TEST_MARK"
 ENDED = (dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED)
 UNFINISHED = dg.RunsFilter(statuses=[status for status in dg.DagsterRunStatus if status not in ENDED])
 
 
-def crash_home(folder: Path) -> Path:
+def crash_home(folder: Path, coordinator: tuple[str, str] = STOCK) -> Path:
     """A home of Dagster, its storage made before several processes would."""
     folder.mkdir(parents=True)
-    (folder / "dagster.yaml").write_text(CONFIGURATION.format(home=folder))
+    (folder / "dagster.yaml").write_text(json.dumps(configuration(folder, coordinator)))
     with dg.DagsterInstance.from_config(str(folder)) as instance:
         instance.get_runs_count()
     return folder
+
+
+def configuration(home: Path, coordinator: tuple[str, str]) -> dict[str, Any]:
+    """What `dagster.yaml` has, with short intervals; JSON is YAML."""
+    held = [{"key": "featurestore/admission", "value": value, "limit": 0} for value in ("assessing", "pending")]
+    stores = {
+        "run_storage": ("dagster._core.storage.runs", "SqliteRunStorage"),
+        "event_log_storage": ("resources.event_log", "PooledSqliteEventLogStorage"),
+        "schedule_storage": ("dagster._core.storage.schedules", "SqliteScheduleStorage"),
+    }
+    return {
+        **{name: _class(*where, base_dir=str(home / name)) for name, where in stores.items()},
+        "run_coordinator": _class(*coordinator, **QUEUE),
+        "run_launcher": _class("resources.run_launcher", "WatchedRunLauncher"),
+        "concurrency": {
+            "pools": {"default_limit": 1, "granularity": "op"},
+            "runs": {"tag_concurrency_limits": held},
+        },
+        "run_monitoring": {
+            "enabled": True,
+            "poll_interval_seconds": 1,
+            "start_timeout_seconds": 20,
+            "free_slots_after_run_end_seconds": 1,
+        },
+        "run_retries": {"enabled": True, "max_retries": 1, "retry_on_asset_or_op_failure": False},
+        "telemetry": {"enabled": False},
+    }
+
+
+def _class(module: str, name: str, **config: str | int) -> dict[str, Any]:
+    return {"module": module, "class": name, **({"config": config} if config else {})}
 
 
 @dataclass

@@ -18,7 +18,7 @@ from dagster._core.storage.tags import (
 from dagster._core.workspace.context import WorkspaceRequestContext
 from dagster._core.workspace.workspace import CurrentWorkspace
 
-from featurestore.backfill.book import BackfillBook
+from featurestore.metadata.book import BackfillBook
 from resources.coordinator import AdmissionCoordinator
 from resources.run_tags import ADMISSION
 from sensors.backfills import backfill_admission

@@ -26,10 +26,12 @@ from dagster._core.storage.partition_status_cache import AssetPartitionStatus
 from feature_assets.catalogue import offline_key
 from feature_assets.partitions import partitions_of
 from featurestore.declaration import FeatureGroup
+from featurestore.location import Location
+from featurestore.settings import Settings
 from tests.platform import crash_location
 from tests.platform.airline import REPOSITORY
-from tests.platform.crash_location import HOLD, LANDING, NOW, ROOT, catalog, sales_daily
-from tests.platform.crash_site import UNFINISHED, Site, crash_home, kill, wait_for
+from tests.platform.crash_location import ADMISSION, HOLD, LANDING, NOW, ROOT, catalog, sales_daily
+from tests.platform.crash_site import ADMITTING, STOCK, UNFINISHED, Site, crash_home, kill, wait_for
 from tests.platform.kiosks import DAY, HOUR, LIMIT, MINUTE, T0, day_key, order, orders
 from tests.platform.sandbox import Sandbox
 from tests.scale import cases
@@ -119,20 +121,27 @@ class Twins:
         return sum(len(instance.all_logs(run.run_id, dg.DagsterEventType.STEP_START)) for run in runs)
 
 
-@pytest.fixture
-def twins(tmp_path: Path) -> Iterator[Twins]:
-    home = crash_home(tmp_path / "home")
+@contextmanager
+def running_twins(folder: Path, coordinator: tuple[str, str] = STOCK, **more: str) -> Iterator[Twins]:
+    home = crash_home(folder / "home", coordinator)
     with dg.DagsterInstance.from_config(str(home)) as instance, dg.DagsterInstance.ephemeral() as other:
-        killed, whole = Sandbox(tmp_path / "killed", instance, catalog), Sandbox(tmp_path / "whole", other, catalog)
+        killed, whole = Sandbox(folder / "killed", instance, catalog), Sandbox(folder / "whole", other, catalog)
         variables = {
             ROOT: str(killed.root),
             LANDING: str(killed.landing),
             NOW: killed.now.isoformat(),
-            HOLD: str(tmp_path / "hold"),
+            HOLD: str(folder / "hold"),
+            **more,
         }
         with Site(home, Path(crash_location.__file__), variables).running() as site:
             wait_for("the daemon", lambda: bool(instance.daemon_cursor_storage.get_cursor_values({RETRIES})), 60)
             yield Twins(site, killed, whole)
+
+
+@pytest.fixture
+def twins(tmp_path: Path) -> Iterator[Twins]:
+    with running_twins(tmp_path) as running:
+        yield running
 
 
 def await_moment(twins: Twins, backfill_id: str, moment: Moment) -> None:
@@ -248,6 +257,26 @@ def test_orphan_step_whose_run_worker_was_killed_cannot_overwrite_its_successor(
     twins.whole.run(*ASSETS, partitions=[KEYS[0], KEYS[-1]])
     for group in catalog.groups:
         assert_same(twins, group)
+
+
+@pytest.mark.exam
+def test_backfill_is_still_admitted_after_all_who_could_admit_it_were_killed(tmp_path: Path) -> None:
+    """The run is held in the queue; the daemon and the code server die before its sensor has looked at it."""
+    with running_twins(tmp_path, ADMITTING, **{ADMISSION: "yes"}) as twins:
+        twins.land(0)
+        backfill_id = twins.backfill()
+        held = dg.RunsFilter(tags={"dagster/backfill": backfill_id, "featurestore/admission": "assessing"})
+        wait_for("a held run", lambda: bool(twins.killed.instance.get_runs(held)), PATIENCE_SECONDS, pause=0.02)
+        assert strike(twins.site, "daemon")
+        assert strike(twins.site, "code server")
+        twins.site.supervise()
+        wait_for("the end of the backfill", lambda: twins.status(backfill_id) in DONE, PATIENCE_SECONDS)
+        assert twins.status(backfill_id) == BulkActionStatus.COMPLETED_SUCCESS
+        book = Settings(Location(str(twins.killed.root)), Location(str(twins.killed.landing))).book()
+        assert book.get(backfill_id).state == "admitted"
+        twins.whole.run(*ASSETS, partitions=[KEYS[0], KEYS[-1]])
+        for group in catalog.groups:
+            assert_same(twins, group)
 
 
 UNFENCED = pytest.mark.xfail(strict=True, reason="only commits are fenced, not what is found without one")

@@ -113,7 +113,7 @@ def site(tmp_path: Path, valkey_url: str) -> Iterator[Site]:
     with redis.Redis.from_url(valkey_url) as server:
         server.flushall()
     home = dagster_home(tmp_path / "home")
-    prices = (REPOSITORY / "featurestore/backfill/prices.toml").read_text()
+    prices = (REPOSITORY / "featurestore/backfill/estimates/prices.toml").read_text()
     dear = tmp_path / "prices.toml"
     dear.write_text(
         "\n".join(

@@ -13,12 +13,12 @@ import polars as pl
 import pytest
 from deltalake import DeltaTable
 
-from featurestore.backfill.book import BackfillBook
 from featurestore.backfill.diff import backfill_diff, run_diff
 from featurestore.backfill.diff_view import diff_markdown, diff_plot_svg
 from featurestore.backfill.rollback import rollback_backfill
 from featurestore.errors import InvalidInput, UnknownName
 from featurestore.location import Location
+from featurestore.metadata.book import BackfillBook
 from featurestore.offline.store import OfflineStore
 from featurestore.registry.snapshot import RegistrySnapshot
 from tests.offline_rows import SetClock, day, frame, group_of, row

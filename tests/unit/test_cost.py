@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from featurestore.backfill.estimate import PRICES_VARIABLE, load_prices
+from featurestore.backfill.estimates.estimate import PRICES_VARIABLE, load_prices
 from featurestore.cost import Defaults, PriceBook, Prices, Quantities, costs_usd
 from featurestore.errors import InvalidInput
 from tests.scale import cases

@@ -13,8 +13,8 @@ import pyarrow.parquet as pq
 import pytest
 from deltalake import DeltaTable
 
-from featurestore.backfill.estimate import Estimate, estimate_windows
-from featurestore.backfill.reads import runs_of
+from featurestore.backfill.estimates.estimate import Estimate, estimate_windows
+from featurestore.backfill.estimates.reads import runs_of
 from featurestore.cost import PriceBook
 from featurestore.declaration import Catalog, Daily, Feature, FeatureGroup, Source, TimeWindow, feature_group
 from featurestore.declaration.backfill import Backfill, Proxy, Snapshots
@@ -445,7 +445,7 @@ def test_document_is_json_with_whole_numbers_and_a_sum_of_its_parts(chain: Shops
 
 def test_cost_follows_the_price_book(chain: Shops) -> None:
     fill(chain, 0, 10)
-    text = (Path(__file__).parents[2] / "featurestore/backfill/prices.toml").read_text()
+    text = (Path(__file__).parents[2] / "featurestore/backfill/estimates/prices.toml").read_text()
     dear = PriceBook.from_toml(text.replace("usd_per_compute_hour = 0.11652", "usd_per_compute_hour = 3600"))
     found = estimate(chain, shop_sales_daily, days(shop_sales_daily, 0, 10), prices=dear)
     seconds = value(found, "compute_seconds") + value(found, "overhead_seconds")

@@ -11,7 +11,7 @@ from typing import Any
 import polars as pl
 import pytest
 
-from featurestore.backfill.incremental import windows_to_compute
+from featurestore.backfill.strategies.incremental import windows_to_compute
 from featurestore.compute.inputs import WindowInputs
 from featurestore.compute.window import compute_window
 from featurestore.declaration import Catalog, Daily, Feature, FeatureGroup, Hourly, Source, TimeWindow, feature_group

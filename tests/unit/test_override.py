@@ -6,12 +6,12 @@ from typing import Any
 import polars as pl
 import pytest
 
-from featurestore.backfill.book import BackfillBook
 from featurestore.backfill.override import Overridden, promote_override
 from featurestore.backfill.quarantine import held_windows
 from featurestore.backfill.rollback import rollback_backfill
 from featurestore.errors import InvalidInput, NotAllowed, SchemaMismatch, StaleWriter, UnknownName
 from featurestore.launch import Launch
+from featurestore.metadata.book import BackfillBook
 from featurestore.promotion import materialize_windows
 from tests.catalogs import (
     DAY,
@@ -123,7 +123,7 @@ def test_an_override_cut_short_is_ended_by_its_repeat(
     """The process ends before it tells the ledger, or the book, or before the windows leave quarantine."""
     place = {
         "record": "featurestore.offline.ledger.Ledger.append",
-        "audit": "featurestore.backfill.book.BackfillBook.note",
+        "audit": "featurestore.metadata.book.BackfillBook.note",
         "release": "featurestore.offline.staging.Staging.release",
     }[cut_before]
 

@@ -15,7 +15,7 @@ import pytest
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
-from featurestore.backfill.proxy import fit_line
+from featurestore.backfill.strategies.proxy import fit_line
 from featurestore.declaration import (
     Backfill,
     Catalog,

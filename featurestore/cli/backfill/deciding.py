@@ -4,7 +4,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from featurestore.backfill.book import STATES
 from featurestore.backfill.request import AuditEntry, BackfillRequest, RequestedWindows, State
 from featurestore.backfill.rights import check_may_approve, check_may_reject, deciding_groups, exceeds_limit
 from featurestore.cli.backfill.estimates import estimate_text, usd_text
@@ -12,6 +11,7 @@ from featurestore.cli.deployment import Deployment
 from featurestore.cli.tables import count_text, pairs_text, table_text, value_text, wrapped_text
 from featurestore.cli.times import instant_text
 from featurestore.errors import InvalidInput
+from featurestore.metadata.book import STATES
 from featurestore.registry.snapshot import RegisteredGroup, RegistrySnapshot
 
 LIST_HEADERS = [
@@ -245,12 +245,14 @@ def _group_line(group: Mapping[str, Any]) -> list[str]:
 
 
 def _audit_line(entry: Mapping[str, Any]) -> list[str]:
+    """One line of the audit; why it was requested into its state stands above the tables."""
+    reason = "" if entry["action"] == "requested" else entry["reason"]
     return [
         instant_text(entry["at"].replace(microsecond=0)),
         _state_text(entry["action"]),
         value_text(entry["person"] or None),
         value_text(entry["os_user"] or None),
-        value_text(entry["reason"] or None),
+        value_text(reason or None),
         "; ".join(f"{name} {value_text(value)}" for name, value in entry["details"].items()),
     ]
 

@@ -7,12 +7,12 @@ from typing import Any
 
 from featurestore.backfill.admission import REPLAYED, SPENDING_PERIOD
 from featurestore.backfill.dry_run import DryRun, dry_run
-from featurestore.backfill.estimate import Estimate, estimate_windows, load_prices
+from featurestore.backfill.estimates.estimate import Estimate, estimate_windows, load_prices
 from featurestore.backfill.footprint import cadence_of
 from featurestore.backfill.request import RequestedWindows
 from featurestore.backfill.rights import SPENT, exceeds_limit
 from featurestore.backfill.selection import ranges_text, select_windows
-from featurestore.backfill.strategies import check_strategy
+from featurestore.backfill.strategies.choice import check_strategy
 from featurestore.cli.backfill.estimates import estimate_text, usd_text
 from featurestore.cli.catalog import load_catalog
 from featurestore.cli.deployment import Deployment

@@ -4,7 +4,7 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 
-from featurestore.backfill.arrivals import (
+from featurestore.backfill.strategies.arrivals import (
     NO_TABLE,
     Arrivals,
     ChangedWindows,

@@ -10,9 +10,9 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from featurestore.backfill.figures import Figure, Figures
-from featurestore.backfill.reads import Weighed, reads_of, runs_of, weigh
-from featurestore.backfill.strategies import windows_left
+from featurestore.backfill.estimates.figures import Figure, Figures
+from featurestore.backfill.estimates.reads import Weighed, reads_of, runs_of, weigh
+from featurestore.backfill.strategies.choice import windows_left
 from featurestore.cost import PriceBook, Quantities, costs_usd
 from featurestore.declaration.catalog import Catalog
 from featurestore.declaration.group import FeatureGroup
@@ -76,7 +76,9 @@ def load_prices(environment: Mapping[str, str] | None = None) -> PriceBook:
     """
     named = (os.environ if environment is None else environment).get(PRICES_VARIABLE)
     if not named:
-        return PriceBook.from_toml(resources.files("featurestore.backfill").joinpath("prices.toml").read_text("utf-8"))
+        return PriceBook.from_toml(
+            resources.files("featurestore.backfill.estimates").joinpath("prices.toml").read_text("utf-8")
+        )
     try:
         text = Path(named).read_text("utf-8")
     except (OSError, UnicodeDecodeError) as error:

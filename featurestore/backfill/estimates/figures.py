@@ -7,10 +7,10 @@ from functools import cached_property
 
 import polars as pl
 
-from featurestore.backfill.files import TableFiles
-from featurestore.backfill.history import REPLAYS, History
-from featurestore.backfill.proxy import proxy_groups
-from featurestore.backfill.reads import Read, Weighed, files_of, is_dimension, weigh
+from featurestore.backfill.estimates.files import TableFiles
+from featurestore.backfill.estimates.history import REPLAYS, History
+from featurestore.backfill.estimates.reads import Read, Weighed, files_of, is_dimension, weigh
+from featurestore.backfill.strategies.proxy import proxy_groups
 from featurestore.cost import Defaults
 from featurestore.declaration.catalog import Catalog, Input
 from featurestore.declaration.group import FeatureGroup

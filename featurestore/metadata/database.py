@@ -17,8 +17,8 @@ from sqlalchemy import URL, Connection, Engine, create_engine, event, insert, in
 from sqlalchemy.exc import ArgumentError, DBAPIError, StatementError
 from sqlalchemy.pool import NullPool
 
-from featurestore.backfill.tables import METADATA, PART, SCHEMA, SCHEMA_VERSION
 from featurestore.errors import InvalidInput, StoreUnavailable
+from featurestore.metadata.tables import METADATA, PART, SCHEMA, SCHEMA_VERSION
 
 LOCK_SECONDS = 15
 LOCK_STEP_SECONDS = 0.02

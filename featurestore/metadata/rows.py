@@ -9,8 +9,8 @@ from typing import Any
 from sqlalchemy import Connection, Row, Select, insert, select
 
 from featurestore.backfill.request import AuditEntry, BackfillRequest, RequestedWindows, State
-from featurestore.backfill.tables import AUDIT, GROUPS, REQUESTS
 from featurestore.errors import UnknownName
+from featurestore.metadata.tables import AUDIT, GROUPS, REQUESTS
 
 REMEMBERED = 1_000
 SHOWN = 5

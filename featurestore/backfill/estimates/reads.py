@@ -10,9 +10,9 @@ from datetime import datetime, timedelta
 
 import polars as pl
 
-from featurestore.backfill.files import ALWAYS, TableFiles
-from featurestore.backfill.proxy import TIMES, proxy_groups
-from featurestore.backfill.strategies import check_strategy, window_computer
+from featurestore.backfill.estimates.files import ALWAYS, TableFiles
+from featurestore.backfill.strategies.choice import check_strategy, window_computer
+from featurestore.backfill.strategies.proxy import TIMES, proxy_groups
 from featurestore.declaration.catalog import Catalog, Input
 from featurestore.declaration.group import FeatureGroup
 from featurestore.declaration.source import Source

@@ -11,9 +11,11 @@ from typing import Any, get_args
 
 from sqlalchemy import URL, delete, func, insert, select, update
 
-from featurestore.backfill.database import Database
 from featurestore.backfill.request import AuditEntry, BackfillRequest, State
-from featurestore.backfill.rows import (
+from featurestore.clock import Clock, system_clock
+from featurestore.errors import AlreadyDecided, InvalidInput
+from featurestore.metadata.database import Database
+from featurestore.metadata.rows import (
     ENTRY,
     append_entry,
     find_request,
@@ -22,9 +24,7 @@ from featurestore.backfill.rows import (
     read_decisions,
     read_requests,
 )
-from featurestore.backfill.tables import AUDIT, GROUPS, KEPT, REQUESTS
-from featurestore.clock import Clock, system_clock
-from featurestore.errors import AlreadyDecided, InvalidInput
+from featurestore.metadata.tables import AUDIT, GROUPS, KEPT, REQUESTS
 
 STATES: tuple[State, ...] = get_args(State)
 BEFORE: dict[State, tuple[State, ...]] = {

@@ -9,9 +9,9 @@ from datetime import datetime
 
 import polars as pl
 
-from featurestore.backfill.incremental import STAND_INS, input_versions, windows_to_compute
-from featurestore.backfill.proxy import proxy_computer, proxy_groups
-from featurestore.backfill.snapshots import snapshot_computer
+from featurestore.backfill.strategies.incremental import STAND_INS, input_versions, windows_to_compute
+from featurestore.backfill.strategies.proxy import proxy_computer, proxy_groups
+from featurestore.backfill.strategies.snapshots import snapshot_computer
 from featurestore.compute.inputs import WindowInputs
 from featurestore.compute.window import ComputedRows, compute_window
 from featurestore.declaration.catalog import Catalog, Input
