@@ -23,7 +23,7 @@ from featurestore.compute.window import ComputedRows, compute_load
 from featurestore.declaration.catalog import Catalog
 from featurestore.declaration.group import FeatureGroup
 from featurestore.declaration.windows import Static, TimeWindow
-from featurestore.errors import InvalidInput
+from featurestore.errors import InvalidInput, StaleWriter
 from featurestore.frontier import rows_behind
 from featurestore.gate.judging import judge_computed
 from featurestore.gate.quality import Finding, Verdict, judge
@@ -118,7 +118,7 @@ def materialize_windows(
         on_progress: Called after each window that was computed, in this thread.
 
     Raises:
-        StaleWriter: a newer run has promoted one of the windows since this one began.
+        StaleWriter: a newer run has computed one of the windows since this one began.
         InvalidInput: the group declares nothing for the strategy.
         PromotionRefused: a proxy does not follow its feature closely enough.
     """
@@ -135,7 +135,8 @@ class _Run:
         self.registered = store.registry.group(group.stored_name)
         self.table = store.table(group.stored_name)
         self.staging = store.staging(group.stored_name)
-        self.seen_version = self.table.version()
+        self.ledger = store.ledger(group.stored_name)
+        self.seen_version, self.seen_ledger = self.table.version(), self.ledger.version()
         self.versions = versions_read(store, catalog, group, launch.strategy)
         self.now = store.clock()
 
@@ -145,6 +146,7 @@ class _Run:
         computed, failed = self._compute(due, on_progress)
         self.staging.stage(self.run_id, _rows_of(computed))
         outcomes = self._judge(computed) | failed
+        self._refuse_overtaken(due)
         good = [window for window in due if outcomes[window].status == "promoted"]
         commit = self._promote(good, computed)
         self._quarantine(outcomes, computed)
@@ -201,6 +203,19 @@ class _Run:
             )
             for window, result in computed.items()
         }
+
+    def _refuse_overtaken(self, due: Sequence[TimeWindow]) -> None:
+        """A newer run that left rows as they were, or held them, made no commit: only the ledger knows of it."""
+        newer = self.ledger.entries_since(self.seen_ledger).filter(
+            pl.col("window_start").is_in([window.start for window in due]) & (pl.col("run_id") != self.run_id)
+        )
+        if not newer.is_empty():
+            entry = newer.row(0, named=True)
+            raise StaleWriter(
+                f"Run {entry['run_id']!r} has {entry['status']} window {entry['window_start'].isoformat()} of group "
+                f"{self.group.stored_name!r} since run {self.run_id!r} began. What it found stays. Run the partition again to "
+                "compute from what is there now."
+            )
 
     def _promote(self, good: Sequence[TimeWindow], computed: Mapping[TimeWindow, ComputedRows]) -> Commit | None:
         if not good:
@@ -274,7 +289,7 @@ class _Run:
             )
             for window, outcome in outcomes.items()
         ]
-        self.store.ledger(self.group.stored_name).append(entries)
+        self.ledger.append(entries)
 
     def _instant_after(self, version: int | None) -> datetime:
         """Now, and not before the rows of a version of the table were made, by whatever clock."""

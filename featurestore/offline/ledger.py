@@ -16,6 +16,7 @@ from featurestore.declaration.dtypes import TIMESTAMP
 from featurestore.launch import Strategy
 from featurestore.location import Location
 from featurestore.offline.durability import sync_since
+from featurestore.offline.log import read_entry
 from featurestore.offline.storage import CONFIGURATION, Storage
 from featurestore.offline.view import scan_files
 
@@ -105,7 +106,16 @@ class Ledger:
         table = self._storage.open()
         if table is None:
             return pl.DataFrame(schema=SCHEMA)
-        names = pl.DataFrame(table.get_add_actions(flatten=True))["path"].to_list()
+        return self._read(pl.DataFrame(table.get_add_actions(flatten=True))["path"].to_list())
+
+    def entries_since(self, version: int | None) -> pl.DataFrame:
+        """The entries of every commit after a version of the ledger; all of them after None."""
+        newest = self.version()
+        versions = range(0 if version is None else version + 1, 0 if newest is None else newest + 1)
+        commits = [read_entry(self.location, number) for number in versions]
+        return self._read([name for commit in commits if commit is not None for name in commit.added])
+
+    def _read(self, names: Sequence[str]) -> pl.DataFrame:
         rows = scan_files(self._storage, names, {**SCHEMA, "sequence": pl.Int64()})
         filled = [pl.col(name).fill_null(value) for name, value in DEFAULTS.items()]
         ordered = rows.sort("sequence", "recorded_at", maintain_order=True).select(list(SCHEMA))

@@ -279,15 +279,12 @@ def test_backfill_is_still_admitted_after_all_who_could_admit_it_were_killed(tmp
             assert_same(twins, group)
 
 
-UNFENCED = pytest.mark.xfail(strict=True, reason="only commits are fenced, not what is found without one")
-
-
 @pytest.mark.parametrize(
     ("stale", "newer"),
     [
         pytest.param(20.0, 40.0, id="other rows"),
-        pytest.param(5 * LIMIT, 40.0, id="rows that the gate holds", marks=UNFENCED),
-        pytest.param(20.0, 30.0, id="other rows than a newer run left as they were", marks=UNFENCED),
+        pytest.param(5 * LIMIT, 40.0, id="rows that the gate holds"),
+        pytest.param(20.0, 30.0, id="other rows than a newer run left as they were"),
     ],
 )
 def test_frozen_writer_cannot_undo_what_a_newer_run_found(
