@@ -14,10 +14,10 @@ from dagster_shared.error import SerializableErrorInfo
 from deltalake.exceptions import DeltaError
 
 from featurestore.backfill.admission import assess
-from featurestore.backfill.request import BackfillRequest
 from featurestore.declaration import Catalog
 from featurestore.errors import FeatureStoreError, StoreUnavailable
 from featurestore.metadata.book import BackfillBook
+from featurestore.metadata.request import BackfillRequest
 from featurestore.offline.store import OfflineStore
 from resources.run_tags import ADMISSION, ESTIMATE, PENDING, REASON
 from sensors.held_runs import HeldBackfill, asked_of, outside

@@ -9,9 +9,9 @@ from contextlib import ExitStack
 
 import dagster as dg
 
-from featurestore.backfill.request import AuditEntry
 from featurestore.declaration import Catalog
 from featurestore.metadata.book import BackfillBook
+from featurestore.metadata.request import AuditEntry
 from resources.run_tags import OFFLINE
 from resources.store import StoreResource
 from sensors.admissions import Admissions

@@ -9,11 +9,11 @@ from dagster._core.storage.tags import BACKFILL_ID_TAG
 
 from feature_assets.backfill import launch_of_run
 from featurestore.backfill.admission import AskedBackfill
-from featurestore.backfill.request import BackfillRequest
 from featurestore.backfill.tags import REQUESTED_BY
 from featurestore.declaration import Catalog, Static, TimeWindow
 from featurestore.errors import InvalidInput
 from featurestore.launch import Launch
+from featurestore.metadata.request import BackfillRequest
 from resources.run_tags import ADMISSION, BACKFILL, HELD, OFFLINE, asked_range, offline_groups
 
 USER = "user"

@@ -14,9 +14,9 @@ from typing import Any
 
 from sqlalchemy import Engine, event
 
-from featurestore.backfill.request import AuditEntry, BackfillRequest, RequestedWindows, State
 from featurestore.errors import AlreadyDecided
 from featurestore.metadata.book import BackfillBook
+from featurestore.metadata.request import AuditEntry, BackfillRequest, RequestedWindows, State
 
 REQUESTED_AT = datetime(2026, 3, 10, 6, 0, 0, 123456, tzinfo=UTC)
 

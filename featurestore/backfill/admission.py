@@ -11,7 +11,6 @@ from datetime import timedelta
 from featurestore.backfill.dry_run import dry_run
 from featurestore.backfill.estimates.estimate import estimate_windows
 from featurestore.backfill.footprint import cadence_of
-from featurestore.backfill.request import BackfillRequest, RequestedWindows, State
 from featurestore.backfill.rights import SPENT, exceeds_limit
 from featurestore.backfill.selection import first_backfillable
 from featurestore.declaration.catalog import Catalog
@@ -19,6 +18,7 @@ from featurestore.declaration.windows import Static, TimeWindow
 from featurestore.errors import FeatureStoreError, InvalidInput, PromotionRefused, StoreUnavailable
 from featurestore.launch import Launch
 from featurestore.metadata.book import BackfillBook
+from featurestore.metadata.request import BackfillRequest, RequestedWindows, State
 from featurestore.offline.store import OfflineStore
 from featurestore.registry.snapshot import RegisteredGroup, RegistrySnapshot
 

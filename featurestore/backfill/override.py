@@ -13,11 +13,11 @@ import polars as pl
 
 from featurestore.backfill.footprint import cadence_of
 from featurestore.backfill.quarantine import HeldWindow, held_windows
-from featurestore.backfill.request import AuditEntry
 from featurestore.backfill.rights import check_right
 from featurestore.backfill.standings import belongs
 from featurestore.errors import InvalidInput, StaleWriter, UnknownName
 from featurestore.metadata.book import BackfillBook
+from featurestore.metadata.request import AuditEntry
 from featurestore.offline.commit import Commit
 from featurestore.offline.content import content_hash
 from featurestore.offline.intake import check_rows, identity

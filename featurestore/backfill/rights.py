@@ -7,8 +7,8 @@ metadata database may decide. Give that right to few, or to a service that knows
 
 from collections.abc import Sequence
 
-from featurestore.backfill.request import BackfillRequest, RequestedWindows
 from featurestore.errors import NotAllowed
+from featurestore.metadata.request import BackfillRequest, RequestedWindows
 from featurestore.registry.snapshot import RegisteredGroup, RegistrySnapshot
 
 SPENT = "spent_unapproved_usd"

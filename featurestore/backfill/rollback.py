@@ -16,12 +16,12 @@ from uuid import uuid4
 import polars as pl
 
 from featurestore.backfill.footprint import ROLLBACK_OF, Footprint, WindowChange, cadence_of, footprint
-from featurestore.backfill.request import AuditEntry
 from featurestore.backfill.rights import check_right
 from featurestore.backfill.standings import Returned, restore_standings, rollback_name
 from featurestore.declaration.windows import TimeWindow
 from featurestore.errors import FenceRefused, InvalidInput, StaleWriter, StoreUnavailable, UnknownName
 from featurestore.metadata.book import BackfillBook
+from featurestore.metadata.request import AuditEntry
 from featurestore.offline.store import OfflineStore
 from featurestore.registry.snapshot import RegisteredGroup
 

@@ -11,10 +11,10 @@ from typing import Any, get_args
 
 from sqlalchemy import URL, delete, func, insert, select, update
 
-from featurestore.backfill.request import AuditEntry, BackfillRequest, State
 from featurestore.clock import Clock, system_clock
 from featurestore.errors import AlreadyDecided, InvalidInput
 from featurestore.metadata.database import Database
+from featurestore.metadata.request import AuditEntry, BackfillRequest, State
 from featurestore.metadata.rows import (
     ENTRY,
     append_entry,

@@ -8,8 +8,8 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, Select, insert, select
 
-from featurestore.backfill.request import AuditEntry, BackfillRequest, RequestedWindows, State
 from featurestore.errors import UnknownName
+from featurestore.metadata.request import AuditEntry, BackfillRequest, RequestedWindows, State
 from featurestore.metadata.tables import AUDIT, GROUPS, REQUESTS
 
 REMEMBERED = 1_000

@@ -21,11 +21,11 @@ from typing import Any
 import pytest
 from sqlalchemy import text
 
-from featurestore.backfill.request import AuditEntry, BackfillRequest, RequestedWindows, State
 from featurestore.errors import AlreadyDecided, FeatureStoreError, InvalidInput, StoreUnavailable, UnknownName
 from featurestore.location import Location
 from featurestore.metadata.book import STATES, BackfillBook
 from featurestore.metadata.database import Database
+from featurestore.metadata.request import AuditEntry, BackfillRequest, RequestedWindows, State
 from featurestore.settings import Settings
 from tests.book_worker import REQUESTED_AT, entry_of, request_of
 from tests.contract.postgres import PASSWORD, Postgres, postgres

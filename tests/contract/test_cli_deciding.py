@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
-from featurestore.backfill.request import AuditEntry, BackfillRequest, RequestedWindows, State
 from featurestore.cli.backfill.estimates import estimate_text
 from featurestore.cli.main import main
+from featurestore.metadata.request import AuditEntry, BackfillRequest, RequestedWindows, State
 from tests.cli_project import NOW, Project
 
 DAYS = tuple(f"2026-03-{day:02}" for day in range(1, 10))

@@ -22,10 +22,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from featurestore.backfill.admission import decide
-from featurestore.backfill.request import AuditEntry, RequestedWindows, State
 from featurestore.backfill.rights import SPENT
 from featurestore.declaration import Backfill, FeatureGroup, Hourly
 from featurestore.errors import InvalidInput, StoreUnavailable
+from featurestore.metadata.request import AuditEntry, RequestedWindows, State
 from featurestore.registry.compile import compile_snapshot
 from resources.run_tags import ADMISSION, BACKFILL, REASON
 from tests.platform.airline import dagster_home

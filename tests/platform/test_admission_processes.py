@@ -9,8 +9,8 @@ import dagster as dg
 import pytest
 
 from featurestore.backfill.dagster_api import launch_partition_backfill, post
-from featurestore.backfill.request import AuditEntry, State
 from featurestore.metadata.book import BackfillBook
+from featurestore.metadata.request import AuditEntry, State
 from resources.run_tags import ADMISSION, BACKFILL, REASON
 from tests.platform.admission_location import NOW, catalog
 from tests.platform.airline import REPOSITORY, dagster_home

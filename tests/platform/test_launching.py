@@ -16,12 +16,12 @@ import pytest
 from click.testing import CliRunner, Result
 
 from featurestore.backfill.dagster_api import AssetPath, launch_partition_backfill
-from featurestore.backfill.request import AuditEntry, BackfillRequest, RequestedWindows, State
 from featurestore.cli.main import main
 from featurestore.clock import system_clock
 from featurestore.declaration.windows import TimeWindow
 from featurestore.errors import InvalidInput, UnknownName
 from featurestore.launch import Launch
+from featurestore.metadata.request import AuditEntry, BackfillRequest, RequestedWindows, State
 from featurestore.promotion import materialize_windows
 from tests.cli_project import DAY, LAST_WINDOW, Project, departure, fill
 from tests.platform import crash_location

@@ -6,7 +6,6 @@ from typing import Any
 
 import pytest
 
-from featurestore.backfill.request import BackfillRequest, RequestedWindows
 from featurestore.backfill.rights import (
     SPENT,
     check_may_approve,
@@ -17,6 +16,7 @@ from featurestore.backfill.rights import (
     has_right,
 )
 from featurestore.errors import FeatureStoreError, NotAllowed, UnknownName
+from featurestore.metadata.request import BackfillRequest, RequestedWindows
 from featurestore.registry.snapshot import RegisteredGroup, RegistrySnapshot
 from tests.book_worker import request_of
 from tests.offline_rows import group_of

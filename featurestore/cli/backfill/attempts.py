@@ -4,10 +4,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from featurestore.backfill.dagster_api import BackfillStatus, backfills_tagged, find_backfill
-from featurestore.backfill.request import BackfillRequest
 from featurestore.backfill.tags import RESUMES
 from featurestore.errors import InvalidInput, StoreUnavailable
 from featurestore.metadata.book import BackfillBook
+from featurestore.metadata.request import BackfillRequest
 
 RESUMED = "resumed"
 """In the audit of a backfill: another one carries it on, whose id the details have."""

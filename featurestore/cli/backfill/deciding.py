@@ -4,7 +4,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from featurestore.backfill.request import AuditEntry, BackfillRequest, RequestedWindows, State
 from featurestore.backfill.rights import check_may_approve, check_may_reject, deciding_groups, exceeds_limit
 from featurestore.cli.backfill.estimates import estimate_text, usd_text
 from featurestore.cli.deployment import Deployment
@@ -12,6 +11,7 @@ from featurestore.cli.tables import count_text, pairs_text, table_text, value_te
 from featurestore.cli.times import instant_text
 from featurestore.errors import InvalidInput
 from featurestore.metadata.book import STATES
+from featurestore.metadata.request import AuditEntry, BackfillRequest, RequestedWindows, State
 from featurestore.registry.snapshot import RegisteredGroup, RegistrySnapshot
 
 LIST_HEADERS = [

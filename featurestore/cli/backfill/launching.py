@@ -16,7 +16,6 @@ from featurestore.backfill.dagster_api import (
 )
 from featurestore.backfill.footprint import cadence_of
 from featurestore.backfill.outcome import ended_windows
-from featurestore.backfill.request import AuditEntry
 from featurestore.backfill.tags import launch_of, launch_tags
 from featurestore.cli.backfill.attempts import RESUMED, Attempt, Attempts, find_attempts
 from featurestore.cli.backfill.planning import (
@@ -35,6 +34,7 @@ from featurestore.cli.deployment import Deployment
 from featurestore.cli.tables import count_text
 from featurestore.errors import AlreadyDecided, InvalidInput, UnknownName
 from featurestore.launch import Launch
+from featurestore.metadata.request import AuditEntry
 from featurestore.offline.store import OfflineStore
 
 __all__ = ["launch", "launch_text", "plan", "plan_text", "resume"]

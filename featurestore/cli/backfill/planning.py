@@ -9,7 +9,6 @@ from featurestore.backfill.admission import REPLAYED, SPENDING_PERIOD
 from featurestore.backfill.dry_run import DryRun, dry_run
 from featurestore.backfill.estimates.estimate import Estimate, estimate_windows, load_prices
 from featurestore.backfill.footprint import cadence_of
-from featurestore.backfill.request import RequestedWindows
 from featurestore.backfill.rights import SPENT, exceeds_limit
 from featurestore.backfill.selection import ranges_text, select_windows
 from featurestore.backfill.strategies.choice import check_strategy
@@ -22,6 +21,7 @@ from featurestore.declaration.group import FeatureGroup
 from featurestore.declaration.windows import TimeWindow
 from featurestore.errors import InvalidInput
 from featurestore.launch import CORRECTNESS_OF, Launch
+from featurestore.metadata.request import RequestedWindows
 from featurestore.registry.snapshot import RegisteredGroup
 
 

@@ -11,11 +11,11 @@ from featurestore.backfill.dagster_api import page_url
 from featurestore.backfill.footprint import cadence_of
 from featurestore.backfill.outcome import ended_windows, written_bytes
 from featurestore.backfill.progress import EndedWindow, Progress, progress_of
-from featurestore.backfill.request import BackfillRequest
 from featurestore.cli.backfill.attempts import Attempt, Attempts, find_attempts
 from featurestore.cli.backfill.progress_text import status_text
 from featurestore.cli.deployment import Deployment
 from featurestore.errors import UnknownName
+from featurestore.metadata.request import BackfillRequest
 from featurestore.offline.ledger import LedgerEntry
 from featurestore.offline.store import OfflineStore
 
