@@ -80,10 +80,12 @@ def running_platform(environment: Mapping[str, str], logs: Path, port: int = 0) 
         raise StoreUnavailable(
             f"Port {chosen} is taken. Stop what listens there, or choose another: make up PORT=3001."
         )
+    # A code server that starts anew shows other definitions to a backfill in flight; it is to go on all the same.
+    lasting = {"DAGSTER_BACKFILL_RETRY_DEFINITION_CHANGED_ERROR": "1", **environment}
     children: dict[str, subprocess.Popen[bytes]] = {}
     try:
         for name, command in commands.items():
-            children[name] = _start(command, environment, logs / f"{name}.log")
+            children[name] = _start(command, lasting, logs / f"{name}.log")
         _await_answer(f"http://{HOST}:{chosen}/server_info", children, logs)
         yield Platform(chosen)
     finally:

@@ -60,7 +60,7 @@ def configuration(home: Path, coordinator: tuple[str, str]) -> dict[str, Any]:
         "run_monitoring": {
             "enabled": True,
             "poll_interval_seconds": 1,
-            "start_timeout_seconds": 20,
+            "start_timeout_seconds": 60,
             "free_slots_after_run_end_seconds": 1,
         },
         "run_retries": {"enabled": True, "max_retries": 1, "retry_on_asset_or_op_failure": False},

@@ -170,6 +170,9 @@ def strike(site: Site, victim: Victim) -> bool:
         "daemon": [daemon],
     }[victim]
     hit = [kill(pid) for pid in struck]
+    for child in site.children.values():
+        if child.pid in struck:
+            child.wait()
     return any(hit)
 
 
