@@ -238,7 +238,7 @@ class Life:
         shutil.rmtree(self.riders.table.location.path, ignore_errors=True)
         self.promote()
 
-    def end(self) -> None:
+    def end_and_compare(self) -> None:
         """One more whole step, and then everything that is still on its way arrives."""
         self.story.append("end")
         while self.riders.table.version() is None:
@@ -289,7 +289,7 @@ def test_whatever_happened_the_copy_ends_as_the_point_in_time_read(riders: Rider
     life = Life(riders, seed)
     try:
         life.run(acts=28)
-        life.end()
+        life.end_and_compare()
     finally:
         for materializer in life.waiting:
             materializer.kill()

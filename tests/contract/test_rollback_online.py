@@ -229,7 +229,7 @@ def test_whatever_was_rolled_back_the_copy_ends_as_the_point_in_time_read(riders
     life = RolledBackLife(riders, seed)
     try:
         life.run(acts=24)
-        life.end()
+        life.end_and_compare()
     finally:
         for materializer in life.waiting:
             materializer.kill()

@@ -205,6 +205,7 @@ def test_dagster_of_another_store_is_recognised_by_runs_that_this_one_does_not_k
 def test_dagster_that_has_materialized_nothing_yet_is_believed(project: Project, dagster: FakeDagster) -> None:
     dagster.run_ids = {}
     project.run("backfill", "launch", GROUP)
+    assert len(dagster.backfills) == 1
 
 
 def test_refusal_of_dagster_is_quoted(project: Project, dagster: FakeDagster) -> None:

@@ -335,7 +335,7 @@ class History:
         self.random, self.planes, self.model = random.Random(seed), Planes(folder), Model()
         self.owners = {"one": True, "two": True, "daily": False}
 
-    def run(self, acts: int) -> None:
+    def run_beside_the_model(self, acts: int) -> None:
         chances = {self.promote: 6, self.quarantine: 1, self.compact: 1, self.roll_back: 4, self.wait: 2}
         for act in self.random.choices(list(chances), list(chances.values()), k=acts):
             act()
@@ -401,7 +401,7 @@ class History:
 
 @pytest.mark.parametrize("seed", range(cases(2000, 15)))
 def test_random_histories_of_rollbacks_match_a_dict(tmp_path: Path, seed: int) -> None:
-    History(tmp_path, seed).run(acts=12)
+    History(tmp_path, seed).run_beside_the_model(acts=12)
 
 
 def test_footprint_says_which_versions_lie_before_and_after(planes: Planes) -> None:
