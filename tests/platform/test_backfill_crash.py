@@ -115,10 +115,11 @@ class Twins:
         assert backfill is not None
         return backfill.status
 
-    def started_steps(self, backfill_id: str) -> int:
+    def count(self, event: dg.DagsterEventType, backfill_id: str) -> int:
+        """How many events of a kind the runs of a backfill have had."""
         instance = self.killed.instance
         runs = instance.get_runs(dg.RunsFilter(tags={"dagster/backfill": backfill_id}))
-        return sum(len(instance.all_logs(run.run_id, dg.DagsterEventType.STEP_START)) for run in runs)
+        return sum(len(instance.all_logs(run.run_id, event)) for run in runs)
 
 
 @contextmanager
@@ -148,7 +149,7 @@ def await_moment(twins: Twins, backfill_id: str, moment: Moment) -> None:
     reached = {
         "launched": lambda: True,
         "worker": lambda: bool(twins.site.workers()),
-        "step": lambda: twins.started_steps(backfill_id) > 0,
+        "step": lambda: twins.count(dg.DagsterEventType.STEP_START, backfill_id) > 0,
     }[moment]
     wait_for(
         f"{moment} of the backfill",
@@ -237,11 +238,16 @@ def test_killed_backfill_launched_again_converges_and_the_pages_agree_with_the_l
 
 @pytest.mark.exam
 def test_orphan_step_whose_run_worker_was_killed_cannot_overwrite_its_successor(twins: Twins, tmp_path: Path) -> None:
-    """The step is stopped between its look at the table and its commit; its run is retried meanwhile, on newer rows."""
+    """The step is stopped between its look at the table and its commit; its run is retried meanwhile, on newer rows.
+
+    The other group's step ends before: a retry does not repeat it, so that it sees the newer rows in the next backfill.
+    """
     twins.land(0)
     (tmp_path / "hold").touch()
     backfill_id = twins.backfill()
     wait_for("the held step", lambda: any(tmp_path.glob("held-*")), PATIENCE_SECONDS)
+    ended = dg.DagsterEventType.STEP_SUCCESS
+    wait_for("the other step", lambda: twins.count(ended, backfill_id) == 1, PATIENCE_SECONDS)
     (held,) = tmp_path.glob("held-*")
     step = int(held.name.removeprefix("held-"))
     kill(step, SIGSTOP)
@@ -258,6 +264,8 @@ def test_orphan_step_whose_run_worker_was_killed_cannot_overwrite_its_successor(
     assert any("StaleWriter" in str(entry.dagster_event) for entry in failures), [str(entry) for entry in failures]
     assert twins.killed.offline.table(sales_daily.stored_name).content_hash() == before
     twins.whole.run(*ASSETS, partitions=[KEYS[0], KEYS[-1]])
+    assert_same(twins, sales_daily)
+    twins.settle(twins.backfill())
     for group in catalog.groups:
         assert_same(twins, group)
 
