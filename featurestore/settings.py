@@ -4,7 +4,8 @@
 |---|---|---|
 | FEATURESTORE_ROOT | folder or s3://bucket/prefix of tables, staging and registry | `.featurestore` |
 | FEATURESTORE_LANDING | folder with one folder of landing files a source | `{root}/landing` |
-| FEATURESTORE_ONLINE_URL | redis:// or rediss:// address of the online store | the embedded Valkey of the root |
+| FEATURESTORE_ONLINE_URL | address of the hot tier: redis://, rediss://, unix://, or redis+cluster:// of some nodes | the embedded Valkey of the root |
+| FEATURESTORE_WARM_URL | table of the warm tier: dynamodb://table?region=...&endpoint=... | none: there is no warm tier |
 | FEATURESTORE_METADATA_URL | database of backfills and their audit: postgresql://... or sqlite:///... | `metadata.db` in a local root |
 | AWS_* | credentials and endpoint of an S3 root, as deltalake and Polars take them | |
 """
@@ -21,7 +22,9 @@ from featurestore.location import Location
 if TYPE_CHECKING:
     from sqlalchemy import URL
 
+    from featurestore.declaration.group import TierName
     from featurestore.metadata.book import BackfillBook
+    from featurestore.registry.snapshot import RegisteredGroup
 
 DEFAULT_ROOT = ".featurestore"
 
@@ -29,12 +32,13 @@ DEFAULT_ROOT = ".featurestore"
 @dataclass(frozen=True, slots=True)
 class Settings:
     """One deployment's places. An empty `online_url` means the embedded server beside a local root, an empty
-    `metadata_url` a file in it."""
+    `metadata_url` a file in it, an empty `warm_url` no warm tier."""
 
     root: Location
     landing: Location
     online_url: str = field(default="", repr=False)
     metadata_url: str = field(default="", repr=False)
+    warm_url: str = field(default="", repr=False)
 
     @classmethod
     def from_env(cls, environment: Mapping[str, str] | None = None) -> "Settings":
@@ -56,7 +60,23 @@ class Settings:
             Location(landing, options) if landing else root.child("landing"),
             env.get("FEATURESTORE_ONLINE_URL", ""),
             env.get("FEATURESTORE_METADATA_URL", ""),
+            env.get("FEATURESTORE_WARM_URL", ""),
         )
+
+    def tiers_of(self, group: "RegisteredGroup") -> "tuple[TierName, ...]":
+        """Where a group is served from, the tier that is read first in front.
+
+        Raises:
+            InvalidInput: the group is declared warm, and this deployment has no warm tier.
+        """
+        if "warm" in group.tiers and not self.warm_url:
+            raise InvalidInput(
+                f"Group {group.name!r} is declared for the warm tier, and none is configured. Set FEATURESTORE_WARM_URL to "
+                "dynamodb://table?region=..., or declare Online(tiers=('hot',))."
+            )
+        if group.tiers:
+            return tuple(sorted(group.tiers))
+        return ("warm",) if self.warm_url else ("hot",)
 
     def book(self, clock: Clock = system_clock) -> "BackfillBook":
         """The book of backfills, in the metadata database; its tables are made if there are none.

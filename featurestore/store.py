@@ -126,8 +126,7 @@ class FeatureStore:
             SchemaMismatch: a key has another dtype than its entity.
             StoreUnavailable: the online store does not answer.
         """
-        from featurestore.online.retrieval import assemble, entity_frame, group_keys
-        from featurestore.online.tier import Replies
+        from featurestore.online.retrieval import aligned, assemble, entity_frame, group_keys
 
         requested = resolve(self.registry, features, full_feature_names=full_feature_names)
         rows = entity_frame(entity_rows, requested)
@@ -138,12 +137,8 @@ class FeatureStore:
         replies = self.online.read_many(
             {name: [key for key in named if key is not None] for name, named in keys.items()}
         )
-        found = {name: iter(reply.messages) for name, reply in replies.items()}
-        aligned = {
-            name: Replies([None if key is None else next(found[name]) for key in named], replies[name].is_cold)
-            for name, named in keys.items()
-        }
-        return assemble(rows, requested, aligned, self.clock())
+        found = {name: aligned(named, replies[name]) for name, named in keys.items()}
+        return assemble(rows, requested, found, self.clock())
 
     def materialize(self, groups: Sequence[str] | None = None) -> "dict[str, Step]":
         """Move the online copy of some groups, or of all that are served online, to what the tables hold now.

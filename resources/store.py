@@ -35,6 +35,7 @@ class StoreResource(dg.ConfigurableResource):  # type: ignore[type-arg]
             landing=Location(self.landing, env.landing.options) if self.landing else env.landing,
             online_url=self.online_url or env.online_url,
             metadata_url=env.metadata_url,
+            warm_url=env.warm_url,
         )
 
     def clock(self) -> Clock:

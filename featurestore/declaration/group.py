@@ -4,7 +4,7 @@ import hashlib
 import inspect
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from functools import cached_property
 from typing import Literal
@@ -21,6 +21,8 @@ Frame = pl.DataFrame | pl.LazyFrame
 Transform = Callable[..., Frame]
 Kind = Literal["windowed", "events", "static"]
 
+TierName = Literal["hot", "warm"]
+
 STATIC_COVERAGE = 0.9
 
 
@@ -30,9 +32,22 @@ class Online:
 
     Args:
         ttl: Time to live; None only for static groups.
+        tiers: Where it is served from: "hot" (Redis or Valkey), "warm" (DynamoDB), or both. None: the warm tier for hourly, daily and
+            static groups where the deployment has one, else the hot one.
+
+    Raises:
+        DeclarationError: `tiers` is empty, repeats a tier, or names another.
     """
 
     ttl: timedelta | None = timedelta(days=7)
+    tiers: tuple[TierName, ...] | None = None
+
+    def __post_init__(self) -> None:
+        if self.tiers is not None and sorted(self.tiers) not in (["hot"], ["warm"], ["hot", "warm"]):
+            raise DeclarationError(
+                f"Online(tiers={self.tiers!r}) is none of ('hot',), ('warm',) and ('hot', 'warm'). Leave tiers out to let the "
+                "deployment decide."
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -301,7 +316,8 @@ def _max_age(cadence: Cadence, max_age: timedelta | None, online: Online | None)
 
 
 def _online(cadence: Cadence, online: Online | None) -> Online | None:
-    return Online(ttl=None) if online is not None and isinstance(cadence, Static) and online == Online() else online
+    is_untold = online is not None and online.ttl == Online().ttl
+    return replace(online, ttl=None) if online and is_untold and isinstance(cadence, Static) else online
 
 
 def _check(group: FeatureGroup) -> None:

@@ -113,13 +113,13 @@ class RedisOnlineStore:
         with answering(self.address):
             answers = self._read_batches(batches)
         messages = iter([message for answer in answers for message in answer[1 + len(states) :]])
-        return {
-            group: Replies(
-                [next(messages) for _ in range(len(wanted))],
-                is_cold=not all(_is_warm(answer[0], answer[1 + i]) for answer in answers),
-            )
-            for i, (group, wanted) in enumerate(keys_by_group.items())
-        }
+        found = {}
+        for i, (group, wanted) in enumerate(keys_by_group.items()):
+            own = [next(messages) for _ in range(len(wanted))]
+            is_cold = not all(_is_warm(answer[0], answer[1 + i]) for answer in answers)
+            unanswered = frozenset(at for at, message in enumerate(own) if is_cold and message is None)
+            found[group] = Replies(own, unanswered, cause=f"{self.address} holds no copy of {group}" if is_cold else "")
+        return found
 
     def _read_batches(self, batches: list[list[bytes]]) -> list[list[bytes | None]]:
         if len(batches) == 1:

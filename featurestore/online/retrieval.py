@@ -4,12 +4,14 @@ The reader's clock decides expiry and age, so that replays and other clocks agre
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
+from typing import Any
 
 import polars as pl
 
 from featurestore.declaration.dtypes import TIMESTAMP
+from featurestore.declaration.group import TierName
 from featurestore.errors import InvalidInput
 from featurestore.frames import FeatureFrame, Rows, as_polars
 from featurestore.online.decode import decode
@@ -21,7 +23,27 @@ from featurestore.references import RequestedGroup
 from featurestore.registry.snapshot import RegisteredGroup
 
 UNAVAILABLE = "UNAVAILABLE"
+TIER = pl.Enum(["hot", "warm"])
 ONLINE_STATUS = pl.Enum([PRESENT, NULL_VALUE, NOT_FOUND, OUTSIDE_MAX_AGE, UNAVAILABLE])
+
+
+@dataclass(frozen=True, slots=True)
+class FeatureColumn:
+    """One feature of an answer as plain Python values, a place for each entity row.
+
+    Args:
+        name: The column's name.
+        values: None where there is none to serve.
+        statuses: As `OnlineFeatures.statuses`.
+        event_times: Microseconds since 1970 UTC, or None.
+        tiers: "hot" or "warm": which tier gave the row; None where neither did.
+    """
+
+    name: str
+    values: Sequence[Any]
+    statuses: Sequence[str]
+    event_times: Sequence[int | None]
+    tiers: Sequence[TierName | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,10 +54,25 @@ class OnlineFeatures(FeatureFrame):
         frame: The entity rows' columns, then a column a feature.
         statuses: A column a feature: PRESENT, NULL_VALUE, NOT_FOUND, OUTSIDE_MAX_AGE or UNAVAILABLE.
         event_times: A column a feature: when the value is true of; null where there is none.
+        tiers: A column a feature: "hot" or "warm"; null where neither had a row.
     """
 
     statuses: pl.DataFrame
     event_times: pl.DataFrame
+    tiers: pl.DataFrame
+
+    def feature_columns(self) -> list[FeatureColumn]:
+        """The features as plain Python values, in the order asked."""
+        return [
+            FeatureColumn(
+                name,
+                self.frame[name].to_list(),
+                self.statuses[name].to_list(),
+                self.event_times[name].to_physical().to_list(),
+                self.tiers[name].to_list(),
+            )
+            for name in self.statuses.columns
+        ]
 
 
 def entity_frame(entity_rows: Rows, requested: Sequence[RequestedGroup]) -> pl.DataFrame:
@@ -65,6 +102,16 @@ def group_keys(rows: pl.DataFrame, group: RegisteredGroup) -> list[bytes | None]
     return [next(keys) if there else None for there in has_key]
 
 
+def aligned(keys: Sequence[bytes | None], replies: Replies) -> Replies:
+    """Replies to the keys that name an entity, spread over all rows; a null key is answered: nothing is there."""
+    asked = [position for position, key in enumerate(keys) if key is not None]
+    messages: list[bytes | None] = [None] * len(keys)
+    for position, message in zip(asked, replies.messages, strict=True):
+        messages[position] = message
+    unanswered, warm = (frozenset(asked[i] for i in positions) for positions in (replies.unanswered, replies.warm))
+    return replace(replies, messages=messages, unanswered=unanswered, warm=warm)
+
+
 def assemble(
     rows: pl.DataFrame, requested: Sequence[RequestedGroup], replies: dict[str, Replies], now: datetime
 ) -> OnlineFeatures:
@@ -79,36 +126,50 @@ def assemble(
     values: list[pl.Series] = []
     statuses: list[pl.Series] = []
     times: list[pl.Series] = []
+    tiers: list[pl.Series] = []
     for wanted in requested:
+        tier = _tiers(replies[wanted.group.name])
         names = [feature.name for feature, _ in wanted.features]
         decoded = decode(layouts_of(wanted.group), replies[wanted.group.name].messages, names)
-        is_cold = rows.select(_has_key(wanted.group) & replies[wanted.group.name].is_cold).to_series()
-        base = decoded.select(_base_status(wanted.group, now, is_cold)).to_series()
+        is_unanswered = pl.Series(
+            [i in replies[wanted.group.name].unanswered for i in range(rows.height)], dtype=pl.Boolean
+        )
+        base = decoded.select(_base_status(wanted.group, now, is_unanswered)).to_series()
         for feature, column in wanted.features:
             is_absent = (decoded["schema_number"] < feature.since).fill_null(False)
             status = _feature_status(base, is_absent, decoded[feature.name])
             is_readable = status.is_in([PRESENT, NULL_VALUE])
             values.append(_where(is_readable, decoded[feature.name]).alias(column))
             statuses.append(status.alias(column))
+            tiers.append(tier.alias(column))
             times.append(
                 _where(status.is_in([PRESENT, NULL_VALUE, OUTSIDE_MAX_AGE]), decoded["event_time"]).alias(column)
             )
-    return OnlineFeatures(rows.with_columns(values), pl.DataFrame(statuses), pl.DataFrame(times))
+    return OnlineFeatures(rows.with_columns(values), pl.DataFrame(statuses), pl.DataFrame(times), pl.DataFrame(tiers))
+
+
+def _tiers(replies: Replies) -> pl.Series:
+    """Which tier gave each message."""
+    found = [
+        None if message is None else "warm" if i in replies.warm else "hot"
+        for i, message in enumerate(replies.messages)
+    ]
+    return pl.Series(found, dtype=TIER)
 
 
 def _has_key(group: RegisteredGroup) -> pl.Expr:
     return pl.all_horizontal(pl.col(group.key_names).is_not_null()).alias("has_key")
 
 
-def _base_status(group: RegisteredGroup, now: datetime, is_cold: pl.Series) -> pl.Expr:
-    """The status of each row before its features are looked at; a store is not cold towards a null key, which it cannot hold."""
+def _base_status(group: RegisteredGroup, now: datetime, is_unanswered: pl.Series) -> pl.Expr:
+    """The status of each row before its features are looked at."""
     age = pl.lit(now).cast(TIMESTAMP) - pl.col("event_time")
     is_gone = pl.col("is_deleted").fill_null(False)
     if group.ttl is not None:
         is_gone |= (age > group.ttl).fill_null(False)
     is_old = pl.lit(False) if group.max_age is None else (age > group.max_age).fill_null(False)
     return (
-        pl.when(~pl.col("found") & is_cold)
+        pl.when(is_unanswered)
         .then(_status(UNAVAILABLE))
         .when(~pl.col("found") | is_gone)
         .then(_status(NOT_FOUND))

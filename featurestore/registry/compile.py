@@ -74,6 +74,7 @@ def _register(group: FeatureGroup, known: RegisteredGroup | None) -> RegisteredG
         backfillable_from=None if first is None else first.isoformat(),
         approval_limit_usd=float(group.backfill.approval_limit_usd),
         approvers=group.backfill.approvers,
+        tiers=tuple(sorted(group.online.tiers or ())) if group.online else (),
     )
 
 

@@ -214,6 +214,7 @@ FREE: dict[str, Callable[[Any], str]] = {
     "backfillable_from": _plain,
     "approval_limit_usd": _plain,
     "approvers": _plain,
+    "tiers": _plain,
 }
 REBUILDS = frozenset(["max_age_us", "ttl_us"])
 FEATURE_FIXED = {"dtype_name": "dtype", "number": "field number", "since": "first schema number"}

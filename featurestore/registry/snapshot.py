@@ -17,6 +17,7 @@ import polars as pl
 from featurestore.declaration.backfill import APPROVAL_LIMIT_USD
 from featurestore.declaration.dtypes import TIMESTAMP, parse_dtype, storage_dtype
 from featurestore.declaration.feature import DEFAULT_DRIFT, Drift
+from featurestore.declaration.group import TierName
 from featurestore.errors import InvalidInput, unknown_name
 
 FORMAT = 1
@@ -75,6 +76,8 @@ class RegisteredGroup:
     backfillable_from: str | None = None
     approval_limit_usd: float = APPROVAL_LIMIT_USD
     approvers: tuple[str, ...] = ()
+    tiers: tuple[TierName, ...] = ()
+    """Declared online tiers; none declared: the deployment decides."""
 
     @property
     def key_names(self) -> tuple[str, ...]:
@@ -205,7 +208,7 @@ class RegistrySnapshot:
 def _group(fields: dict[str, Any]) -> RegisteredGroup:
     features = tuple(_feature(feature) for feature in fields["features"])
     pairs = {name: tuple((column, dtype) for column, dtype in fields[name]) for name in ("keys", "retired_columns")}
-    lists = ("retired_numbers", "inputs", "approvers")
+    lists = ("retired_numbers", "inputs", "approvers", "tiers")
     tuples = {name: tuple(fields[name]) for name in lists if name in fields}
     return RegisteredGroup(**{**fields, **tuples, **pairs, "features": features})
 
