@@ -28,6 +28,8 @@ from featurestore.declaration import (
 from featurestore.declaration.dtypes import dtype_name, parse_dtype, storage_dtype
 from featurestore.declaration.windows import utc
 from featurestore.errors import DeclarationError, FeatureStoreError, InvalidInput, SchemaMismatch, UnknownName
+from featurestore.registry.compile import compile_snapshot
+from featurestore.settings import Settings
 from tests.scale import cases
 
 TIMESTAMP = pl.Datetime("us", "UTC")
@@ -184,6 +186,9 @@ MISTAKES: list[tuple[str, Callable[[], object], str]] = [
     ("max_age of zero", lambda: declare(max_age=timedelta(0)), "longer than zero"),
     ("negative ttl", lambda: declare(online=Online(ttl=-DAY)), "longer than zero"),
     ("online for ever", lambda: declare(online=Online(ttl=None)), "write Online(ttl=timedelta(days=7))"),
+    ("no tier", lambda: Online(tiers=()), "Leave tiers out"),
+    ("tier twice", lambda: Online(tiers=("hot", "hot")), "('hot', 'warm')"),
+    ("unknown tier", lambda: Online(tiers=("cold",)), "('hot', 'warm')"),  # type: ignore[arg-type]
     ("ttl below max_age", lambda: declare(max_age=2 * DAY, online=Online(ttl=DAY)), "Raise ttl to max_age"),
     ("static with lookback", lambda: declare(cadence=STATIC), "Static groups read each key's newest row; remove it"),
     *[
@@ -410,6 +415,38 @@ def test_defaults_follow_the_cadence() -> None:
 def test_static_group_that_is_online_lives_for_ever(online: Online) -> None:
     group = declare(reading("m", "planes", is_static=True), cadence=STATIC, lookback=None, online=online)
     assert (group.online, group.max_age, group.min_coverage) == (Online(ttl=None), None, 0.9)
+
+
+def test_tiers_of_a_static_group_are_kept() -> None:
+    group = declare(
+        reading("m", "planes", is_static=True), cadence=STATIC, lookback=None, online=Online(tiers=("warm",))
+    )
+    assert group.online == Online(ttl=None, tiers=("warm",))
+
+
+@pytest.mark.parametrize(
+    ("declared", "warm_url", "expected"),
+    [
+        ((), "", ("hot",)),
+        ((), "dynamodb://t", ("warm",)),
+        (("warm", "hot"), "dynamodb://t", ("hot", "warm")),
+        (("hot",), "dynamodb://t", ("hot",)),
+    ],
+)
+def test_deployment_decides_where_a_group_is_served_from_unless_it_is_declared(
+    declared: Any, warm_url: str, expected: tuple[str, ...]
+) -> None:
+    group = declare(online=Online(tiers=declared or None))
+    compiled = compile_snapshot(Catalog([source()], [group]), None).group(group.stored_name)
+    settings = Settings.from_env({"FEATURESTORE_WARM_URL": warm_url})
+    assert settings.tiers_of(compiled) == expected
+
+
+def test_group_declared_warm_needs_a_warm_tier() -> None:
+    group = declare(online=Online(tiers=("warm",)))
+    compiled = compile_snapshot(Catalog([source()], [group]), None).group(group.stored_name)
+    with pytest.raises(InvalidInput, match="Set FEATURESTORE_WARM_URL"):
+        Settings.from_env({}).tiers_of(compiled)
 
 
 def test_source_with_one_key_may_name_it_alone() -> None:
