@@ -10,12 +10,14 @@ from feature_assets.groups.flights.labels import departure_labels
 from feature_assets.groups.flights.sources import departures, schedules
 from feature_assets.offline import offline_asset
 from feature_assets.online import online_asset
+from feature_assets.parity import parity_check
 from feature_assets.raw import raw_asset
 from feature_assets.training import training_asset
 from featurestore.declaration import Catalog, Daily
 from resources.store import StoreResource
 from sensors.automation import online_automation
 from sensors.backfills import backfill_admission
+from sensors.pushed import pushed_groups
 
 LANDING_SINCE = Daily(start=date(2024, 12, 1))
 
@@ -38,7 +40,8 @@ def build_definitions(
             *(online_asset(group) for group in catalog.groups if group.online),
             *training,
         ],
-        sensors=[online_automation(), backfill_admission(catalog)],
+        asset_checks=[parity_check(group) for group in catalog.groups if group.online],
+        sensors=[online_automation(), backfill_admission(catalog), *pushed_groups(catalog)],
         resources={"store": store},
         executor=dg.in_process_executor,
     )

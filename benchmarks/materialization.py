@@ -1,21 +1,29 @@
 """Materialization of a whole group, from its Delta table to the server, against the same bytes written without any rule.
 
-Run it with `python -m benchmarks.materialization [--rows 200000] [--features 20] [--windows 1] [--repeats 5]`. Every repeat
-measures all contenders in turn on one server, and only ratios within a repeat are compared: to `SET EX`, pipelined by
-redis-py, of the very keys and messages that materialization writes. `--windows` is how many windows of history the table
-has, of which each key's newest row is chosen. CPU is this process's, which other load disturbs less than the clock.
+Run it with `python -m benchmarks.materialization [--rows 200000] [--features 20] [--windows 1] [--repeats 5] [--feast-rows 20000]`.
+Every repeat measures all contenders in turn on one server, and only ratios within a repeat are compared: to `SET EX`,
+pipelined by redis-py, of the very keys and messages that materialization writes. `--windows` is how many windows of history
+the table has, of which each key's newest row is chosen. CPU is that of this process and of the server, which other load
+disturbs less than the clock.
+
+Feast's `materialize` of fewer rows of the same table, on the same server, runs in a virtual environment that is made here, or
+in the one that `--feast` names; `--feast-rows 0` leaves it out. Last, the size of a value beside named JSON of the same fields.
 """
 
 import argparse
 import gc
+import json
 import statistics
+import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+import venv
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -38,10 +46,13 @@ DAY = timedelta(days=1)
 TTL = timedelta(days=7)
 PIPELINE_KEYS = 500
 LIMIT = "limit: pipelined SET EX, redis-py"
+FILL = "fill of an empty group from its table"
+FEAST = "feast[redis]==0.67.0"
+TEXT = "Newark Liberty International"
 
 
-def group_of(features: int) -> RegisteredGroup:
-    """A daily group of doubles with an integer key."""
+def group_of(features: int, dtypes: Sequence[str] = ("float64",)) -> RegisteredGroup:
+    """A daily group with an integer key; its features have the dtypes in turn."""
     return RegisteredGroup(
         name="plane_profile_daily",
         version=1,
@@ -51,7 +62,8 @@ def group_of(features: int) -> RegisteredGroup:
         entity="plane",
         keys=(("plane", "int64"),),
         features=tuple(
-            RegisteredFeature(f"dep_delay_mean_{n}d", "float64", number=32 + n, since=1) for n in range(features)
+            RegisteredFeature(f"dep_delay_mean_{n}d", dtypes[n % len(dtypes)], number=32 + n, since=1)
+            for n in range(features)
         ),
         schema_number=1,
         retired_numbers=(),
@@ -93,10 +105,11 @@ def promote(table: FeatureTable, rows: int, window: TimeWindow, *, seed: int, tr
 
 @dataclass(frozen=True, slots=True)
 class Pass:
-    """One measurement: rows per second by the clock, and the process's CPU time per row."""
+    """One measurement: rows per second by the clock, and CPU time per row of this process and of the server."""
 
     rows_per_second: float
     cpu_us: float
+    server_us: float
 
 
 class Bench:
@@ -105,14 +118,16 @@ class Bench:
     def __init__(self, table: FeatureTable, url: str) -> None:
         self.table, self.client = table, redis.Redis.from_url(url)
         self.online = RedisOnlineStore(url, lambda: NOW)
+        self.part = self.online.parts()[0]
         self.frontier = table.scan().collect().sort("event_time").unique("plane", keep="last", maintain_order=True)
-        self.keys, self.messages = self.keys_of(), self.encoded()
+        self.keys, self.messages = self.keys_of(), self.encoded(self.frontier)
+        self.older = self.encoded(self.frontier.with_columns(pl.col("event_time") - DAY))
 
     def keys_of(self) -> list[bytes]:
         return online_keys(self.table.group.name, entity_ids(self.frontier, self.table.group.key_names))
 
-    def encoded(self) -> list[bytes]:
-        return encode(layout_of(self.table.group), self.frontier, schema_number=1, fence=0)
+    def encoded(self, rows: pl.DataFrame) -> list[bytes]:
+        return encode(layout_of(self.table.group), rows, schema_number=1, fence=0)
 
     def limit(self) -> None:
         seconds = int(TTL.total_seconds())
@@ -124,65 +139,74 @@ class Bench:
                 pipeline.set(key, value, ex=seconds)
             pipeline.execute()
 
+    def put(self, messages: Sequence[bytes]) -> int:
+        """The conditional write; how many keys took their message."""
+        name = self.table.group.name
+        epoch = self.part.ensure_epoch(name)
+        return self.part.write(name, self.keys, messages, epoch=epoch, ttl=TTL).written
+
     def write(self) -> None:
-        """The conditional write of messages that are there already."""
-        epoch = self.online.ensure_epoch(self.table.group.name)
-        self.online.write(self.table.group.name, self.keys, self.messages, epoch=epoch, ttl=TTL)
+        """Every key is there with a lower version, and is compared and replaced."""
+        if self.put(self.messages) != len(self.keys):
+            raise RuntimeError("Not every message took the place of an older one.")
 
-    def encode_and_write(self) -> None:
-        epoch = self.online.ensure_epoch(self.table.group.name)
-        self.online.write(self.table.group.name, self.keys_of(), self.encoded(), epoch=epoch, ttl=TTL)
-
-    def rebuild(self) -> None:
-        step = materialize(self.table, self.online, lambda: NOW)
+    def fill(self) -> None:
+        step = materialize(self.table, [self.part], lambda: NOW)
         if not step.was_rebuilt or step.written != len(self.keys):
             raise RuntimeError(f"Not the rebuild that was to be measured: {step}")
 
-    def contenders(self) -> dict[str, Callable[[], None]]:
+    def contenders(self) -> dict[str, tuple[Callable[[], object], Callable[[], None]]]:
+        """What is made ready on an emptied server, and what is measured then."""
         return {
-            LIMIT: self.limit,
-            "conditional write": self.write,
-            "keys + encode + conditional write": self.encode_and_write,
-            "rebuild from the Delta table": self.rebuild,
+            LIMIT: (lambda: None, self.limit),
+            FILL: (lambda: None, self.fill),
+            "fenced newest-wins writes": (lambda: self.put(self.older), self.write),
         }
 
+    def server_seconds(self) -> float:
+        used: dict[str, Any] = self.client.info("cpu")
+        return float(used["used_cpu_user"]) + float(used["used_cpu_sys"])
 
-def measure(work: Callable[[], None], rows: int) -> Pass:
-    """Run once, with the garbage of others collected before."""
-    gc.collect()
-    begun, cpu = time.perf_counter(), time.process_time()
-    work()
-    return Pass(rows / (time.perf_counter() - begun), 1e6 * (time.process_time() - cpu) / rows)
+    def measure(self, work: Callable[[], None]) -> Pass:
+        """Run once, with the garbage of others collected before."""
+        gc.collect()
+        server, begun, cpu = self.server_seconds(), time.perf_counter(), time.process_time()
+        work()
+        seconds, used, rows = time.perf_counter() - begun, time.process_time() - cpu, len(self.keys)
+        return Pass(rows / seconds, 1e6 * used / rows, 1e6 * (self.server_seconds() - server) / rows)
 
 
-def compare(bench: Bench, repeats: int) -> None:
+def compare(bench: Bench, repeats: int) -> dict[str, list[Pass]]:
     """Each repeat runs every contender on an emptied server."""
-    passes: list[dict[str, Pass]] = []
+    passes: dict[str, list[Pass]] = {name: [] for name in bench.contenders()}
     for _ in range(repeats):
-        one = {}
-        for name, work in bench.contenders().items():
+        for name, (prepare, work) in bench.contenders().items():
             bench.client.flushdb()
-            one[name] = measure(work, len(bench.keys))
-        passes.append(one)
-    for name in passes[0]:
+            prepare()
+            passes[name].append(bench.measure(work))
+    for name, made in passes.items():
         show(
             name,
-            [one[name] for one in passes],
-            [one[name].rows_per_second / one[LIMIT].rows_per_second for one in passes],
+            made,
+            [one.rows_per_second / two.rows_per_second for one, two in zip(made, passes[LIMIT], strict=True)],
         )
+    return passes
 
 
 def show(name: str, passes: list[Pass], ratios: list[float]) -> None:
     speed = statistics.median(one.rows_per_second for one in passes)
-    cpu_us = statistics.median(one.cpu_us for one in passes)
+    cpu_us, server_us = (statistics.median(getattr(one, part) for one in passes) for part in ("cpu_us", "server_us"))
     spread = f"min {min(ratios):.2f}  median {statistics.median(ratios):.2f}  max {max(ratios):.2f}"
-    print(f"  {name:<36} {speed:>9,.0f} rows/s   of the limit: {spread}   client CPU {cpu_us:5.2f} us/row")
+    print(
+        f"  {name:<38} {speed:>9,.0f} rows/s   of the limit: {spread}   "
+        f"CPU us/row: client {cpu_us:5.2f}, server {server_us:5.2f}"
+    )
 
 
 def steps(bench: Bench, rows: int) -> None:
     """What an incremental step costs when 1 % of the keys, or nothing, changed."""
     bench.client.flushdb()
-    bench.rebuild()
+    bench.fill()
     few, old = max(1, rows // 100), TimeWindow(NOW - DAY, NOW)
     stored = bench.table.scan(windows=[old]).drop("created_at").collect()
     name = bench.table.group.feature_names[0]
@@ -192,28 +216,92 @@ def steps(bench: Bench, rows: int) -> None:
     bench.table.overwrite_windows(changed, [old], seen_version=bench.table.version(), transaction="few", metadata={})
     for what in ("1 % of the keys changed", "nothing changed"):
         begun = time.perf_counter()
-        step = materialize(bench.table, bench.online, lambda: NOW)
+        step = materialize(bench.table, [bench.part], lambda: NOW)
         print(
             f"  step, {what}: {1000 * (time.perf_counter() - begun):.0f} ms, {step.written:,} of {step.keys:,} keys written"
         )
 
 
+def beside_feast(bench: Bench, fills: list[Pass], folder: Path, environment: Path, rows: int) -> None:
+    """Feast's `materialize` of fewer rows: its time grows with their number."""
+    python = environment / "bin" / "python"
+    if not python.exists():
+        venv.create(environment, with_pip=True)
+        subprocess.run([python, "-m", "pip", "install", "--quiet", FEAST], check=True)
+    features = list(bench.table.group.feature_names)
+    given = bench.frontier.head(rows).select(
+        id="plane", event_timestamp=pl.col("event_time"), **{name: pl.col(name) for name in features}
+    )
+    given.write_parquet(folder / "rows.parquet")
+    place = bench.client.connection_pool.connection_kwargs
+    address = f"{place['host']}:{place['port']},db=1"
+    script = Path(__file__).with_name("materialization_feast.py")
+    command: list[str | Path] = [python, "-W", "ignore", script, folder / "rows.parquet", address, str(len(fills))]
+    done = subprocess.run(command, check=True, capture_output=True, text=True)
+    speeds = [given.height / seconds for seconds in json.loads(done.stdout.splitlines()[-1])]
+    ratios = [ours.rows_per_second / theirs for ours, theirs in zip(fills, speeds, strict=True)]
+    print(
+        f"  Feast's materialize of {given.height:,} rows: {statistics.median(speeds):,.0f} rows/s; ours is faster by "
+        f"min {min(ratios):.0f}  median {statistics.median(ratios):.0f}  max {max(ratios):.0f}"
+    )
+
+
+def sizes() -> None:
+    """Bytes of a value, and of named JSON with the same fields, version and fence included."""
+    catalogues = {
+        "20 doubles": group_of(20),
+        "10 mixed (double, int, bool, string)": group_of(10, ["float64", "int64", "bool", "string", "float32"]),
+        "128-vector": group_of(1, ["float32[128]"]),
+    }
+    for name, group in catalogues.items():
+        rows = sample(group)
+        ours = encode(layout_of(group), rows, schema_number=1, fence=7)
+        header = {"schema_number": 1, "fence": 7}
+        spelled = [
+            json.dumps({**header, **one}, separators=(",", ":"), default=datetime.isoformat) for one in rows.to_dicts()
+        ]
+        mine, theirs = (statistics.mean(map(len, values)) for values in (ours, spelled))
+        print(f"  a value of {name}: {mine:.0f} bytes, as named JSON {theirs:.0f}: {100 * (mine / theirs - 1):+.0f} %")
+
+
+def sample(group: RegisteredGroup) -> pl.DataFrame:
+    """Some rows with values of full width."""
+    random, count = np.random.default_rng(0), 100
+    made: dict[str, Any] = {
+        "float64": random.normal(size=count),
+        "float32": random.normal(size=count).astype(np.float32),
+        "int64": random.integers(0, 10**6, count),
+        "bool": random.random(count) < 0.5,
+        "string": [TEXT] * count,
+        "float32[128]": list(random.normal(size=(count, 128)).astype(np.float32)),
+    }
+    times = {name: pl.lit(NOW).dt.cast_time_unit("us") for name in ("event_time", "knowledge_time", "created_at")}
+    columns = [pl.Series(f.name, made[f.dtype_name], f.dtype, strict=False) for f in group.features]
+    return pl.DataFrame(columns).with_columns(**times, is_deleted=pl.lit(False))
+
+
 def main() -> int:
     """Fill a table, start a server, compare."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    for option, default in {"--rows": 200_000, "--features": 20, "--windows": 1, "--repeats": 5}.items():
+    numbers = {"--rows": 200_000, "--features": 20, "--windows": 1, "--repeats": 5, "--feast-rows": 20_000}
+    for option, default in numbers.items():
         parser.add_argument(option, type=int, default=default)
+    parser.add_argument("--feast", type=Path, help="virtual environment of Feast; made there if it is not")
     given = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder, EmbeddedValkey(Path(folder) / "server") as server:
-        table = FeatureTable(Location(str(Path(folder) / "store")), group_of(given.features), lambda: NOW)
+    with tempfile.TemporaryDirectory() as temporary, EmbeddedValkey(Path(temporary) / "server") as server:
+        folder = Path(temporary)
+        table = FeatureTable(Location(str(folder / "store")), group_of(given.features), lambda: NOW)
         fill(table, given.rows, given.windows)
         bench = Bench(table, server.url)
         print(
             f"{given.rows:,} keys, {given.features} doubles, {len(bench.messages[0])} bytes a message, "
             f"{given.windows} window(s) in the table, {given.repeats} repeats"
         )
-        compare(bench, given.repeats)
+        passes = compare(bench, given.repeats)
         steps(bench, given.rows)
+        if given.feast_rows:
+            beside_feast(bench, passes[FILL], folder, given.feast or folder / "feast", given.feast_rows)
+        sizes()
         bench.online.close()
     return 0
 

@@ -2,7 +2,8 @@
 
 import dagster as dg
 
-from featurestore.declaration import FeatureGroup, Hourly, Static
+from featurestore.declaration import FeatureGroup, Hourly
+from featurestore.declaration.windows import Windowless
 
 
 def follows_promotions(group: FeatureGroup) -> dg.AutomationCondition:  # type: ignore[type-arg]
@@ -30,8 +31,8 @@ def follows_promotions(group: FeatureGroup) -> dg.AutomationCondition:  # type: 
 
 
 def horizon_cron(group: FeatureGroup) -> str | None:
-    """The minute after each horizon of a group, as a cron line in UTC; None for static groups."""
-    if isinstance(group.cadence, Static):
+    """The minute after each horizon of a group, as a cron line in UTC; None for groups without windows."""
+    if isinstance(group.cadence, Windowless):
         return None
     minutes = int((group.delay + group.publish).total_seconds() // 60) + 1
     if isinstance(group.cadence, Hourly):

@@ -27,7 +27,9 @@ from feature_assets.difference import with_difference
 from feature_assets.events import PartitionReport, StepEvent, report_partitions
 from feature_assets.partitions import backfill_policy, partitions_of, upstream_partitions
 from feature_assets.progress import ProgressReport
-from featurestore.declaration import Catalog, FeatureGroup, Source, Static
+from feature_assets.pushed import pushed_asset
+from featurestore.declaration import Catalog, FeatureGroup, Source
+from featurestore.declaration.windows import Windowless
 from featurestore.errors import PromotionRefused
 from featurestore.gate.quality import Verdict
 from featurestore.promotion import WindowOutcome, materialize_load, materialize_windows
@@ -35,7 +37,9 @@ from resources.store import StoreResource
 
 
 def offline_asset(catalog: Catalog, group: FeatureGroup) -> dg.AssetsDefinition:
-    """The asset of a group: partitioned by its windows, or unpartitioned for a static group."""
+    """The asset of a group: partitioned by its windows, unpartitioned for a static group, only looked at for a pushed one."""
+    if group.kind == "pushed":
+        return pushed_asset(group)
     return _static_asset(catalog, group) if group.kind == "static" else _windowed_asset(catalog, group)
 
 
@@ -66,8 +70,8 @@ def _spec(catalog: Catalog, group: FeatureGroup) -> dg.AssetSpec:
 def _windowed_asset(catalog: Catalog, group: FeatureGroup) -> dg.AssetsDefinition:
     cadence, partitions = group.cadence, partitions_of(group.cadence)
     check, roll_up = gate_spec(group, partitions), quarantine_spec(group)
-    if isinstance(cadence, Static):
-        raise dg.DagsterInvalidDefinitionError(f"{group.stored_name} is static")
+    if isinstance(cadence, Windowless):
+        raise dg.DagsterInvalidDefinitionError(f"{group.stored_name} is {group.kind}")
 
     @dg.multi_asset(
         name=step_name(group.stored_name),

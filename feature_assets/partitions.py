@@ -7,14 +7,14 @@ import dagster as dg
 
 from featurestore.declaration import Daily, FeatureGroup, Hourly, Source
 from featurestore.declaration.catalog import Input
-from featurestore.declaration.windows import DAY, Cadence, Static
+from featurestore.declaration.windows import DAY, Cadence, Windowless
 
 MAX_DAYS_A_RUN = 31
 
 
 def partitions_of(cadence: Cadence) -> dg.TimeWindowPartitionsDefinition | None:
-    """The partitions of a group: one a window; None for static groups. Keys are those of `Cadence.key_of`."""
-    if isinstance(cadence, Static):
+    """The partitions of a group: one a window; None for groups without windows. Keys are those of `Cadence.key_of`."""
+    if isinstance(cadence, Windowless):
         return None
     if isinstance(cadence, Hourly):
         return dg.HourlyPartitionsDefinition(start_date=cadence.origin, timezone="UTC")
@@ -38,14 +38,14 @@ def upstream_partitions(group: FeatureGroup, item: Input) -> dg.PartitionMapping
     A raw partition holds what became known on a day; a daily window reads from its lookback to the day of its cut-off. An
     hourly one is mapped to the day it ends in: what the next day brings before its cut-off is read, but not drawn.
     """
-    if isinstance(group.cadence, Static):
+    if isinstance(group.cadence, Windowless):
         return None
     if isinstance(item, Source):
         if item.is_timeless:
             return None
         unit, after = DAY, group.delay
     else:
-        if isinstance(item.cadence, Static):
+        if isinstance(item.cadence, Windowless):
             return None
         unit, after = item.cadence.length, timedelta(0)
     back = math.ceil((group.lookback - group.cadence.length) / unit)

@@ -21,12 +21,14 @@ if TYPE_CHECKING:
         KnownValue,
         Online,
         Proxy,
+        Pushed,
         RowCount,
         Snapshots,
         Source,
         Static,
         TimeWindow,
         feature_group,
+        pushed_group,
     )
     from featurestore.errors import FeatureStoreError
     from featurestore.pit import JoinMode, point_in_time_join
@@ -48,6 +50,7 @@ __all__ = [
     "KnownValue",
     "Online",
     "Proxy",
+    "Pushed",
     "RowCount",
     "Snapshots",
     "Source",
@@ -55,6 +58,7 @@ __all__ = [
     "TimeWindow",
     "feature_group",
     "point_in_time_join",
+    "pushed_group",
 ]
 
 _HOME = {"FeatureStoreError": "errors", "JoinMode": "pit", "point_in_time_join": "pit", "FeatureStore": "store"}

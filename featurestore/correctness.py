@@ -1,7 +1,7 @@
 """Of which class of correctness the rows of windows are: by the strategy that the ledger says they were computed with.
 
-A label that takes a value from a window takes its class too; a demand for a class refuses those below it. Static groups
-and their loads have no strategies: they are 'perfect'.
+A label that takes a value from a window takes its class too; a demand for a class refuses those below it. Static
+and pushed groups have no strategies: they are 'perfect'.
 """
 
 from collections.abc import Iterable, Sequence
@@ -57,7 +57,7 @@ def row_classes(
     Returns:
         `CLASS`, as long as `rows`; `UNRECORDED` where a row is newer than what the ledger says of its window.
     """
-    if group.kind == "static":
+    if not group.has_windows:
         return pl.repeat("perfect", rows.height, dtype=CLASS, eager=True).alias("correctness")
     recorded = store.ledger(group.name).in_production(table_version)
     classes = recorded.select("window_start", "recorded_at", correctness=_class_of_strategy())
@@ -130,7 +130,7 @@ def _group_text(name: str, below: Sequence[ClassUse], labels: int) -> str:
 
 
 def _key_text(group: RegisteredGroup, start: datetime) -> str:
-    if group.kind == "static":
+    if not group.has_windows:
         return start.isoformat()
     cadence = (Hourly if group.cadence == "hourly" else Daily)(date.fromisoformat(group.start[:10]))
     return start.strftime(cadence.key_format)

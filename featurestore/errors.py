@@ -6,7 +6,8 @@ FeatureStoreError
 ├── InvalidInput (ValueError)           a frame, a time or an argument that cannot be used as it is
 ├── SchemaMismatch (TypeError)          columns or dtypes differ from the declared ones
 ├── UnknownName (LookupError)           a group, feature, service, source or backfill that is not there
-├── NotAllowed (PermissionError)        a person without the right to it
+├── NotAllowed (PermissionError)        a person or an API key without the right to it
+│   └── NotAuthenticated                no valid API key where one is needed
 ├── AlreadyDecided                      a backfill whose state does not allow what was asked
 ├── PromotionRefused                    a partition failed its gate and stays in staging
 ├── StaleWriter                         a newer run has written what this one was about to write
@@ -45,7 +46,11 @@ class UnknownName(FeatureStoreError, LookupError):
 
 
 class NotAllowed(FeatureStoreError, PermissionError):
-    """A person has no right to what was asked."""
+    """A person or an API key has no right to what was asked."""
+
+
+class NotAuthenticated(NotAllowed):
+    """No valid API key was given where one is needed."""
 
 
 class AlreadyDecided(FeatureStoreError):

@@ -46,7 +46,7 @@ def as_polars(rows: Rows, name: str) -> pl.DataFrame:
     )
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class FeatureFrame:
     """A retrieval's result: one row for each row asked, in that order."""
 

@@ -99,7 +99,7 @@ def _casts(values: pl.Series, dtype: pl.DataType) -> bool:
 
 
 @dataclass(frozen=True, slots=True)
-class _GroupFeatures:
+class JoinedFeatures:
     """Values and statuses of one group's features, and the rows that labels take a value from, a row a label."""
 
     values: list[pl.Series]
@@ -114,8 +114,18 @@ def _group_features(
     label_time: str,
     with_status: bool,
     version: int | None,
-) -> _GroupFeatures:
+) -> JoinedFeatures:
     rows = _readable_rows(store, spine, wanted, label_time, keep_outdated=with_status, version=version)
+    return joined_features(rows, spine, wanted, label_time)
+
+
+def joined_features(rows: pl.DataFrame, spine: pl.DataFrame, wanted: RequestedGroup, label_time: str) -> JoinedFeatures:
+    """Join one group's stored rows to a spine: the values and statuses of a training set.
+
+    Args:
+        rows: Every stored row that a label could take, with all stored columns but those of features not wanted.
+        spine: The group's keys and `label_time`.
+    """
     group = wanted.group
     keyed = spine.select(pl.col(key).cast(dtype) for key, dtype in group.key_schema.items()).with_columns(
         spine[label_time]
@@ -136,7 +146,7 @@ def _group_features(
         statuses.append(feature_status(value, shown))
     oldest = min(feature.since for feature, _ in wanted.features)
     taken = matches["row"].filter((computed_under >= oldest).fill_null(False))
-    return _GroupFeatures(values, statuses, rows.select("window_start", "created_at")[taken])
+    return JoinedFeatures(values, statuses, rows.select("window_start", "created_at")[taken])
 
 
 def _readable_rows(

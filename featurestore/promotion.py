@@ -317,7 +317,12 @@ def materialize_load(store: OfflineStore, catalog: Catalog, group: FeatureGroup,
         StaleWriter: a later load is there already.
     """
     if not isinstance(group.cadence, Static):
-        raise InvalidInput(f"Group {group.stored_name!r} has windows; materialize_windows promotes them.")
+        told = (
+            "is pushed; its rows arrive by push."
+            if group.kind == "pushed"
+            else "has windows; materialize_windows promotes them."
+        )
+        raise InvalidInput(f"Group {group.stored_name!r} {told}")
     registered, instant, table = store.registry.group(group.stored_name), store.clock(), store.table(group.stored_name)
     computed = compute_load(group, registered, static_inputs(catalog, group, instant, store))
     verdict = judge(registered, computed.rows)

@@ -8,7 +8,7 @@ from featurestore.backfill.strategies.incremental import STAND_INS
 from featurestore.compute.inputs import windows_read
 from featurestore.declaration.catalog import Catalog
 from featurestore.declaration.group import FeatureGroup
-from featurestore.declaration.windows import Static, TimeWindow
+from featurestore.declaration.windows import TimeWindow, Windowless
 from featurestore.launch import Launch
 from featurestore.offline.store import OfflineStore
 
@@ -44,7 +44,9 @@ def _awaited(catalog: Catalog, group: FeatureGroup, without: Collection[str]) ->
     """The windowed and event groups that a group reads, and waits for."""
     inputs = catalog.inputs_of(group)
     groups = {name: item for name, item in inputs.items() if isinstance(item, FeatureGroup)}
-    return {name: item for name, item in groups.items() if item.kind != "static" and name not in without}
+    return {
+        name: item for name, item in groups.items() if not isinstance(item.cadence, Windowless) and name not in without
+    }
 
 
 def _missing(
@@ -55,7 +57,7 @@ def _missing(
 ) -> list[str]:
     missing = []
     for name, upstream in upstreams.items():
-        if not isinstance(upstream.cadence, Static):
+        if not isinstance(upstream.cadence, Windowless):
             read = windows_read(group, name, upstream, window)
             missing += [f"{name} {upstream.cadence.key_of(w)}" for w in read if w.start not in promoted[name]]
     return missing

@@ -6,7 +6,10 @@
 | FEATURESTORE_LANDING | folder with one folder of landing files a source | `{root}/landing` |
 | FEATURESTORE_ONLINE_URL | address of the hot tier: redis://, rediss://, unix://, or redis+cluster:// of some nodes | the embedded Valkey of the root |
 | FEATURESTORE_WARM_URL | table of the warm tier: dynamodb://table?region=...&endpoint=... | none: there is no warm tier |
-| FEATURESTORE_METADATA_URL | database of backfills and their audit: postgresql://... or sqlite:///... | `metadata.db` in a local root |
+| FEATURESTORE_READ_DEADLINE_MS | limit on an online read, all tiers together | 100 |
+| FEATURESTORE_HOT_KEYS | messages that a process keeps for a second after it read them; 0: none | 0 |
+| FEATURESTORE_METADATA_URL | database of backfills, API keys and their audit: postgresql://... or sqlite:///... | `metadata.db` in a local root |
+| FEATURESTORE_AUTH | on: the server asks for API keys; off: it serves whoever reaches it | off |
 | AWS_* | credentials and endpoint of an S3 root, as deltalake and Polars take them | |
 """
 
@@ -22,11 +25,13 @@ from featurestore.location import Location
 if TYPE_CHECKING:
     from sqlalchemy import URL
 
+    from featurestore.auth.book import KeyBook
     from featurestore.declaration.group import TierName
     from featurestore.metadata.book import BackfillBook
     from featurestore.registry.snapshot import RegisteredGroup
 
 DEFAULT_ROOT = ".featurestore"
+LOCK_SECONDS = 15.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +44,9 @@ class Settings:
     online_url: str = field(default="", repr=False)
     metadata_url: str = field(default="", repr=False)
     warm_url: str = field(default="", repr=False)
+    auth: bool = False
+    read_deadline_ms: int = 100
+    hot_keys: int = 0
 
     @classmethod
     def from_env(cls, environment: Mapping[str, str] | None = None) -> "Settings":
@@ -46,6 +54,9 @@ class Settings:
 
         Args:
             environment: Instead of `os.environ`.
+
+        Raises:
+            InvalidInput: FEATURESTORE_AUTH is neither on nor off, or a number is none.
         """
         env = os.environ if environment is None else environment
         options = {
@@ -61,6 +72,9 @@ class Settings:
             env.get("FEATURESTORE_ONLINE_URL", ""),
             env.get("FEATURESTORE_METADATA_URL", ""),
             env.get("FEATURESTORE_WARM_URL", ""),
+            _is_on("FEATURESTORE_AUTH", env.get("FEATURESTORE_AUTH") or "off"),
+            _number("FEATURESTORE_READ_DEADLINE_MS", env.get("FEATURESTORE_READ_DEADLINE_MS") or "100", least=1),
+            _number("FEATURESTORE_HOT_KEYS", env.get("FEATURESTORE_HOT_KEYS") or "0", least=0),
         )
 
     def tiers_of(self, group: "RegisteredGroup") -> "tuple[TierName, ...]":
@@ -89,6 +103,20 @@ class Settings:
 
         return BackfillBook.open(self.metadata_url or self._metadata_file(), clock)
 
+    def key_book(self, clock: Clock = system_clock, *, lock_seconds: float = LOCK_SECONDS) -> "KeyBook":
+        """The book of API keys, in the metadata database; nothing is opened yet, and `prepare` makes its tables.
+
+        Args:
+            lock_seconds: How long a writer waits for another one to end.
+
+        Raises:
+            InvalidInput: the root is in a bucket and no database is named, or its URL cannot be used.
+        """
+        from featurestore.auth.book import KeyBook
+        from featurestore.metadata.database import Database
+
+        return KeyBook(Database(self.metadata_url or self._metadata_file(), lock_seconds=lock_seconds), clock)
+
     def _metadata_file(self) -> "URL":
         from sqlalchemy import URL
 
@@ -98,3 +126,16 @@ class Settings:
                 "FEATURESTORE_METADATA_URL to postgresql://user:password@host:5432/database."
             )
         return URL.create("sqlite", database=str(self.root.path / "metadata.db"))
+
+
+def _is_on(variable: str, value: str) -> bool:
+    """What is neither on nor off is refused: a server must not be open because of a misspelling."""
+    if value.lower() not in ("on", "off"):
+        raise InvalidInput(f"{variable} is {value!r}. Set it to on or off.")
+    return value.lower() == "on"
+
+
+def _number(variable: str, value: str, *, least: int) -> int:
+    if not value.isdecimal() or int(value) < least:
+        raise InvalidInput(f"{variable} is {value!r}. Set it to a whole number from {least} on.")
+    return int(value)

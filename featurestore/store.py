@@ -1,13 +1,14 @@
 """`FeatureStore`: the SDK's facade. It resolves what is asked and delegates; it holds no logic of its own."""
 
+import asyncio
 from collections.abc import Mapping, Sequence
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING
 
 from featurestore.clock import Clock, system_clock
 from featurestore.errors import InvalidInput
 from featurestore.frames import FeatureFrame, Rows, as_polars
-from featurestore.historical import check_keys, historical_features
+from featurestore.historical import historical_features
 from featurestore.offline.store import OfflineStore
 from featurestore.references import Request, RequestedGroup, resolve
 from featurestore.registry.history import RegistryHistory
@@ -16,8 +17,10 @@ from featurestore.settings import Settings
 
 if TYPE_CHECKING:
     from featurestore.online.materialization import Step
-    from featurestore.online.redis import RedisOnlineStore
+    from featurestore.online.moves import OnProgress
     from featurestore.online.retrieval import OnlineFeatures
+    from featurestore.online.stores import OnlineStores
+    from featurestore.push import Destination, PushResult
 
 
 class FeatureStore:
@@ -54,16 +57,17 @@ class FeatureStore:
         return OfflineStore(self.settings.root, self.registry, self.clock)
 
     @cached_property
-    def online(self) -> "RedisOnlineStore":
-        """The hot tier: the address of the settings, else the embedded server that runs beside a local root.
+    def online(self) -> "OnlineStores":
+        """The online tiers of the settings; each is opened when it is first needed."""
+        from featurestore.online.stores import OnlineStores
 
-        Raises:
-            StoreUnavailable: there is no address and no embedded server is running.
-        """
-        from featurestore.online.embedded import embedded_url
-        from featurestore.online.redis import RedisOnlineStore
+        return OnlineStores(self.settings, self.clock, lambda name: self.registry.group(name))
 
-        return RedisOnlineStore(self.settings.online_url or embedded_url(self.settings.root), self.clock)
+    def close(self) -> None:
+        """Close what was opened to read or write online; a later call opens it again."""
+        if "online" in self.__dict__:
+            self.online.close()
+            del self.online
 
     def get_historical_features(
         self,
@@ -115,6 +119,9 @@ class FeatureStore:
     ) -> "OnlineFeatures":
         """The newest values, for each entity row, in one round trip.
 
+        Values are read and checked before it returns; frames of them are built when they are first looked at. Of an entity
+        that no tier could speak for the status is UNAVAILABLE.
+
         Args:
             features: References 'group:feature', or a feature service or its name.
             entity_rows: Entity keys of every group asked; list of dicts, dict of lists, Polars, Arrow or pandas.
@@ -124,33 +131,45 @@ class FeatureStore:
             UnknownName: a group, feature or service is not registered.
             InvalidInput: a group is not served online, a key column is missing, or a column has a feature's name.
             SchemaMismatch: a key has another dtype than its entity.
-            StoreUnavailable: the online store does not answer.
+            StoreUnavailable: there is no online store: no address of one, and none runs beside the root.
         """
-        from featurestore.online.retrieval import aligned, assemble, entity_frame, group_keys
+        from featurestore.online.plan import read_plan
+        from featurestore.online.retrieval import read_features
 
-        requested = resolve(self.registry, features, full_feature_names=full_feature_names)
-        rows = entity_frame(entity_rows, requested)
-        for wanted in requested:
-            _require_online(wanted)
-            check_keys(rows, wanted)
-        keys = {wanted.group.name: group_keys(rows, wanted.group) for wanted in requested}
-        replies = self.online.read_many(
-            {name: [key for key in named if key is not None] for name, named in keys.items()}
-        )
-        found = {name: aligned(named, replies[name]) for name, named in keys.items()}
-        return assemble(rows, requested, found, self.clock())
+        plan = read_plan(self.registry, features, full_feature_names)
+        return read_features(plan, entity_rows, self.online.read_many, self.clock)
 
-    def materialize(self, groups: Sequence[str] | None = None) -> "dict[str, Step]":
+    async def get_online_features_async(
+        self, features: Request, entity_rows: Rows, *, full_feature_names: bool = False
+    ) -> "OnlineFeatures":
+        """`get_online_features` without blocking the event loop: it runs in a thread of the loop's default executor."""
+        read = partial(self.get_online_features, features, entity_rows, full_feature_names=full_feature_names)
+        return await asyncio.to_thread(read)
+
+    def materialize(
+        self,
+        groups: Sequence[str] | None = None,
+        *,
+        rebuild: bool = False,
+        progress: "OnProgress | None" = None,
+    ) -> "dict[str, Step]":
         """Move the online copy of some groups, or of all that are served online, to what the tables hold now.
+
+        Args:
+            groups: Stored names; None: all that are served online.
+            rebuild: Build their copies anew in every part of every tier, whatever is there.
+            progress: Is told after each batch of rows.
 
         Returns:
             What each step did.
 
         Raises:
             UnknownName: a group is not registered.
-            InvalidInput: a group is not served online.
+            InvalidInput: a group is not served online, or has a row that cannot be.
+            StoreUnavailable: a part of the online store does not answer; the others were moved.
         """
         from featurestore.online.materialization import materialize
+        from featurestore.online.moves import tell_nobody
 
         chosen = (
             [self.registry.group(name) for name in groups]
@@ -159,7 +178,54 @@ class FeatureStore:
         )
         for group in chosen:
             _require_online(RequestedGroup(group, ()))
-        return {group.name: materialize(self.offline.table(group.name), self.online, self.clock) for group in chosen}
+        return {
+            group.name: materialize(
+                self.offline.table(group.name),
+                self.online.parts_of(group),
+                self.clock,
+                rebuild=rebuild,
+                progress=progress or tell_nobody,
+            )
+            for group in chosen
+        }
+
+    def push(
+        self,
+        group: str,
+        rows: Rows,
+        to: "Destination" = "online_and_offline",
+        *,
+        idempotency_key: str | None = None,
+    ) -> "PushResult":
+        """Push rows to a group declared by `pushed_group`: to its table in one commit, and to every online copy that is built.
+
+        A push is taken or refused as a whole. Its rows are known from the clock's instant on; of two pushes for one entity
+        and event time the later one counts. The table comes first: a failure after its commit does not raise, is told in the
+        result, and is made good by the next materialization. A commit takes tens of milliseconds, and those of one group
+        follow each other: push batches, not rows one by one.
+
+        Args:
+            group: Stored name of the group.
+            rows: Keys, `event_time` (aware, at most five minutes ahead) and every feature; dtypes as declared, or such that
+                a cast keeps every value. Polars, Arrow, pandas, list of dicts or dict of lists.
+            to: 'online' writes values that the table does not know: they last until the copy is built anew.
+            idempotency_key: Names this push to the table: a repeat with the same rows adds none. Not used with to='online'.
+
+        Raises:
+            UnknownName: the group is not registered.
+            SchemaMismatch: columns or dtypes are not those declared.
+            InvalidInput: the group is computed; or rows break the declaration, lack a key, are doubled or of the future: the
+                message names them, and nothing is written.
+            StoreUnavailable: the offline store cannot be reached, or others were first too often; with to='online', no
+                online copy took the rows.
+        """
+        from featurestore.push import push_rows
+
+        declared = self.registry.group(group)
+        table = self.offline.table(declared.name)
+        return push_rows(
+            table, lambda: self.online.tiers_of(declared), self.clock, rows, to=to, idempotency_key=idempotency_key
+        )
 
 
 def _require_online(wanted: RequestedGroup) -> None:

@@ -1,16 +1,21 @@
 """The one resource: where the store lives, and what its clock says."""
 
+import os
+from dataclasses import replace
 from datetime import datetime
 
 import dagster as dg
 
 from featurestore.clock import Clock, system_clock
 from featurestore.declaration.windows import utc
+from featurestore.errors import InvalidInput
 from featurestore.location import Location
 from featurestore.offline.store import OfflineStore
 from featurestore.registry.history import RegistryHistory
 from featurestore.settings import Settings
 from featurestore.store import FeatureStore
+
+USUAL_VARIABLE = "FEATURESTORE_ONLINE_URL"
 
 
 class StoreResource(dg.ConfigurableResource):  # type: ignore[type-arg]
@@ -19,24 +24,38 @@ class StoreResource(dg.ConfigurableResource):  # type: ignore[type-arg]
     Args:
         root: Folder or s3:// prefix of the store.
         landing: Folder of the landing files.
-        online_url: Address of the online store.
+        online_url_variable: Name of the environment variable that holds the address of the online store, where it is not the
+            usual one. The address itself may hold a password, and Dagster shows and keeps what a resource is configured with.
         now: A fixed instant for replays and tests, ISO 8601 with its zone; empty means the system clock.
     """
 
     root: str = ""
     landing: str = ""
-    online_url: str = ""
+    online_url_variable: str = USUAL_VARIABLE
     now: str = ""
 
     def settings(self) -> Settings:
+        """What this resource says, and for the rest the environment.
+
+        Raises:
+            InvalidInput: the variable named is not set.
+        """
         env = Settings.from_env()
-        return Settings(
+        return replace(
+            env,
             root=Location(self.root, env.root.options) if self.root else env.root,
             landing=Location(self.landing, env.landing.options) if self.landing else env.landing,
-            online_url=self.online_url or env.online_url,
-            metadata_url=env.metadata_url,
-            warm_url=env.warm_url,
+            online_url=self._online_url(),
         )
+
+    def _online_url(self) -> str:
+        """What is named is not repeated: someone may have written an address in the place of a name."""
+        if self.online_url_variable not in os.environ and self.online_url_variable != USUAL_VARIABLE:
+            raise InvalidInput(
+                "StoreResource's online_url_variable is not set in the environment of this run. Give the name of a variable that "
+                "holds the address, never the address."
+            )
+        return os.environ.get(self.online_url_variable, "")
 
     def clock(self) -> Clock:
         if not self.now:

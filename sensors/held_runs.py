@@ -10,7 +10,8 @@ from dagster._core.storage.tags import BACKFILL_ID_TAG
 from feature_assets.backfill import launch_of_run
 from featurestore.backfill.admission import AskedBackfill
 from featurestore.backfill.tags import REQUESTED_BY
-from featurestore.declaration import Catalog, Static, TimeWindow
+from featurestore.declaration import Catalog, TimeWindow
+from featurestore.declaration.windows import Windowless
 from featurestore.errors import InvalidInput
 from featurestore.launch import Launch
 from featurestore.metadata.request import BackfillRequest
@@ -117,16 +118,16 @@ def _windows_of_backfill(
 
 def _windows_of(catalog: Catalog, name: str, keys: Iterable[str]) -> tuple[TimeWindow, ...]:
     cadence = catalog.group(name).cadence
-    return () if isinstance(cadence, Static) else tuple(sorted(cadence.window_of(key) for key in keys))
+    return () if isinstance(cadence, Windowless) else tuple(sorted(cadence.window_of(key) for key in keys))
 
 
 def _windows_between(catalog: Catalog, name: str, first: str, last: str) -> tuple[TimeWindow, ...]:
     cadence = catalog.group(name).cadence
-    if isinstance(cadence, Static):
+    if isinstance(cadence, Windowless):
         return ()
     return tuple(cadence.windows_between(cadence.window_of(first).start, cadence.window_of(last).end))
 
 
 def _keys(catalog: Catalog, name: str, windows: Iterable[TimeWindow]) -> list[str]:
     cadence = catalog.group(name).cadence
-    return [] if isinstance(cadence, Static) else [cadence.key_of(window) for window in windows]
+    return [] if isinstance(cadence, Windowless) else [cadence.key_of(window) for window in windows]

@@ -10,7 +10,8 @@ from datetime import date, datetime, timedelta
 import dagster as dg
 from dagster._core.storage.tags import ASSET_PARTITION_RANGE_END_TAG, ASSET_PARTITION_RANGE_START_TAG
 
-from featurestore.declaration import Catalog, FeatureGroup, Static
+from featurestore.declaration import Catalog, FeatureGroup
+from featurestore.declaration.windows import Windowless
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +65,7 @@ def due_range(groups: Sequence[FeatureGroup], start: datetime, end: datetime, no
     A range that ended later would leave the run with skipped windows, and whatever is downstream of them in it.
     """
     cadence = groups[0].cadence
-    if isinstance(cadence, Static):
+    if isinstance(cadence, Windowless):
         return None
     longest_delay = max(group.delay for group in groups)
     windows = [window for window in cadence.windows_between(start, end) if window.end + longest_delay <= now]

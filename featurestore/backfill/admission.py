@@ -14,7 +14,7 @@ from featurestore.backfill.footprint import cadence_of
 from featurestore.backfill.rights import SPENT, exceeds_limit
 from featurestore.backfill.selection import first_backfillable
 from featurestore.declaration.catalog import Catalog
-from featurestore.declaration.windows import Static, TimeWindow
+from featurestore.declaration.windows import TimeWindow, Windowless
 from featurestore.errors import FeatureStoreError, InvalidInput, PromotionRefused, StoreUnavailable
 from featurestore.launch import Launch
 from featurestore.metadata.book import BackfillBook
@@ -130,7 +130,7 @@ def _estimated(
 
 def _keys(catalog: Catalog, name: str, windows: Sequence[TimeWindow]) -> tuple[str, ...]:
     cadence = catalog.group(name).cadence
-    return () if isinstance(cadence, Static) else tuple(cadence.key_of(window) for window in windows)
+    return () if isinstance(cadence, Windowless) else tuple(cadence.key_of(window) for window in windows)
 
 
 def _above_text(part: RequestedWindows, group: RegisteredGroup) -> str:

@@ -73,7 +73,7 @@ def _document(
     store: OfflineStore, group: RegisteredGroup, backfill_id: str, kept: dict[str, Any] | None
 ) -> dict[str, Any] | None:
     """What is kept, if it is of the same versions, else a new comparison; None if the backfill changed no row."""
-    if group.cadence == "static":
+    if not group.has_windows:
         return None
     pairs = _pairs(footprint(store.table(group.name), backfill_id).changes)
     if not pairs or (kept is not None and kept["versions"] == [[pair.before, pair.after] for pair in pairs]):

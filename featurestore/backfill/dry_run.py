@@ -16,7 +16,7 @@ from featurestore.compute.inputs import Visible, WindowInputs, windows_read
 from featurestore.compute.window import compute_window
 from featurestore.declaration.catalog import Catalog, Input
 from featurestore.declaration.group import FeatureGroup
-from featurestore.declaration.windows import Static, TimeWindow
+from featurestore.declaration.windows import TimeWindow, Windowless
 from featurestore.errors import InvalidInput
 from featurestore.gate.quality import Verdict, judge
 from featurestore.offline.store import OfflineStore
@@ -87,8 +87,9 @@ def dry_run(store: OfflineStore, catalog: Catalog, group: FeatureGroup, window: 
     Raises:
         InvalidInput: the group is static.
     """
-    if isinstance(group.cadence, Static):
-        raise InvalidInput(f"Group {group.stored_name!r} is static: it has no windows to try. Load it as a whole.")
+    if isinstance(group.cadence, Windowless):
+        instead = "Load it as a whole." if group.kind == "static" else "Its rows arrive by push."
+        raise InvalidInput(f"Group {group.stored_name!r} is {group.kind}: it has no windows to try. {instead}")
     if window is not None:
         inputs = WindowInputs(catalog, group, [window], store)
         return _tried(store, group, window, inputs, inputs.of(window), _note(store, group, window))
@@ -155,7 +156,9 @@ def _candidates(store: OfflineStore, catalog: Catalog, group: FeatureGroup) -> I
     """Due windows, newest first, that may have input rows by the statistics of the inputs, and wait for no upstream."""
     inputs = catalog.inputs_of(group)
     spans = [_known_span(store, item) for item in inputs.values() if not is_dimension(item)]
-    upstreams = {n: i for n, i in inputs.items() if isinstance(i, FeatureGroup) and i.kind != "static"}
+    upstreams = {
+        n: i for n, i in inputs.items() if isinstance(i, FeatureGroup) and not isinstance(i.cadence, Windowless)
+    }
     promoted = {name: store.ledger(name).promoted() for name in upstreams}
     if not all(promoted.values()):
         return
@@ -173,7 +176,7 @@ def _candidates(store: OfflineStore, catalog: Catalog, group: FeatureGroup) -> I
 
 def _due(group: FeatureGroup, now: datetime) -> Iterator[TimeWindow]:
     """Windows whose cut-off has passed, newest first."""
-    if isinstance(group.cadence, Static):
+    if isinstance(group.cadence, Windowless):
         return
     length = group.cadence.length
     start = group.cadence.origin + (now - group.delay - group.cadence.origin) // length * length - length

@@ -76,10 +76,11 @@ def cadence_of(group: RegisteredGroup) -> Hourly | Daily:
     """The cadence of a registered group, for its windows and their keys.
 
     Raises:
-        InvalidInput: the group is static.
+        InvalidInput: the group is static or pushed.
     """
-    if group.cadence == "static":
-        raise InvalidInput(f"Group {group.name!r} is static: it has no windows, and a load is not taken back.")
+    if not group.has_windows:
+        kept = "a load" if group.cadence == "static" else "a push"
+        raise InvalidInput(f"Group {group.name!r} is {group.cadence}: it has no windows, and {kept} is not taken back.")
     start = datetime.fromisoformat(group.start).date()
     return Hourly(start) if group.cadence == "hourly" else Daily(start)
 

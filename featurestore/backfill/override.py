@@ -96,7 +96,7 @@ def _done_before(
     done, missing = [], set(keys)
     for name in (store.registry.groups if names is None else names) if keys else ():
         group = store.registry.group(name)
-        if group.cadence == "static":
+        if not group.has_windows:
             continue
         found = _promoted_keys(store, group, backfill_id) & keys
         missing -= found

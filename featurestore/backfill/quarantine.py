@@ -53,7 +53,7 @@ def held_windows(store: OfflineStore, backfill_id: str, groups: Sequence[str] | 
         groups: Stored names; default every group with windows.
     """
     names = store.registry.groups if groups is None else groups
-    windowed = [group for group in map(store.registry.group, names) if group.cadence != "static"]
+    windowed = [group for group in map(store.registry.group, names) if group.has_windows]
     return [held for group in windowed for held in _held(store, group) if _owner(held.report) == backfill_id]
 
 

@@ -128,7 +128,7 @@ class _Plan:
 def _plans(store: OfflineStore, backfill_id: str, names: Iterable[str] | None) -> list[_Plan]:
     chosen = store.registry.groups if names is None else names
     groups = [store.registry.group(name) for name in chosen]
-    windowed = [group for group in groups if group.cadence != "static"]
+    windowed = [group for group in groups if group.has_windows]
     found = {group.name: footprint(store.table(group.name), backfill_id) for group in windowed}
     touched = [group for group in windowed if found[group.name].changes or _is_in_ledger(store, group, backfill_id)]
     if not touched:

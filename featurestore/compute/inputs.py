@@ -15,7 +15,7 @@ from featurestore.compute.knowledge import KnownRows
 from featurestore.declaration.catalog import Catalog, Input, input_schema
 from featurestore.declaration.group import FeatureGroup
 from featurestore.declaration.source import Source
-from featurestore.declaration.windows import Static, TimeWindow
+from featurestore.declaration.windows import TimeWindow, Windowless
 from featurestore.errors import DeclarationError
 
 
@@ -115,9 +115,10 @@ def windows_read(group: FeatureGroup, name: str, upstream: FeatureGroup, window:
     """The windows of an upstream group whose rows the transform of a window may see: it waits for all of them.
 
     Of a windowed group those wholly inside the lookback. Of an event group, and of a driver, those that are served in
-    the span of knowledge times that the transform is given, whatever the event times of their rows.
+    the span of knowledge times that the transform is given, whatever the event times of their rows. Static and pushed groups
+    have no windows to wait for.
     """
-    if isinstance(upstream.cadence, Static):
+    if isinstance(upstream.cadence, Windowless):
         return []
     since: datetime | None = window.end - group.lookback
     is_driver = _is_driver(group, name)
@@ -162,8 +163,8 @@ def _is_dimension(item: Input) -> bool:
 
 def _previous_cut_off(group: FeatureGroup, window: TimeWindow) -> datetime | None:
     """The cut-off of the window before; None for the first window, which takes all that was known by its own."""
-    if isinstance(group.cadence, Static):
-        raise DeclarationError(f"Group {group.name!r} is static and has no windows.")
+    if isinstance(group.cadence, Windowless):
+        raise DeclarationError(f"Group {group.name!r} is {group.kind} and has no windows.")
     if window.start <= group.cadence.origin:
         return None
     return group.cut_off(window) - group.cadence.length
@@ -175,7 +176,9 @@ def _known(item: Input, reader: InputReader, after: datetime | None, until: date
         return KnownRows(
             reader.source_rows(item, after, until), keys=item.keys, version=landing, event_time=item.event_time
         )
-    record = {"windowed": ("window_start",), "events": ("event_time",), "static": ()}[item.kind]
+    record = {"windowed": ("window_start",), "events": ("event_time",), "pushed": ("event_time",), "static": ()}[
+        item.kind
+    ]
     rows = reader.group_rows(item, after, until).with_columns(
         pl.col(name).cast(dtype) for name, dtype in item.row_schema.items()
     )
@@ -185,7 +188,7 @@ def _known(item: Input, reader: InputReader, after: datetime | None, until: date
 
 
 def _whole_windows(upstream: Input, rows: pl.DataFrame, start: datetime, end: datetime) -> pl.DataFrame:
-    if isinstance(upstream, Source) or isinstance(upstream.cadence, Static):
+    if isinstance(upstream, Source) or isinstance(upstream.cadence, Windowless):
         raise DeclarationError(f"Input {upstream.name!r} has no windows.")
     last_start = end - upstream.cadence.length
     return rows.filter((pl.col("window_start") >= start) & (pl.col("window_start") <= last_start))

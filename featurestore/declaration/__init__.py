@@ -4,9 +4,10 @@ from featurestore.declaration.backfill import Backfill, KnownValue, Proxy, RowCo
 from featurestore.declaration.catalog import Catalog
 from featurestore.declaration.feature import Drift, Entity, Feature
 from featurestore.declaration.group import FeatureGroup, Online, feature_group
+from featurestore.declaration.pushed import pushed_group
 from featurestore.declaration.service import FeatureService
 from featurestore.declaration.source import Source
-from featurestore.declaration.windows import Daily, Hourly, Static, TimeWindow
+from featurestore.declaration.windows import Daily, Hourly, Pushed, Static, TimeWindow
 
 __all__ = [
     "Backfill",
@@ -21,10 +22,12 @@ __all__ = [
     "KnownValue",
     "Online",
     "Proxy",
+    "Pushed",
     "RowCount",
     "Snapshots",
     "Source",
     "Static",
     "TimeWindow",
     "feature_group",
+    "pushed_group",
 ]

@@ -17,7 +17,7 @@ from featurestore.declaration.group import FeatureGroup
 from featurestore.declaration.service import FeatureService
 from featurestore.declaration.source import Source
 from featurestore.declaration.stand_ins import check_proxy, check_snapshots, check_windowed
-from featurestore.declaration.windows import Static, TimeWindow
+from featurestore.declaration.windows import TimeWindow, Windowless
 from featurestore.errors import DeclarationError, FeatureStoreError, unknown_name
 
 Input = Source | FeatureGroup
@@ -50,8 +50,9 @@ class Catalog:
         for group in self.ordered_groups:
             for upstream in self.inputs_of(group).values():
                 _check_cut_off(group, upstream)
-            _check_driver(group, self.inputs_of(group))
-            self._check_transform(group)
+            if group.kind != "pushed":
+                _check_driver(group, self.inputs_of(group))
+                self._check_transform(group)
             self._check_stand_ins(group)
         for service in self.services:
             self._check_service(service)
@@ -164,8 +165,8 @@ def _refuse_duplicates(kind: str, names: Iterable[str]) -> None:
 
 
 def any_window(group: FeatureGroup) -> TimeWindow | None:
-    """The first window of a group, for a trial run; None for a static group."""
-    if isinstance(group.cadence, Static):
+    """The first window of a group, for a trial run; None for a group without windows."""
+    if isinstance(group.cadence, Windowless):
         return None
     return group.cadence.window_at(datetime.combine(group.cadence.start, datetime.min.time(), tzinfo=UTC))
 
@@ -186,7 +187,7 @@ def _check_driver(group: FeatureGroup, inputs: Mapping[str, Input]) -> None:
 def _check_cut_off(group: FeatureGroup, upstream: Input) -> None:
     if isinstance(upstream, Source) or upstream.kind != "windowed" or group.kind == "static":
         return
-    if not isinstance(upstream.cadence, Static) and group.lookback < upstream.cadence.length:
+    if not isinstance(upstream.cadence, Windowless) and group.lookback < upstream.cadence.length:
         raise DeclarationError(
             f"Group {group.stored_name!r} looks back {group.lookback}, and no {upstream.cadence.name} window of "
             f"{upstream.stored_name!r} lies inside that. Declare lookback={upstream.cadence.length!r} or more."

@@ -14,12 +14,12 @@ import polars as pl
 from featurestore.declaration.backfill import Backfill
 from featurestore.declaration.dtypes import TIMESTAMP, as_dtype
 from featurestore.declaration.feature import RESERVED, Entity, Feature, check_name, check_owner
-from featurestore.declaration.windows import Cadence, Hourly, Static, TimeWindow
+from featurestore.declaration.windows import Cadence, Hourly, Pushed, Static, TimeWindow, Windowless
 from featurestore.errors import DeclarationError, InvalidInput, SchemaMismatch
 
 Frame = pl.DataFrame | pl.LazyFrame
 Transform = Callable[..., Frame]
-Kind = Literal["windowed", "events", "static"]
+Kind = Literal["windowed", "events", "static", "pushed"]
 
 TierName = Literal["hot", "warm"]
 
@@ -52,7 +52,7 @@ class Online:
 
 @dataclass(frozen=True, kw_only=True)
 class FeatureGroup:
-    """A declared feature group; made by `@feature_group`, which documents every field."""
+    """A declared feature group; made by `@feature_group`, which documents every field, or by `pushed_group`."""
 
     name: str
     description: str
@@ -88,6 +88,8 @@ class FeatureGroup:
             InvalidInput: an input is missing or unknown.
             SchemaMismatch: the transform's columns or dtypes differ from the declared ones.
         """
+        if self.kind == "pushed":
+            raise InvalidInput(f"Group {self.name!r} is pushed: it has no transform to call. Its rows arrive by push.")
         if set(inputs) != set(self.inputs):
             raise InvalidInput(
                 f"Group {self.name!r} reads {list(self.inputs)}; got {sorted(inputs)}. Pass each by name."
@@ -149,6 +151,8 @@ class FeatureGroup:
     def kind(self) -> Kind:
         if isinstance(self.cadence, Static):
             return "static"
+        if isinstance(self.cadence, Pushed):
+            return "pushed"
         return "events" if self.emits == "events" else "windowed"
 
     @property
@@ -238,6 +242,9 @@ def feature_group(
         DeclarationError: the declaration contradicts itself; the message says how to mend it.
     """
 
+    if isinstance(cadence, Pushed):
+        raise DeclarationError("A group whose rows arrive by push has no transform. Declare it with pushed_group(...).")
+
     def declare(function: Transform) -> FeatureGroup:
         inputs = _inputs(function, isinstance(cadence, Static))
         group = FeatureGroup(
@@ -261,7 +268,7 @@ def feature_group(
             backfill=backfill or Backfill(),
             tags=dict(tags or {}),
         )
-        _check(group)
+        check_group(group)
         return group
 
     return declare
@@ -283,7 +290,7 @@ def _inputs(function: Transform, is_static: bool) -> tuple[str, ...]:
 
 
 def _lookback(name: str, cadence: Cadence, emits: str, lookback: timedelta | None) -> timedelta:
-    if isinstance(cadence, Static):
+    if isinstance(cadence, Windowless):
         if lookback is not None:
             raise DeclarationError(
                 f"Group {name!r} is static and declares a lookback. Static groups read each key's newest row; remove it."
@@ -304,7 +311,7 @@ def _lookback(name: str, cadence: Cadence, emits: str, lookback: timedelta | Non
 def _publish(cadence: Cadence, publish: timedelta | None) -> timedelta:
     if publish is not None:
         return publish
-    if isinstance(cadence, Static):
+    if isinstance(cadence, Windowless):
         return timedelta(0)
     return timedelta(minutes=5) if isinstance(cadence, Hourly) else timedelta(minutes=15)
 
@@ -320,7 +327,12 @@ def _online(cadence: Cadence, online: Online | None) -> Online | None:
     return replace(online, ttl=None) if online and is_untold and isinstance(cadence, Static) else online
 
 
-def _check(group: FeatureGroup) -> None:
+def check_group(group: FeatureGroup) -> None:
+    """Refuse a declaration that contradicts itself.
+
+    Raises:
+        DeclarationError: the message says how to mend it.
+    """
     check_name("Group", group.name)
     if re.search(r"_v\d+$", group.name):
         raise DeclarationError(f"Group name {group.name!r} ends like a version. Drop the suffix and declare version=n.")
@@ -382,10 +394,10 @@ def _check_durations(group: FeatureGroup) -> None:
 
 def _check_backfill(group: FeatureGroup) -> None:
     rules, names = group.backfill, [feature.name for feature in group.features]
-    if isinstance(group.cadence, Static):
+    if isinstance(group.cadence, Windowless):
         if rules != Backfill(approvers=rules.approvers):
             raise DeclarationError(
-                f"Group {group.name!r} is static and declares rules for backfills. It has no past to fill; remove them."
+                f"Group {group.name!r} is {group.kind} and declares rules for backfills. It has no past to fill; remove them."
             )
         return
     named = [*rules.proxies, *(known.feature for known in rules.known_values)]
@@ -401,7 +413,7 @@ def _check_backfill(group: FeatureGroup) -> None:
 
 
 def _check_known_window(group: FeatureGroup, key: str) -> None:
-    if isinstance(group.cadence, Static):
+    if isinstance(group.cadence, Windowless):
         return
     try:
         group.cadence.window_of(key)

@@ -151,4 +151,12 @@ class Static:
         object.__setattr__(self, "valid_from", utc(self.valid_from, name="valid_from"))
 
 
-Cadence = Hourly | Daily | Static
+@dataclass(frozen=True, slots=True)
+class Pushed:
+    """No windows and no transform: rows arrive by push, each known from the push on."""
+
+    name = "pushed"
+
+
+Windowless = Static | Pushed
+Cadence = Hourly | Daily | Static | Pushed

@@ -12,7 +12,7 @@ import polars as pl
 from featurestore.compute.window import ComputedRows
 from featurestore.declaration.backfill import KnownValue
 from featurestore.declaration.group import FeatureGroup
-from featurestore.declaration.windows import Static, TimeWindow
+from featurestore.declaration.windows import TimeWindow, Windowless
 from featurestore.gate.quality import Verdict, judge_windows, with_coverage
 from featurestore.gate.reference_windows import ReferenceWindows, not_compared_with_promoted
 from featurestore.gate.shift import judge_shift
@@ -54,7 +54,7 @@ def judge_computed(
 
 
 def _known_values(group: FeatureGroup, window: TimeWindow) -> list[KnownValue]:
-    if isinstance(group.cadence, Static) or not group.backfill.known_values:
+    if isinstance(group.cadence, Windowless) or not group.backfill.known_values:
         return []
     key = group.cadence.key_of(window)
     return [known for known in group.backfill.known_values if known.window == key]

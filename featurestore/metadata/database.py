@@ -18,7 +18,7 @@ from sqlalchemy.exc import ArgumentError, DBAPIError, StatementError
 from sqlalchemy.pool import NullPool
 
 from featurestore.errors import InvalidInput, StoreUnavailable
-from featurestore.metadata.tables import METADATA, PART, SCHEMA, SCHEMA_VERSION
+from featurestore.metadata.tables import BACKFILLS, METADATA, SCHEMA, Part
 
 LOCK_SECONDS = 15
 LOCK_STEP_SECONDS = 0.02
@@ -53,8 +53,10 @@ class Database:
     def __repr__(self) -> str:
         return f"Database({self.address!r})"
 
-    def prepare(self) -> None:
-        """Make the tables where there are none; of several processes at once one does.
+    def prepare(self, part: Part = BACKFILLS) -> None:
+        """Make the tables of a part where there are none; of several processes at once one does.
+
+        A database that an earlier version of this library made has no later part yet: it gets those tables beside its own.
 
         Raises:
             InvalidInput: the tables are those of another version of this library.
@@ -63,13 +65,13 @@ class Database:
         if self._file is not None:
             self._prepare_file(self._file)
         with self.reading() as connection:
-            found = _schema_version(connection)
+            found = _schema_version(connection, part)
         if found is None:
-            found = self._make_tables()
-        if found != SCHEMA_VERSION:
+            found = self._make_tables(part)
+        if found != part.version:
             raise InvalidInput(
                 f"The metadata database {self.address} has tables of version {found}; this library knows version "
-                f"{SCHEMA_VERSION}. Use the featurestore that made them, or name another database."
+                f"{part.version}. Use the featurestore that made them, or name another database."
             )
 
     @contextmanager
@@ -92,13 +94,13 @@ class Database:
         with self._errors(), self._engine.execution_options(is_writer=True).begin() as connection:
             yield connection
 
-    def _make_tables(self) -> int:
+    def _make_tables(self, part: Part) -> int:
         with self.writing() as connection:
-            found = _schema_version(connection)
+            found = _schema_version(connection, part)
             if found is None:
-                METADATA.create_all(connection)
-                connection.execute(insert(SCHEMA).values(part=PART, version=SCHEMA_VERSION))
-            return SCHEMA_VERSION if found is None else found
+                METADATA.create_all(connection, tables=[SCHEMA, *part.tables])
+                connection.execute(insert(SCHEMA).values(part=part.name, version=part.version))
+            return part.version if found is None else found
 
     def _prepare_file(self, file: Path) -> None:
         """Readers beside a writer need WAL. Its switch takes the file whole, and does not wait by itself."""
@@ -204,7 +206,7 @@ def _is_writer(connection: Connection) -> bool:
     return bool(connection.get_execution_options().get("is_writer"))
 
 
-def _schema_version(connection: Connection) -> int | None:
+def _schema_version(connection: Connection, part: Part) -> int | None:
     if not inspect(connection).has_table(SCHEMA.name):
         return None
-    return connection.execute(select(SCHEMA.c.version).where(SCHEMA.c.part == PART)).scalar()
+    return connection.execute(select(SCHEMA.c.version).where(SCHEMA.c.part == part.name)).scalar()

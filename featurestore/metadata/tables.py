@@ -1,4 +1,4 @@
-"""The tables of backfills in the metadata database, and how their values lie in columns.
+"""The tables of backfills and of API keys in the metadata database, and how their values lie in columns.
 
 Instants are `timestamptz` in PostgreSQL and ISO text in UTC in SQLite; both keep microseconds and come back aware.
 Documents are JSON text. Not here: what is written when.
@@ -6,6 +6,7 @@ Documents are JSON text. Not here: what is written when.
 
 import json
 from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
@@ -25,9 +26,6 @@ from sqlalchemy import (
 from sqlalchemy.types import TypeDecorator
 
 from featurestore.errors import InvalidInput
-
-SCHEMA_VERSION = 1
-PART = "backfills"
 
 
 class Instant(TypeDecorator[datetime]):
@@ -140,3 +138,49 @@ KEPT = Table(
     Column("name", PlainText, primary_key=True),
     Column("document", Document, nullable=False),
 )
+
+KEYS = Table(
+    "api_key",
+    METADATA,
+    Column("key_id", String(32), primary_key=True),
+    Column("sha256", String(64), nullable=False),
+    Column("name", PlainText, nullable=False),
+    Column("owner", PlainText, nullable=False),
+    Column("note", PlainText, nullable=False),
+    Column("actions", Document, nullable=False),
+    Column("services", Document, nullable=False),
+    Column("groups", Document, nullable=False),
+    Column("created_at", Instant, nullable=False),
+    Column("expires_at", Instant),
+    Column("revoked_at", Instant),
+    Column("last_used_at", Instant),
+)
+"""`last_used_at` is cut off to the hour. Who created and revoked a key is in its audit."""
+
+KEY_AUDIT = Table(
+    "api_key_audit",
+    METADATA,
+    Column("number", Integer, primary_key=True),
+    Column("key_id", String(32), nullable=False, index=True),
+    Column("at", Instant, nullable=False),
+    Column("action", String(16), nullable=False),
+    Column("person", PlainText, nullable=False),
+    Column("os_user", PlainText, nullable=False),
+    Column("reason", PlainText, nullable=False),
+    Column("details", Document, nullable=False),
+    sqlite_autoincrement=True,
+)
+"""Only ever appended to, so its highest number tells whether any key was created or revoked since."""
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """Tables that are made together, beside other parts' in one database, and have a version of their own."""
+
+    name: str
+    version: int
+    tables: tuple[Table, ...]
+
+
+BACKFILLS = Part("backfills", 1, (REQUESTS, GROUPS, AUDIT, KEPT))
+API_KEYS = Part("api_keys", 1, (KEYS, KEY_AUDIT))

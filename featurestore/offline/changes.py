@@ -86,10 +86,17 @@ def changes_between(view: TableView, since: int, to: int) -> Changes | Rebuild:
 
 def _steps(entries: Iterable[LogEntry]) -> list[_Step]:
     steps: list[list[LogEntry]] = [[]]
+    touched: list[TimeWindow] = []
     for entry in entries:
-        touched = [window for earlier in steps[-1] for window in _windows(earlier)]
-        if overlapping(touched, _windows(entry)) is not None:
+        windows = merged(_windows(entry))
+        # Pushes follow each other in time, thousands in a step: what comes after everything is not searched for.
+        if not touched or not windows or windows[0].start >= touched[-1].end:
+            touched += windows
+        elif overlapping(touched, windows) is None:
+            touched = merged([*touched, *windows])
+        else:
             steps.append([])
+            touched = windows
         steps[-1].append(entry)
     return [_Step(tuple(step)) for step in steps if any(entry.has_changed_data for entry in step)]
 

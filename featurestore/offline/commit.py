@@ -1,7 +1,7 @@
 """The one way in which rows reach a group's table: recognise, refuse, plan, commit, and again if another was first.
 
 A commit lands exactly on the version that was looked at. Of writers at the same time one wins, and the others look again.
-What a plan holds is said by its maker: `windows.py` for overwrites, `static.py` for loads.
+What a plan holds is said by its maker: `windows.py` for overwrites, `static.py` for loads, `pushed.py` for pushes.
 """
 
 import random
@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 import polars as pl
+from deltalake import DeltaTable
 from deltalake.exceptions import CommitFailedError, DeltaError
 
 from featurestore.clock import Clock
@@ -39,6 +40,7 @@ class Commit:
         created_at: The `created_at` of the rows that this commit added or changed.
         is_rewind: Some key's replaced or removed version is not followed by a higher one.
         counts: Rows added, changed, removed and kept in the windows asked for.
+        metadata: What the commit keeps of its caller's; empty if none was made.
         was_recognised: The commit was there already, by an earlier try with the same transaction.
     """
 
@@ -48,6 +50,7 @@ class Commit:
     created_at: datetime | None = None
     is_rewind: bool = False
     counts: Mapping[str, int] = field(default_factory=dict)
+    metadata: Mapping[str, str] = field(default_factory=dict)
     was_recognised: bool = False
 
     @property
@@ -87,10 +90,12 @@ class Plan:
 
     Args:
         rows: Every row that the table is to have in the spans: stored columns, `created_at` null where it is to be set.
-        spans: The time to replace; it covers the changed windows, and may cover others whose rows are in `rows`.
+        spans: The time to replace; it covers the changed windows, and may cover others whose rows are in `rows`. Empty if the
+            rows are only added.
         changed: The windows whose rows change.
         asked: The rows of all windows asked for, as they are to be: keys and version.
         gone: Stored rows that are changed or removed: keys and version.
+        metadata: What the commit is to keep beside the request's.
     """
 
     rows: pl.DataFrame
@@ -99,6 +104,7 @@ class Plan:
     asked: pl.DataFrame
     gone: pl.DataFrame
     counts: Mapping[str, int]
+    metadata: Mapping[str, str] = field(default_factory=dict)
 
 
 Planner = Callable[[TableView], Plan | None]
@@ -207,7 +213,7 @@ class Committer:
             return None
         standing = standing_at(self.storage.location, view.version)
         now = utc(self.clock(), name="clock")
-        created_at = _next_created_at(view, standing.last_created_at, now)
+        created_at = next_created_at(view, standing.last_created_at, now)
         stamp = pl.col("created_at").fill_null(pl.lit(created_at))
         own = OwnCommit(
             kind=request.kind,
@@ -218,13 +224,17 @@ class Committer:
             previous_fence=standing.fence,
             created_at=created_at,
             counts=plan.counts,
-            metadata=request.metadata,
+            metadata={**request.metadata, **plan.metadata},
         )
-        version = self.storage.overwrite(view.table, _laid_out(view, plan.rows.with_columns(stamp)), plan.spans, own)
+        version = self._store(view.table, _laid_out(view, plan.rows.with_columns(stamp)), plan.spans, own)
         return _commit(version, version, own, plan.changed)
 
+    def _store(self, table: DeltaTable, rows: pl.DataFrame, spans: list[TimeWindow], own: OwnCommit) -> int:
+        return self.storage.overwrite(table, rows, spans, own) if spans else self.storage.append(table, rows, own)
 
-def _next_created_at(view: TableView, last: datetime | None, now: datetime) -> datetime:
+
+def next_created_at(view: TableView, last: datetime | None, now: datetime) -> datetime:
+    """The clock's instant, or the first one after every commit so far if the clock is behind."""
     newest = last if last is not None else view.scan(columns=["created_at"]).collect()["created_at"].max()
     return max(now, newest + INSTANT) if isinstance(newest, datetime) else now
 
@@ -242,7 +252,16 @@ def _commit(
     *,
     was_recognised: bool = False,
 ) -> Commit:
-    return Commit(version, table_version, tuple(changed), own.created_at, own.is_rewind, own.counts, was_recognised)
+    return Commit(
+        version=version,
+        table_version=table_version,
+        changed_windows=tuple(changed),
+        created_at=own.created_at,
+        is_rewind=own.is_rewind,
+        counts=own.counts,
+        metadata=own.metadata,
+        was_recognised=was_recognised,
+    )
 
 
 def _laid_out(view: TableView, rows: pl.DataFrame) -> pl.DataFrame:

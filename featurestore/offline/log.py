@@ -18,7 +18,10 @@ from featurestore.location import Location
 OWN_KEY = "featurestore"
 NO_FENCE = 0
 
-Kind = Literal["windows", "load", "compaction"]
+PUSHED_AT = "pushed_at"
+"""In the metadata of a push's commit: the clock's instant at it, from which on its rows are known at the earliest."""
+
+Kind = Literal["windows", "load", "push", "compaction"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +29,7 @@ class OwnCommit:
     """What this store writes into a commit of its own.
 
     Args:
-        kind: An overwrite of windows, a load of a static group, or a compaction, which changes no row.
+        kind: An overwrite of windows, a load of a static group, a push, or a compaction, which changes no row.
         transaction: The caller's transaction id.
         digest: Hash of what was asked for: rows and windows.
         windows: The time whose rows changed, as merged spans.

@@ -48,7 +48,8 @@ def load_static(
     """See `FeatureTable.load_static`."""
     group = committer.group
     if group.kind != "static":
-        raise InvalidInput(f"Group {group.name!r} is {group.kind}: its rows belong to windows. Use overwrite_windows.")
+        instead = "they arrive by push" if group.kind == "pushed" else "they belong to windows. Use overwrite_windows"
+        raise InvalidInput(f"Group {group.name!r} is {group.kind}: its rows are not loaded, {instead}.")
     load = Load(_checked(group, rows), utc(instant, name="instant"), utc(valid_from, name="valid_from"))
     if load.valid_from > load.instant:
         raise InvalidInput(

@@ -1,6 +1,6 @@
-"""A Delta table on its disk or bucket: opening it, making it, and the two writes that it takes.
+"""A Delta table on its disk or bucket: opening it, making it, and the writes that it takes.
 
-An overwrite commits on exactly the version it was given, or not at all (`max_commit_retries=0`): delta-rs would else move
+An overwrite or append commits on exactly the version it was given, or not at all (`max_commit_retries=0`): delta-rs would else move
 it past commits that it has not seen, and fence, `created_at` and the check for newer runs would rest on the wrong version.
 """
 
@@ -106,14 +106,41 @@ class Storage:
             predicate=delta_predicate(spans),
             schema_mode="merge",
             writer_properties=WriterProperties(compression="ZSTD"),
-            commit_properties=CommitProperties(
-                custom_metadata={OWN_KEY: own.to_json()},
-                max_commit_retries=0,
-                app_transactions=[Transaction(own.transaction, version)],
-            ),
+            commit_properties=self._commit_properties(own, version),
         )
         self.sync(version)
         return version
+
+    def append(self, table: DeltaTable, rows: pl.DataFrame, own: OwnCommit) -> int:
+        """Add rows in one commit on top of the version that `table` is open at; no file there is opened.
+
+        Args:
+            rows: As for `overwrite`.
+
+        Returns:
+            The version of the commit, which is durable.
+
+        Raises:
+            CommitFailedError: another commit came between.
+        """
+        version = table.version() + 1
+        write_deltalake(
+            table,
+            rows,
+            mode="append",
+            schema_mode="merge",
+            writer_properties=WriterProperties(compression="ZSTD"),
+            commit_properties=self._commit_properties(own, version),
+        )
+        self.sync(version)
+        return version
+
+    def _commit_properties(self, own: OwnCommit, version: int) -> CommitProperties:
+        return CommitProperties(
+            custom_metadata={OWN_KEY: own.to_json()},
+            max_commit_retries=0,
+            app_transactions=[Transaction(own.transaction, version)],
+        )
 
     def compact(self, table: DeltaTable, year: int, month: int, own: OwnCommit) -> int | None:
         """Put the rows of a month into few files; None if they are.

@@ -1,6 +1,6 @@
 """The offline table of one feature group: what stores and readers see of it.
 
-A small facade: reading is `view.py`, writing `commit.py` with `windows.py` and `static.py`, comparing `changes.py`.
+A small facade: reading is `view.py`, writing `commit.py` with `windows.py`, `static.py` and `pushed.py`, comparing `changes.py`.
 """
 
 from collections.abc import Mapping, Sequence
@@ -19,9 +19,11 @@ from featurestore.offline.commit import ATTEMPTS, Commit, Committer, pause
 from featurestore.offline.content import content_hash
 from featurestore.offline.intake import identity
 from featurestore.offline.log import NO_FENCE, LogEntry, OwnCommit, read_entry, standing_at
+from featurestore.offline.pushed import append_push
 from featurestore.offline.spans import covering, merged, of_windows
 from featurestore.offline.static import load_static
 from featurestore.offline.storage import Storage
+from featurestore.offline.view import TableView
 from featurestore.offline.windows import overwrite_windows
 from featurestore.registry.snapshot import RegisteredGroup
 
@@ -57,6 +59,19 @@ class FeatureTable:
         """Delta's id of the table, which a table made anew at the same place does not share; None if there is none."""
         table = self._committer.storage.open()
         return None if table is None else str(table.metadata().id)
+
+    def newest(self) -> tuple[int, str] | None:
+        """`version()` and `table_id` of one look; None if there is no table."""
+        table = self._committer.storage.open()
+        return None if table is None else (table.version(), str(table.metadata().id))
+
+    def view(self, version: int | None = None) -> TableView:
+        """One version, by default the newest, to be read several times without looking for it anew.
+
+        Raises:
+            InvalidInput: there is no such version.
+        """
+        return self._committer.view(version)
 
     def scan(
         self,
@@ -151,6 +166,24 @@ class FeatureTable:
             self._committer, rows, instant=instant, valid_from=valid_from, transaction=transaction, metadata=metadata
         )
 
+    def append_push(self, rows: pl.DataFrame, *, transaction: str, metadata: Mapping[str, str]) -> Commit:
+        """Append the rows of a push to a pushed group, in one commit; whether their values make sense was judged before.
+
+        Rows are known from the clock's instant of the commit on, one that is true of the future from its event time on.
+        `window_start` is an instant of this push alone.
+
+        Args:
+            rows: Keys, `event_time` and features in stored dtypes; keys and times never null, no two of one entity at one time.
+            transaction: Names this push; a repeat with the same rows is recognised and returns the first commit.
+            metadata: Kept in the commit.
+
+        Raises:
+            SchemaMismatch: columns or dtypes are not exactly the declared ones.
+            InvalidInput: the group is computed, a row breaks a rule above, or `transaction` named a push of other rows.
+            StoreUnavailable: the store cannot be reached, or others were first too often.
+        """
+        return append_push(self._committer, rows, transaction=transaction, metadata=metadata)
+
     def fence(self, version: int) -> int:
         """The newest rewind up to a version, as its Delta version; 0 if there was none (version 0 makes the empty table).
 
@@ -173,9 +206,11 @@ class FeatureTable:
             The changes, or `Rebuild` with the reason why they can no longer be told: files vacuumed, log entries expired, a commit
             of another engine, another table.
         """
-        if table_id is not None and table_id != self.table_id:
-            return Rebuild(f"Group {self.group.name!r} now has table {self.table_id}; the copy is of {table_id}.")
-        return changes_between(self._committer.view(), since, to)
+        view = self._committer.view()
+        found = None if view.table is None else str(view.table.metadata().id)
+        if table_id is not None and table_id != found:
+            return Rebuild(f"Group {self.group.name!r} now has table {found}; the copy is of {table_id}.")
+        return changes_between(view, since, to)
 
     def entry(self, version: int) -> LogEntry | None:
         """What a commit did and what was written into it; None if there is none, or it has expired."""

@@ -63,6 +63,7 @@ class TableView:
         spans: Sequence[TimeWindow] | None = None,
         known_by: datetime | None = None,
         event_since: datetime | None = None,
+        known_after: datetime | None = None,
         columns: Sequence[str] | None = None,
     ) -> pl.LazyFrame:
         """Rows, lazily: files that cannot hold an asked-for row are left out by their statistics, without opening them.
@@ -71,18 +72,24 @@ class TableView:
             spans: Only windows that start in one of them.
             known_by: Only rows with `knowledge_time` up to this.
             event_since: Only rows with `event_time` from this on.
+            known_after: Only rows with `knowledge_time` after this.
             columns: The columns to give; default those of the stored schema. Undeclared ones may be named.
         """
         filters = [] if spans is None else [started_in(spans)]
         filters += [] if known_by is None else [pl.col("knowledge_time") <= utc(known_by, name="known_by")]
         filters += [] if event_since is None else [pl.col("event_time") >= utc(event_since, name="event_since")]
+        filters += [] if known_after is None else [pl.col("knowledge_time") > utc(known_after, name="known_after")]
         everything = {**self.group.stored_schema, **self.undeclared}
         wanted = list(columns if columns is not None else self.group.stored_schema)
-        rows = scan_files(self.storage, self._files(spans, known_by, event_since), everything)
+        rows = scan_files(self.storage, self._files(spans, known_by, event_since, known_after), everything)
         return rows.filter(*filters).select(wanted) if filters else rows.select(wanted)
 
     def _files(
-        self, spans: Sequence[TimeWindow] | None, known_by: datetime | None, event_since: datetime | None
+        self,
+        spans: Sequence[TimeWindow] | None,
+        known_by: datetime | None,
+        event_since: datetime | None,
+        known_after: datetime | None,
     ) -> list[str]:
         if self.table is None:
             return []
@@ -90,7 +97,8 @@ class TableView:
         if spans is not None:
             files = _at_least(files, "window_start", min((span.start for span in spans), default=None))
             files = _at_most(files, "window_start", max((span.end for span in spans), default=None))
-        files = _at_most(_at_least(files, "event_time", event_since), "knowledge_time", known_by)
+        files = _at_least(_at_least(files, "event_time", event_since), "knowledge_time", known_after)
+        files = _at_most(files, "knowledge_time", known_by)
         return sorted(files["path"].to_list()) if files.height else []
 
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 import polars as pl
 
 from featurestore.declaration.windows import TimeWindow
+from featurestore.errors import InvalidInput
 from featurestore.offline.commit import Commit, Committer, Plan, Request
 from featurestore.offline.content import content_hash
 from featurestore.offline.difference import Difference, difference
@@ -25,6 +26,8 @@ def overwrite_windows(
 ) -> Commit:
     """See `FeatureTable.overwrite_windows`."""
     group = committer.group
+    if group.kind == "pushed":
+        raise InvalidInput(f"Group {group.name!r} is pushed: it has no windows to overwrite. Use append_push.")
     named = check_windows(group, windows)
     checked = check_rows(group, rows, named)
     text = "".join(f"{window.start.isoformat()}/{window.end.isoformat()}\n" for window in named)

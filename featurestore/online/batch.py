@@ -50,6 +50,10 @@ class WriteBatch:
         removed = {index - start: value for index, value in self.removed.items() if start <= index < end}
         return WriteBatch(self.keys[start:end], self.messages[start:end], self.expiries[8 * start : 8 * end], removed)
 
+    def arguments(self) -> list[str | bytes]:
+        """What the scripts take for keys and messages."""
+        return [str(len(self.keys)), self.expiries, *self.keys, *self.messages]
+
     def removed_arguments(self) -> list[str | bytes]:
         """What the script takes for removed versions, its indices counted from 1."""
         return [part for i, (versions, expiry) in self.removed.items() for part in (str(i + 1), versions, str(expiry))]
@@ -64,7 +68,7 @@ def prepare_batch(
     now: datetime,
     allowed_skew: timedelta,
 ) -> WriteBatch:
-    """Check messages and compute their expiries; `RedisOnlineStore.write` has the rules."""
+    """Check messages and compute their expiries; `RedisPart.write` has the rules."""
     if len(keys) != len(messages):
         raise InvalidInput(
             f"{len(keys)} keys and {len(messages)} messages were given for group {group!r}; each key has one."

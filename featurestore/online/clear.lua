@@ -1,15 +1,11 @@
--- Removes keys of a group, under the epoch the group has; with a new generation, begins that one and forgets the state first.
--- KEYS: the epoch's key, the group's generation's key, the state's key, then keys to remove.
--- ARGV: the group's epoch; the new generation, or ''.
-local epoch, generation = redis.call('GET', KEYS[1]), redis.call('GET', KEYS[2])
-if not epoch or epoch .. (generation or '') ~= ARGV[1] then
-  return redis.error_reply('FSEPOCH the epoch is another')
+-- Removes keys of a group; with a new generation, begins that one and forgets the state and the fill first.
+-- ARGV from 3: the new generation or '', the state's key, the fill's key, then keys to remove.
+if ARGV[3] ~= '' then
+  redis.call('SET', ARGV[2], ARGV[3])
+  redis.call('DEL', ARGV[4])
+  redis.call('DEL', ARGV[5])
 end
-if ARGV[2] ~= '' then
-  redis.call('SET', KEYS[2], ARGV[2])
-  redis.call('DEL', KEYS[3])
+for i = 6, #ARGV do
+  redis.call('UNLINK', ARGV[i])
 end
-for i = 4, #KEYS do
-  redis.call('UNLINK', KEYS[i])
-end
-return #KEYS - 3
+return #ARGV - 5

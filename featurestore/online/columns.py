@@ -1,155 +1,213 @@
-"""Rows that were read, as Polars columns. Not here: finding out whether bytes are such rows (`decode`)."""
+"""Values of one group's features as arrays, and their way out: Python lists or Polars Series.
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
+Not here: finding out whether bytes are such values (`decode`), or which of them are served (`retrieval`).
+"""
+
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Protocol
 
 import numpy as np
 import polars as pl
 
-from featurestore.errors import InvalidInput
-from featurestore.online.layout import TIMESTAMP, Block, Bytes, Flags, MessageLayout, Numbers, Rows, WireField
-from featurestore.online.wire import Malformed, read_strings
+from featurestore.online.layout import TIMESTAMP, Flags, Numbers, WireField
 
 VERSION = ("event_time", "knowledge_time", "created_at")
-_SLICE_FROM_ROWS = 2048
-"""From so many rows on Polars cuts strings faster than Python does."""
+_GATHERED_BYTES = 64
+"""Up to so many bytes a string on average, NumPy collects them faster than slices of the messages do."""
+
+Array = np.ndarray[Any, np.dtype[Any]]
 
 
-@dataclass(frozen=True, slots=True)
-class Batch:
-    """Messages end to end."""
+class Column(Protocol):
+    """One feature's values, a place for each reply; what stands where nothing is to be served means nothing."""
 
-    messages: Sequence[bytes]
+    @property
+    def field(self) -> WireField: ...
+
+    @property
+    def valid(self) -> Flags | None:
+        """Which values are not null; None: all."""
+        ...
+
+    def to_list(self, keep: Flags | None) -> list[Any]:
+        """Python values, as Polars gives them; None where null, or not to be kept (None: keep all)."""
+        ...
+
+    def to_series(self, keep: Flags | None) -> pl.Series:
+        """The same as a Series of the field's name and dtype."""
+        ...
+
+
+def both(left: Flags | None, right: Flags | None) -> Flags | None:
+    """The flags set in both, where None has all set."""
+    if left is None or right is None:
+        return right if left is None else left
+    shared: Flags = left & right
+    return shared
+
+
+def chosen(values: list[Any], keep: Flags | None) -> list[Any]:
+    """The values, None where they are not to be kept."""
+    if keep is None:
+        return values
+    return [value if kept else None for value, kept in zip(values, keep.tolist(), strict=True)]
+
+
+def masked(values: pl.Series, keep: Flags | None) -> pl.Series:
+    """The values, null where they are not to be kept."""
+    return values if keep is None or keep.all() else values.set(pl.Series(~keep), None)
+
+
+@dataclass(frozen=True, eq=False)
+class NumberBlock:
+    """Features of one NumPy type: values of shape (features, rows), and which of them are not null (None: all)."""
+
+    values: Array
+    valid: Flags | None
+
+    def to_series(self, keep: Flags | None) -> pl.Series:
+        """All features end to end: a Series costs six times as much to build as to cut from another."""
+        values = self.values.astype(np.bool_) if self.values.dtype == np.uint8 else self.values
+        kept = None if keep is None else np.broadcast_to(keep, values.shape)
+        flags = both(self.valid, kept)
+        return masked(pl.Series(values.reshape(-1)), None if flags is None else flags.reshape(-1))
+
+
+@dataclass(frozen=True, eq=False)
+class NumberColumn:
+    """A feature of fixed width: one row of its block."""
+
+    field: WireField
+    block: NumberBlock
+    row: int
+
+    @property
+    def valid(self) -> Flags | None:
+        return None if self.block.valid is None else self.block.valid[self.row]
+
+    def to_list(self, keep: Flags | None) -> list[Any]:
+        values = self.block.values[self.row]
+        if self.field.dtype in (pl.Date, TIMESTAMP):
+            return self.to_series(keep).to_list()
+        return chosen((values != 0 if values.dtype == np.uint8 else values).tolist(), both(self.valid, keep))
+
+    def to_series(self, keep: Flags | None) -> pl.Series:
+        own = slice(self.row, self.row + 1)
+        block = NumberBlock(self.block.values[own], None if self.block.valid is None else self.block.valid[own])
+        return self.cut(block.to_series(keep), 0)
+
+    def cut(self, whole: pl.Series, row: int) -> pl.Series:
+        """This feature's part of its block's Series."""
+        count = self.block.values.shape[1]
+        column = whole.slice(row * count, count).alias(self.field.name)
+        return column if column.dtype == self.field.dtype else column.cast(self.field.dtype)
+
+
+@dataclass(frozen=True, eq=False)
+class VectorColumn:
+    """A feature of fixed length: float32 of shape (rows, length)."""
+
+    field: WireField
+    values: Array
+    valid: Flags | None
+
+    def to_list(self, keep: Flags | None) -> list[Any]:
+        return chosen(self.values.tolist(), both(self.valid, keep))
+
+    def to_series(self, keep: Flags | None) -> pl.Series:
+        name, dtype, flags = self.field.name, self.field.dtype, both(self.valid, keep)
+        if not len(self.values):
+            return pl.Series(name, [], dtype)
+        column = pl.Series(name, np.ascontiguousarray(self.values).reshape(-1)).reshape((-1, self.field.width))
+        if flags is None or flags.all():
+            return column
+        return column.zip_with(pl.Series(flags), pl.Series([None], dtype=dtype))
+
+
+@dataclass(frozen=True, eq=False)
+class TextColumn:
+    """A string feature: where each string stands among the messages, end to end; nulls have no length, all are UTF-8."""
+
+    field: WireField
     joined: bytes
-    data: Bytes
     starts: Numbers
-    ends: Numbers
+    sizes: Numbers
+    valid: Flags | None
 
-    @classmethod
-    def of(cls, messages: Sequence[bytes]) -> "Batch":
-        joined = b"".join(messages)
-        lengths = np.fromiter(map(len, messages), np.int64, len(messages))
-        ends = np.cumsum(lengths)
-        return cls(messages, joined, np.frombuffer(joined, np.uint8), ends - lengths, ends)
+    @cached_property
+    def _texts(self) -> list[str]:
+        """All strings; if they are short, collected first, and cut from one text."""
+        ends = np.cumsum(self.sizes)
+        total = int(ends[-1]) if ends.size else 0
+        if total <= _GATHERED_BYTES * self.sizes.size:
+            spots = np.repeat(self.starts - ends + self.sizes, self.sizes) + np.arange(total)
+            utf8 = np.frombuffer(self.joined, np.uint8)[spots].tobytes()
+            if utf8.isascii():  # then bytes and characters are counted alike
+                text, stops = utf8.decode(), ends.tolist()
+                return [text[start:end] for start, end in zip([0, *stops], stops, strict=False)]
+        spans = zip(self.starts.tolist(), (self.starts + self.sizes).tolist(), strict=True)
+        return [self.joined[start:end].decode() for start, end in spans]
 
-    def at(self, starts: Numbers, width: int) -> Bytes:
-        """`width` bytes from each start, shape (rows, width); what lies beyond the end repeats the last byte."""
-        spots = starts[:, None] + np.arange(width)
-        taken: Bytes = self.data[np.minimum(spots, self.data.size - 1)]
-        return taken
+    def first_broken(self, is_ascii: Flags) -> int | None:
+        """The first row whose string is not UTF-8, of those that are not known to be ASCII."""
+        for row in np.flatnonzero(~is_ascii).tolist():
+            start = self.starts[row]
+            try:
+                self.joined[start : start + self.sizes[row]].decode()
+            except UnicodeDecodeError:
+                return row
+        return None
 
+    def to_list(self, keep: Flags | None) -> list[Any]:
+        return chosen(self._texts, both(self.valid, keep))
 
-Spans = Mapping[str, tuple[Numbers, Numbers, Flags]]
-"""Of each variable field: where its payload starts, how long it is, and whether it is not null."""
-
-
-@dataclass(frozen=True, slots=True)
-class Part:
-    """Rows that were read by one layout: their positions in the replies, their fixed parts, and their variable parts."""
-
-    layout: MessageLayout
-    positions: Numbers
-    batch: Batch
-    rows: Rows
-    spans: Spans
-
-
-def combine(wanted: Sequence[WireField], found: Flags, parts: list[Part]) -> pl.DataFrame:
-    """One frame of all parts, in reply order; header columns are null where nothing was found."""
-    frames = [_frame(wanted, part, found[part.positions]) for part in parts if part.positions.size or len(parts) == 1]
-    if len(frames) == 1:
-        return frames[0]
-    order = np.argsort(np.concatenate([part.positions for part in parts]))
-    return pl.concat(frames)[order]
+    def to_series(self, keep: Flags | None) -> pl.Series:
+        return masked(pl.Series(self.field.name, self._texts, pl.String), both(self.valid, keep))
 
 
-def _frame(wanted: Sequence[WireField], part: Part, found: Flags) -> pl.DataFrame:
-    columns = {column.name: column for column in _columns(part, {field.name for field in wanted})}
-    for field in wanted:
-        if field.name not in columns:
-            columns[field.name] = pl.Series(field.name, [None], field.dtype).new_from_index(0, found.size)
-    header = _header_columns(part.rows["header"], found)
-    return pl.DataFrame([pl.Series("found", found), *header, *(columns[field.name] for field in wanted)])
+@dataclass(frozen=True, eq=False)
+class ListColumn:
+    """A list feature: a Python list or a NumPy array of each row; None for a null."""
+
+    field: WireField
+    values: list[Any]
+
+    @cached_property
+    def valid(self) -> Flags | None:
+        flags = np.fromiter((value is not None for value in self.values), np.bool_, len(self.values))
+        return None if flags.all() else flags
+
+    def to_list(self, keep: Flags | None) -> list[Any]:
+        return chosen([one.tolist() if isinstance(one, np.ndarray) else one for one in self.values], keep)
+
+    def to_series(self, keep: Flags | None) -> pl.Series:
+        values = chosen(self.values, keep)
+        return pl.Series(
+            self.field.name, [pl.Series(v) if isinstance(v, np.ndarray) else v for v in values], self.field.dtype
+        )
 
 
-def _header_columns(header: Rows, found: Flags) -> Iterator[pl.Series]:
-    yield _masked(pl.Series("schema_number", np.ascontiguousarray(header["schema_number"])), found)
-    times = np.concatenate([header[name] for name in VERSION])
-    flat = _masked(pl.Series(times), np.tile(found, len(VERSION))).cast(TIMESTAMP)
-    for i, name in enumerate(VERSION):
-        yield flat.slice(i * found.size, found.size).alias(name)
-    yield _masked(pl.Series("fence", np.ascontiguousarray(header["fence"])), found)
-    yield _masked(pl.Series("is_deleted", header["is_deleted"].astype(np.bool_)), found)
+def series_of(columns: Iterable[Column], keep: Flags | None) -> list[pl.Series]:
+    """All columns as Series; features of one block are cut from one."""
+    wholes: dict[int, pl.Series] = {}
+    made = []
+    for column in columns:
+        if not isinstance(column, NumberColumn):
+            made.append(column.to_series(keep))
+            continue
+        block = column.block
+        if id(block) not in wholes:
+            wholes[id(block)] = block.to_series(keep)
+        made.append(column.cut(wholes[id(block)], column.row))
+    return made
 
 
-def _masked(values: pl.Series, valid: Flags) -> pl.Series:
-    return values if valid.all() else values.set(pl.Series(~valid), None)
-
-
-def _columns(part: Part, wanted: set[str]) -> Iterator[pl.Series]:
-    for block in part.layout.blocks:
-        yield from _block_columns(block, part.rows[part.layout.part_names[block.code]], wanted)
-    for vector in part.layout.vectors:
-        if vector.name in wanted:
-            yield _vector_column(vector, part.rows[part.layout.part_names[vector.name]])
-    for variable in part.layout.variable:
-        if variable.name in wanted:
-            yield _variable_column(variable, part)
-
-
-def _block_columns(block: Block, cells: Rows, wanted: set[str]) -> Iterator[pl.Series]:
-    """Turn the (rows, k) block once, then cut its columns from it: a Series costs more to build than to slice."""
-    count = cells.shape[0]
-    values = np.ascontiguousarray(cells["value"].T).reshape(-1)
-    if block.code == "|u1":
-        values = values.astype(np.bool_)
-    flat = _masked(pl.Series(values), (cells["tag"] == block.tags).T.reshape(-1))
-    for i, field in enumerate(block.fields):
-        if field.name in wanted:
-            column = flat.slice(i * count, count).alias(field.name)
-            yield column if column.dtype == field.dtype else column.cast(field.dtype)
-
-
-def _vector_column(vector: WireField, cells: Rows) -> pl.Series:
-    valid = cells["tag"] == vector.tag
-    if not cells.size:
-        return pl.Series(vector.name, [], vector.dtype)
-    column = pl.Series(vector.name, np.ascontiguousarray(cells["value"]).reshape(-1)).reshape((-1, vector.width))
-    return column if valid.all() else column.zip_with(pl.Series(valid), pl.Series([None], dtype=vector.dtype))
-
-
-def _variable_column(variable: WireField, part: Part) -> pl.Series:
-    if variable.is_string:
-        with suppress(UnicodeDecodeError, pl.exceptions.InvalidOperationError):  # the way below names the row
-            return _string_column(variable, part)
-    spans = zip(*(column.tolist() for column in part.spans[variable.name]), part.positions.tolist(), strict=True)
-    joined = part.batch.joined
-    values = [
-        _value(variable, joined[start : start + size], position) if valid else None
-        for start, size, valid, position in spans
-    ]
-    return pl.Series(variable.name, values, variable.dtype)
-
-
-def _value(variable: WireField, payload: bytes, position: int) -> str | list[str] | pl.Series:
-    try:
-        if variable.is_string:
-            return payload.decode()
-        if variable.dtype == pl.List(pl.String):
-            return read_strings(variable.name, payload)
-    except (Malformed, UnicodeDecodeError) as error:
-        raise InvalidInput(f"Message at position {position}: {variable.name!r} cannot be decoded: {error}.") from error
-    return pl.Series(np.frombuffer(payload, "<i8" if variable.dtype == pl.List(pl.Int64) else "<f8"))
-
-
-def _string_column(variable: WireField, part: Part) -> pl.Series:
-    starts, sizes, valid = part.spans[variable.name]
-    joined = part.batch.joined
-    if starts.size >= _SLICE_FROM_ROWS:
-        spans = pl.DataFrame([pl.Series("start", starts), pl.Series("size", sizes)])
-        texts = spans.select(pl.lit(joined).bin.slice(pl.col("start"), pl.col("size")).cast(pl.String)).to_series()
-    else:
-        bounds = zip(starts.tolist(), (starts + sizes).tolist(), strict=True)
-        texts = pl.Series([joined[start:end].decode() for start, end in bounds], dtype=pl.String)
-    return _masked(texts.alias(variable.name), valid)
+def scattered(parts: Sequence[tuple[Numbers, Array]], count: int) -> Array:
+    """One array of `count` rows from parts with their positions along the last axis; zeros where no part has any."""
+    first = parts[0][1]
+    whole = np.zeros((*first.shape[:-1], count), first.dtype)
+    for positions, values in parts:
+        whole[..., positions] = values
+    return whole

@@ -1,27 +1,43 @@
-"""Messages to columns: what a store answered becomes one Polars frame.
+"""Messages to columns: what a store answered for one group becomes arrays, or one Polars frame.
 
 A batch of canonical rows is read as one strided NumPy view per block; rows in any other valid form are rewritten by `wire`
-first. Not here: expiry, statuses, or where the bytes came from.
+first. Not here: expiry, statuses, where the bytes came from, or the quicker way for a handful of messages (`few`).
 """
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import cast
 
 import numpy as np
 import polars as pl
 
 from featurestore.errors import InvalidInput
-from featurestore.online.columns import Batch, Part, Spans, combine
+from featurestore.online.canonical import Batch, Part, RowLayout, read_part
+from featurestore.online.columns import (
+    VERSION,
+    Array,
+    Column,
+    ListColumn,
+    NumberBlock,
+    NumberColumn,
+    TextColumn,
+    VectorColumn,
+    masked,
+    scattered,
+    series_of,
+)
 from featurestore.online.layout import (
-    HEADER_CONSTANTS,
-    Bytes,
+    HEADER_DTYPE,
+    TIMESTAMP,
+    Block,
     Flags,
     MessageLayout,
     Numbers,
     Rows,
     WireField,
-    varint,
 )
-from featurestore.online.wire import Malformed, canonical_message
+from featurestore.online.wire import Malformed, canonical_message, read_strings
 
 
 def decode(
@@ -47,126 +63,234 @@ def decode(
         UnknownName: The newest layout lacks a wanted feature.
         InvalidInput: A reply is cut short or malformed; the message names its position.
     """
-    number = max(layouts)
-    newest = layouts[number]
-    wanted = newest.fields if features is None else [newest.field(name) for name in features]
-    found = np.fromiter((reply is not None for reply in replies), np.bool_, len(replies))
-    blank = newest.blank[:2] + number.to_bytes(4, "little") + newest.blank[6:]
-    parts = list(_read_parts(layouts, [blank if reply is None else reply for reply in replies]))
-    return combine(wanted, found, parts)
+    newest = layouts[max(layouts)]
+    wanted = newest.fields if features is None else tuple(newest.field(name) for name in features)
+    read = Decoder(layouts, wanted).read(replies)
+    found = np.ones(len(replies), np.bool_) if read.found is None else read.found
+    values = series_of(read.columns, read.found)
+    return pl.DataFrame([pl.Series("found", found), *_header_columns(read.header, found), *values])
 
 
-def _read_parts(layouts: Mapping[int, MessageLayout], messages: list[bytes]) -> Iterator[Part]:
-    """Read the rows of the newest layout first, then those of older ones and tombstones, and what is left one by one."""
-    newest, *older = sorted(layouts.items(), reverse=True)
-    left = np.arange(len(messages))
-    for number, layout in [newest, *older, (None, MessageLayout(()))]:
-        part = _read(layout, number, left, messages)
-        yield part
-        if part.positions.size == left.size:
-            return
-        left = np.setdiff1d(left, part.positions, assume_unique=True)
-    for position in left.tolist():
-        messages[position] = _rewrite(newest[1], messages[position], position, len(messages))
-    yield _read(newest[1], None, left, messages)
+def _header_columns(header: Rows, found: Flags) -> Iterator[pl.Series]:
+    yield masked(pl.Series("schema_number", np.ascontiguousarray(header["schema_number"])), found)
+    for name in VERSION:
+        yield masked(pl.Series(name, np.ascontiguousarray(header[name])), found).cast(TIMESTAMP)
+    yield masked(pl.Series("fence", np.ascontiguousarray(header["fence"])), found)
+    yield masked(pl.Series("is_deleted", header["is_deleted"].astype(np.bool_)), found)
 
 
-def _rewrite(layout: MessageLayout, message: bytes, position: int, count: int) -> bytes:
+@dataclass(frozen=True, eq=False)
+class Decoded:
+    """What the replies of one group say.
+
+    Args:
+        found: Which replies are messages; None: all.
+        header: The header of each message, of `layout.HEADER_DTYPE`; where nothing was found it means nothing.
+        wanted: The features wanted, in that order.
+        blocks: Those of fixed width, with their values.
+        others: The rest, by name.
+    """
+
+    found: Flags | None
+    header: Rows
+    wanted: Sequence[WireField]
+    blocks: Sequence[tuple[Block, NumberBlock]]
+    others: Mapping[str, Column]
+
+    @cached_property
+    def columns(self) -> list[Column]:
+        """The features wanted, in that order."""
+        made = dict(self.others)
+        for block, numbers in self.blocks:
+            made |= {field.name: NumberColumn(field, numbers, row) for row, field in enumerate(block.fields)}
+        return [made[field.name] for field in self.wanted]
+
+
+@dataclass(frozen=True, eq=False)
+class Decoder:
+    """Reads replies of one group; made once for all reads of the same features.
+
+    Args:
+        layouts: As `decode` takes them.
+        wanted: Fields of the newest layout, in the order wanted.
+    """
+
+    layouts: Mapping[int, MessageLayout]
+    wanted: tuple[WireField, ...]
+
+    @cached_property
+    def _newest(self) -> int:
+        return max(self.layouts)
+
+    @cached_property
+    def _stages(self) -> list[RowLayout]:
+        """The rows of the newest layout are read first, then those of older ones, tombstones, and schemas newer than known."""
+        numbered = [RowLayout(layout, number) for number, layout in sorted(self.layouts.items(), reverse=True)]
+        return [*numbered, RowLayout(MessageLayout(()), None), RowLayout(self.layouts[self._newest], None)]
+
+    @cached_property
+    def _filler(self) -> bytes:
+        """A whole row without nulls: it stands where nothing was found, so that the batch stays as even as it was."""
+        newest = self._stages[0]
+        template = newest.layout.template.tobytes()
+        return template[:2] + self._newest.to_bytes(4, "little") + template[6:] + newest.layout.null_tail
+
+    def read(self, replies: Sequence[bytes | None]) -> Decoded:
+        """Decode replies, one a key; None where there was none.
+
+        Raises:
+            InvalidInput: A reply is cut short or malformed; the message names its position.
+        """
+        found = None
+        try:
+            parts = self._parts(cast(Sequence[bytes], replies))
+        except TypeError:  # the join, which is the quickest to notice that something is None
+            found = np.fromiter((reply is not None for reply in replies), np.bool_, len(replies))
+            parts = self._parts([self._filler if reply is None else reply for reply in replies])
+        header = parts[0].rows["header"] if len(parts) == 1 else _scattered_headers(parts, len(replies))
+        count = len(replies)
+        blocks = [(block, _number_block(block, parts, count)) for block in self._blocks]
+        others: dict[str, Column] = {column.field.name: column for column in _text_columns(self._texts, parts, count)}
+        for field in self._others:
+            others[field.name] = (_vector_column if field.is_vector else _list_column)(field, parts, count)
+        return Decoded(found, header, self.wanted, blocks, others)
+
+    def _parts(self, messages: Sequence[bytes]) -> list[Part]:
+        batch = Batch.of(messages)
+        parts, left = self._read(batch)
+        if not left.size:
+            return parts
+        rewritten = list(messages)
+        for position in left.tolist():
+            rewritten[position] = self._rewrite(messages[position], position, len(messages))
+        parts, left = self._read(Batch.of(rewritten))
+        if left.size:
+            raise InvalidInput(f"Message at position {left[0]} of {len(messages)} cannot be decoded.")
+        return parts
+
+    def _read(self, batch: Batch) -> tuple[list[Part], Numbers]:
+        """The parts of a batch that are canonical rows, and the positions of what is not."""
+        parts: list[Part] = []
+        left = batch.positions
+        for stage in self._stages:
+            part = read_part(stage, batch, left)
+            if part.positions.size or not left.size:
+                parts.append(part)
+            if part.positions.size == left.size:
+                return parts, left[:0]
+            left = np.setdiff1d(left, part.positions, assume_unique=True)
+        return parts, left
+
+    def _rewrite(self, message: bytes, position: int, count: int) -> bytes:
+        try:
+            return canonical_message(self.layouts[self._newest], message)
+        except Malformed as error:
+            raise InvalidInput(
+                f"Message at position {position} of {count} cannot be decoded: {error} ({len(message)} bytes). "
+                "It was cut short or is not of this group: rebuild the group's online copy."
+            ) from error
+
+    @cached_property
+    def _blocks(self) -> list[Block]:
+        """The newest layout's blocks, of the wanted fields only."""
+        wanted = {field.name for field in self.wanted}
+        blocks = [
+            Block(block.code, tuple(field for field in block.fields if field.name in wanted))
+            for block in self.layouts[self._newest].blocks
+        ]
+        return [block for block in blocks if block.fields]
+
+    @cached_property
+    def _texts(self) -> list[WireField]:
+        return [field for field in self.wanted if field.is_string]
+
+    @cached_property
+    def _others(self) -> list[WireField]:
+        return [field for field in self.wanted if field.is_vector or field.is_list]
+
+
+def _scattered_headers(parts: list[Part], count: int) -> Rows:
+    whole = np.zeros(count, HEADER_DTYPE)
+    for part in parts:
+        whole[part.positions] = part.rows["header"]
+    return whole
+
+
+def _number_block(block: Block, parts: list[Part], count: int) -> NumberBlock:
+    """The block's features of all parts; null where a part's layout lacks one."""
+    if len(parts) == 1 and parts[0].layout.has_all(block):
+        return NumberBlock(*parts[0].numbers(block))
+    values = np.zeros((len(block.fields), count), block.code)
+    valid = np.zeros(values.shape, np.bool_)
+    for part in parts:
+        rows = [row for row, field in enumerate(block.fields) if field.name in part.layout.names]
+        own = Block(block.code, tuple(block.fields[row] for row in rows))
+        if rows and part.positions.size:
+            place = (np.array(rows)[:, None], part.positions)
+            values[place], flags = part.numbers(own)
+            valid[place] = True if flags is None else flags
+    return NumberBlock(values, valid)
+
+
+def _vector_column(field: WireField, parts: list[Part], count: int) -> VectorColumn:
+    having = [part for part in parts if field.name in part.layout.names]
+    if len(parts) == 1 and having:
+        values, valid = parts[0].vectors(field)
+        return VectorColumn(field, values, None if valid.all() else valid)
+    values, valid = np.zeros((count, field.width), np.float32), np.zeros(count, np.bool_)
+    for part in having:
+        values[part.positions], valid[part.positions] = part.vectors(field)
+    return VectorColumn(field, values, valid)
+
+
+def _text_columns(fields: Sequence[WireField], parts: list[Part], count: int) -> list[TextColumn]:
+    """String features; all their strings are looked at at once, and one by one only if some are not ASCII."""
+    batch, spans = parts[0].batch, [_spans(field, parts, count) for field in fields]
+    is_ascii = batch.are_ascii(*(np.concatenate([one[i] for one in spans]) for i in (0, 1))) if spans else np.ones(0)
+    columns = []
+    for index, (field, (starts, sizes, valid)) in enumerate(zip(fields, spans, strict=True)):
+        column = TextColumn(field, batch.joined, starts, sizes, None if valid.all() else valid)
+        own = is_ascii[index * count : (index + 1) * count]
+        broken = None if own.all() else column.first_broken(own)
+        if broken is not None:
+            raise _undecodable(field, broken, "it is not UTF-8")
+        columns.append(column)
+    return columns
+
+
+def _list_column(field: WireField, parts: list[Part], count: int) -> ListColumn:
+    starts, sizes, valid = _spans(field, parts, count)
+    joined = parts[0].batch.joined
+    spans = zip(starts.tolist(), (starts + sizes).tolist(), valid.tolist(), strict=True)
+    return ListColumn(
+        field,
+        [
+            _list_value(field, joined[start:end], position) if is_valid else None
+            for position, (start, end, is_valid) in enumerate(spans)
+        ],
+    )
+
+
+def _spans(field: WireField, parts: list[Part], count: int) -> tuple[Numbers, Numbers, Flags]:
+    if len(parts) == 1 and field.name in parts[0].spans:
+        return parts[0].spans[field.name]
+    having = [part for part in parts if field.name in part.spans]
+    if not having:
+        return np.zeros(count, np.int64), np.zeros(count, np.int64), np.zeros(count, np.bool_)
+    starts, sizes, valid = (
+        scattered([(part.positions, part.spans[field.name][i]) for part in having], count) for i in range(3)
+    )
+    return starts, sizes, valid
+
+
+def _list_value(field: WireField, payload: bytes, position: int) -> list[str] | Array:
+    if field.dtype != pl.List(pl.String):
+        return np.frombuffer(payload, "<i8" if field.dtype == pl.List(pl.Int64) else "<f8")
     try:
-        return canonical_message(layout, message)
-    except Malformed as error:
-        raise InvalidInput(
-            f"Message at position {position} of {count} cannot be decoded: {error} ({len(message)} bytes). "
-            "It was cut short or is not of this group: rebuild the group's online copy."
-        ) from error
+        return read_strings(field.name, payload)
+    except (Malformed, UnicodeDecodeError) as error:
+        raise _undecodable(field, position, error) from error
 
 
-def _read(layout: MessageLayout, number: int | None, positions: Numbers, messages: list[bytes]) -> Part:
-    """Read those of the messages at `positions` that are canonical rows of `layout` (and of schema `number`, if given)."""
-    batch = Batch.of(messages if positions.size == len(messages) else [messages[i] for i in positions.tolist()])
-    chosen, rows = _fixed_rows(layout, batch)
-    canonical = _is_canonical(layout, number, rows)
-    spans, ends = _read_spans(layout, batch, batch.starts[chosen] + layout.fixed_size, canonical)
-    canonical &= ends == batch.ends[chosen]
-    if not canonical.all():
-        chosen, rows = chosen[canonical], rows[canonical]
-        spans = {
-            name: (start[canonical], size[canonical], valid[canonical]) for name, (start, size, valid) in spans.items()
-        }
-    return Part(layout, positions[chosen], batch, rows, spans)
-
-
-def _fixed_rows(layout: MessageLayout, batch: Batch) -> tuple[Numbers, Rows]:
-    """The rows long enough to hold the layout, and their fixed parts: a view if nothing else lies between them."""
-    sizes = batch.ends - batch.starts
-    shortest = layout.fixed_size + len(layout.null_tail)
-    fits = sizes >= shortest if layout.variable else sizes == shortest
-    chosen = np.flatnonzero(fits)
-    if not layout.variable and chosen.size == sizes.size:
-        return chosen, np.frombuffer(batch.joined, layout.row_dtype)
-    if not chosen.size:
-        return chosen, np.empty(0, layout.row_dtype)
-    return chosen, batch.at(batch.starts[chosen], layout.fixed_size).view(layout.row_dtype)[:, 0]
-
-
-def _is_canonical(layout: MessageLayout, number: int | None, rows: Rows) -> Flags:
-    """Whether each fixed part has every tag where the layout puts it."""
-    header = rows["header"]
-    data = rows.view(np.uint8).reshape(rows.size, layout.fixed_size)
-    canonical: Flags = (data[:, HEADER_CONSTANTS] == layout.template[HEADER_CONSTANTS]).all(axis=1)
-    canonical &= header["is_deleted"] <= 1
-    if number is not None:
-        canonical &= header["schema_number"] == number
-    for block in layout.blocks:
-        part = rows[layout.part_names[block.code]]
-        tags = part["tag"]
-        canonical &= ((tags == block.tags) | (tags == block.null_tag)).all(axis=1)
-        if block.code == "|u1":
-            canonical &= (part["value"] <= 1).all(axis=1)
-    for vector in layout.vectors:
-        canonical &= _is_vector(vector, rows[layout.part_names[vector.name]])
-    return canonical
-
-
-def _is_vector(vector: WireField, cells: Rows) -> Flags:
-    length = np.frombuffer(varint(4 * vector.width, vector.length_width), np.uint8)
-    is_tagged = (cells["tag"] == vector.tag) | (cells["tag"] == vector.null_tag)
-    is_whole: Flags = is_tagged & (cells["length"] == length).all(axis=1)
-    return is_whole
-
-
-def _read_spans(layout: MessageLayout, batch: Batch, at: Numbers, canonical: Flags) -> tuple[Spans, Numbers]:
-    """Walk the variable fields of all rows at once; rows that turn out not to be canonical are marked so."""
-    spans = {}
-    for variable in layout.variable:
-        width = variable.length_width
-        head = batch.at(np.minimum(at, batch.data.size), 2 + width)
-        tags = head[:, 0].astype(np.uint16) | head[:, 1].astype(np.uint16) << 8
-        sizes, is_padded = _read_varints(head[:, 2:])
-        valid = tags == variable.tag
-        canonical &= is_padded & (valid | (tags == variable.null_tag) & (sizes == 0))
-        at = at + 2 + width
-        start, size = at, sizes
-        if variable.is_list and variable.dtype != pl.List(pl.String):
-            start, size, is_list = _open_numbers(variable, batch, at, sizes)
-            canonical &= is_list | ~valid
-        spans[variable.name] = (start, size, valid)
-        at = at + sizes
-    return spans, at
-
-
-def _read_varints(digits: Bytes) -> tuple[Numbers, Flags]:
-    """Values of varints padded to the width of `digits`, and whether each is padded so."""
-    width = digits.shape[1]
-    more = np.frombuffer(varint(0, width), np.uint8)
-    values: Numbers = ((digits & 0x7F).astype(np.int64) << 7 * np.arange(width)).sum(axis=1)
-    return values, (digits & 0x80 == more).all(axis=1)
-
-
-def _open_numbers(variable: WireField, batch: Batch, at: Numbers, sizes: Numbers) -> tuple[Numbers, Numbers, Flags]:
-    """Step inside the nested message of a numeric list."""
-    width = variable.inner_length_width
-    head = batch.at(np.minimum(at, batch.data.size), 1 + width)
-    inner, is_padded = _read_varints(head[:, 1:])
-    is_list = (head[:, 0] == 0x0A) & is_padded & (inner + 1 + width == sizes) & (inner % 8 == 0)
-    return at + 1 + width, inner, is_list
+def _undecodable(field: WireField, position: int, why: object) -> InvalidInput:
+    return InvalidInput(f"Message at position {position}: {field.name!r} cannot be decoded: {why}.")

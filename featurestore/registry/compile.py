@@ -12,7 +12,7 @@ from featurestore.declaration.dtypes import dtype_name
 from featurestore.declaration.feature import Feature
 from featurestore.declaration.group import FeatureGroup
 from featurestore.declaration.service import FeatureService
-from featurestore.declaration.windows import Cadence, Hourly, Static
+from featurestore.declaration.windows import Cadence, Hourly, Pushed, Static
 from featurestore.errors import DeclarationError, IncompatibleChange
 from featurestore.registry.snapshot import RegisteredFeature, RegisteredGroup, RegisteredService, RegistrySnapshot
 
@@ -146,13 +146,18 @@ def _service(service: FeatureService) -> RegisteredService:
     return RegisteredService(service.name, tuple(service.references), service.owner, service.description)
 
 
-def _cadence_name(cadence: Cadence) -> Literal["hourly", "daily", "static"]:
+def _cadence_name(cadence: Cadence) -> Literal["hourly", "daily", "static", "pushed"]:
     if isinstance(cadence, Static):
         return "static"
+    if isinstance(cadence, Pushed):
+        return "pushed"
     return "hourly" if isinstance(cadence, Hourly) else "daily"
 
 
 def _start(cadence: Cadence) -> str:
+    """Since when there are windows, or the first load is valid; empty for a pushed group, which begins with its first push."""
+    if isinstance(cadence, Pushed):
+        return ""
     return (cadence.valid_from if isinstance(cadence, Static) else cadence.origin).isoformat()
 
 

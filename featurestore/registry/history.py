@@ -121,6 +121,14 @@ class RegistryHistory:
                 return ApplyResult(snapshot, found, is_new=True)
         raise StaleWriter(f"Other applies to {self.location.uri} won {APPLY_TRIES} times in a row. Apply again later.")
 
+    def newest_number(self) -> int:
+        """The number of the entry that rules now, for a cheap look whether anything changed; 0 before the first apply.
+
+        Raises:
+            StoreUnavailable: the store cannot be reached.
+        """
+        return self._last_number()
+
     def entries(self) -> list[HistoryEntry]:
         """Every apply that changed something, oldest first.
 

@@ -17,7 +17,7 @@ import polars as pl
 from featurestore.declaration.backfill import APPROVAL_LIMIT_USD
 from featurestore.declaration.dtypes import TIMESTAMP, parse_dtype, storage_dtype
 from featurestore.declaration.feature import DEFAULT_DRIFT, Drift
-from featurestore.declaration.group import TierName
+from featurestore.declaration.group import Kind, TierName
 from featurestore.errors import InvalidInput, unknown_name
 
 FORMAT = 1
@@ -48,13 +48,13 @@ class RegisteredFeature:
 class RegisteredGroup:
     """A feature group as stores and readers see it. Durations are whole microseconds, times ISO 8601 in UTC.
 
-    `name` is the stored name: from version 2 on it carries the version.
+    `name` is the stored name: from version 2 on it carries the version. `start` is empty for a pushed group.
     """
 
     name: str
     version: int
-    kind: Literal["windowed", "events", "static"]
-    cadence: Literal["hourly", "daily", "static"]
+    kind: Kind
+    cadence: Literal["hourly", "daily", "static", "pushed"]
     start: str
     entity: str
     keys: tuple[tuple[str, str], ...]
@@ -78,6 +78,11 @@ class RegisteredGroup:
     approvers: tuple[str, ...] = ()
     tiers: tuple[TierName, ...] = ()
     """Declared online tiers; none declared: the deployment decides."""
+
+    @property
+    def has_windows(self) -> bool:
+        """Whether its rows are computed window by window, so that there is something to backfill."""
+        return self.cadence in ("hourly", "daily")
 
     @property
     def key_names(self) -> tuple[str, ...]:

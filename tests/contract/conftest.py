@@ -5,6 +5,10 @@ from collections.abc import Iterator
 import pytest
 
 from featurestore.online.valkey import EmbeddedValkey
+from featurestore.online.valkey_cluster import EmbeddedCluster
+from tests.contract import dynamo
+from tests.contract.dynamo_tables import Table
+from tests.contract.tiers import redis_seven
 
 
 @pytest.fixture(scope="session")
@@ -12,3 +16,49 @@ def valkey_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """Address of a real Valkey server; whoever uses it empties it first."""
     with EmbeddedValkey(tmp_path_factory.mktemp("valkey")) as server:
         yield server.url
+
+
+@pytest.fixture(scope="session")
+def valkey_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedCluster]:
+    """Three real Valkey servers as a cluster; whoever uses it empties it first, and leaves nodes and slots as they are."""
+    with EmbeddedCluster(tmp_path_factory.mktemp("cluster")) as cluster:
+        yield cluster
+
+
+@pytest.fixture(scope="session")
+def redis_seven_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Address of this machine's own Redis 7; whoever uses it empties it first."""
+    with EmbeddedValkey(tmp_path_factory.mktemp("redis"), binary=redis_seven()) as server:
+        yield server.url
+
+
+@pytest.fixture(scope="session")
+def moto_endpoint() -> Iterator[str]:
+    """Address of a moto server that speaks DynamoDB; whoever uses it makes tables of its own."""
+    with dynamo.moto() as endpoint:
+        yield endpoint
+
+
+@pytest.fixture(scope="session")
+def dynamodb_local_endpoint() -> Iterator[str]:
+    """Address of the real DynamoDB Local; for the exam."""
+    with dynamo.dynamodb_local() as endpoint:
+        yield endpoint
+
+
+@pytest.fixture(scope="session")
+def moto_proxy(moto_endpoint: str) -> Iterator[dynamo.Proxy]:
+    """Stands in front of the moto server; a test tells it what to do."""
+    with dynamo.Proxy(moto_endpoint) as made:
+        yield made
+
+
+@pytest.fixture
+def dynamo_table(moto_endpoint: str, moto_proxy: dynamo.Proxy) -> Iterator[Table]:
+    """An empty table of DynamoDB."""
+    moto_proxy.faults.clear()
+    moto_proxy.requests.clear()
+    made = Table(moto_endpoint, moto_proxy)
+    yield made
+    for tier in made.tiers:
+        tier.close()

@@ -3,6 +3,8 @@
 Run as a program it is one materializer: it takes steps until it is killed, and says when each begins and ends.
 """
 
+import os
+import subprocess
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,6 +17,7 @@ import redis
 
 from featurestore.declaration import Catalog, Entity, Feature, FeatureGroup, Hourly, Online, Source, feature_group
 from featurestore.declaration.windows import TimeWindow
+from featurestore.errors import FenceRefused
 from featurestore.location import Location
 from featurestore.offline.commit import Commit
 from featurestore.offline.intake import row_schema
@@ -22,6 +25,7 @@ from featurestore.offline.table import FeatureTable
 from featurestore.online.materialization import Step, materialize
 from featurestore.online.redis import RedisOnlineStore
 from featurestore.online.retrieval import OnlineFeatures
+from featurestore.online.tier import TierPart
 from featurestore.registry.history import RegistryHistory
 from featurestore.registry.snapshot import RegisteredGroup
 from featurestore.settings import Settings
@@ -32,6 +36,8 @@ START = datetime(2026, 3, 1, tzinfo=UTC)
 MICROSECOND, MINUTE, HOUR = timedelta(microseconds=1), timedelta(minutes=1), timedelta(hours=1)
 PUBLISH = 10 * MINUTE
 MAX_AGE, TTL = 3 * HOUR, 6 * HOUR
+SLICE_BYTES = 40_000
+"""Of the materializer that runs as a program: about 250 rows to a slice."""
 TRIPS = Feature("trips", pl.Int64, "Trips of the hour")
 CITY = Feature("city", pl.String, "Where the last one ended")
 
@@ -47,7 +53,7 @@ rides = Source(
 
 
 def declared(
-    features: Sequence[Feature] = (TRIPS, CITY), *, ttl: timedelta = TTL, max_age: timedelta = MAX_AGE
+    features: Sequence[Feature] = (TRIPS, CITY), *, ttl: timedelta = TTL, max_age: timedelta = MAX_AGE, version: int = 1
 ) -> FeatureGroup:
     """The group as it would be declared; its transform is never run here."""
 
@@ -65,6 +71,7 @@ def declared(
         max_age=max_age,
         online=Online(ttl=ttl),
         owner="team:riders",
+        version=version,
     )(rider_trip_hourly)
 
 
@@ -97,13 +104,15 @@ class Riders:
         self.root, self.url = Location(str(folder)), url
         self.clock = SetClock(now or START + 12 * HOUR)
         self.client = redis.Redis.from_url(url)
+        self.online = RedisOnlineStore(url, self.clock)
         self.writes = 0
         self.declare(group or declared())
 
     def declare(self, group: FeatureGroup) -> None:
         """Apply a declaration, and look at the registry anew."""
         RegistryHistory(self.root).apply(Catalog([rides], [group], []), self.clock, "tests")
-        settings = Settings(self.root, self.root.child("landing"), self.url)
+        # Patient, so that a busy machine is not taken for a server that is away.
+        settings = Settings(self.root, self.root.child("landing"), self.url, read_deadline_ms=30_000)
         self.store = FeatureStore(settings, clock=self.clock)
 
     @property
@@ -115,8 +124,9 @@ class Riders:
         return self.store.offline.table(GROUP)
 
     @property
-    def online(self) -> RedisOnlineStore:
-        return self.store.online
+    def part(self) -> TierPart:
+        """The server, as materialization sees it."""
+        return self.online.parts()[0]
 
     def frame(self, rows: Iterable[Mapping[str, Any]]) -> pl.DataFrame:
         return pl.DataFrame(list(rows), schema=row_schema(self.group), orient="row")
@@ -130,9 +140,15 @@ class Riders:
             self.frame(rows), windows, seen_version=seen, transaction=f"write-{self.writes}", metadata={}
         )
 
-    def step(self) -> Step:
+    def step(self, **options: Any) -> Step:
         """One whole materialization by the world's clock."""
-        return materialize(self.table, self.online, self.clock)
+        return materialize(self.table, self.online.parts(), self.clock, **options)
+
+    def close(self) -> None:
+        """Close every connection."""
+        self.store.online.close()
+        self.online.close()
+        self.client.close()
 
     def read(self, riders: Sequence[str | None]) -> OnlineFeatures:
         return self.store.get_online_features(self.references, {"rider": riders})
@@ -193,14 +209,32 @@ class Riders:
         return [last.get(rider) for rider in riders]
 
 
+def start_materializer(riders: Riders) -> subprocess.Popen[str]:
+    """Another process that materializes; it has begun."""
+    command = [sys.executable, "-m", "tests.contract.riders", str(riders.root.path), riders.url]
+    started = subprocess.Popen(
+        [*command, riders.clock.now.isoformat()],
+        cwd=Path(__file__).parents[2],
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "POLARS_MAX_THREADS": "1"},
+    )
+    assert started.stdout is not None
+    assert started.stdout.readline() == "begin\n"
+    return started
+
+
 def main(folder: str, url: str, now: str) -> None:
-    """Materialize again and again."""
+    """Materialize again and again; what was refused is told, and tried again."""
     riders = Riders(Path(folder), url, now=datetime.fromisoformat(now))
-    online = RedisOnlineStore(riders.client, riders.clock, write_batch_keys=1)
+    online = RedisOnlineStore(url, riders.clock, write_batch_keys=1)
     while True:
         print("begin", flush=True)
-        materialize(riders.table, online, riders.clock)
-        print("end", flush=True)
+        try:
+            materialize(riders.table, online.parts(), riders.clock, slice_bytes=SLICE_BYTES)
+            print("end", flush=True)
+        except FenceRefused:
+            print("refused", flush=True)
 
 
 if __name__ == "__main__":

@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 import redis
 
+from featurestore.cli.online import PROGRESS_SECONDS, ProgressLines
+from featurestore.online.moves import Progress
 from tests.cli_project import NOW, Project, departure, fill
 
 
@@ -45,6 +47,24 @@ def test_materialize_tells_what_it_did_and_then_that_nothing_was_to_do(project: 
     }
     assert ["seat_profile", "0", "0", "0", "1", "up to date"] in lines(
         project.run("materialize", "seat_profile").stdout
+    )
+
+
+def test_a_copy_is_built_anew_when_asked_and_by_name_only(project: Project) -> None:
+    project.run("materialize")
+    rebuilt = project.run("materialize", "--rebuild", "seat_profile")
+    assert lines(rebuilt.stdout)[1] == ["seat_profile", "2", "2", "0", "1", "built anew"]
+    assert "Name the groups to build anew" in project.run("materialize", "--rebuild", exit_code=2).stderr
+
+
+def test_progress_is_told_of_what_takes_long(capsys: pytest.CaptureFixture[str]) -> None:
+    progress = Progress("seat_profile", ("hot here:6379",), True, 1, 4, 50_000, 25_000.0, 6.0)
+    quiet, talkative = ProgressLines(), ProgressLines(said_at=-PROGRESS_SECONDS)
+    quiet(progress)
+    talkative(progress)
+    talkative(progress)
+    assert capsys.readouterr().err == (
+        "seat_profile is built anew in hot here:6379: 1 of 4 slices done, 50,000 rows, 25,000 rows/s, about 6 s left\n"
     )
 
 
@@ -105,10 +125,9 @@ def test_a_value_that_is_too_old_is_told_as_such(project: Project) -> None:
 def test_a_group_that_was_never_materialized_is_unavailable_and_the_remedy_is_named(project: Project) -> None:
     result = project.run("get-online", "delay_v1", "carrier=UA")
     assert "UNAVAILABLE" in result.stdout
-    assert (
-        result.stderr
-        == "The online store holds no copy of carrier_delay_daily. Make one: featurestore materialize carrier_delay_daily\n"
-    )
+    address = project.online_url.partition("://")[2].partition("/")[0]
+    said = f"carrier_delay_daily is unavailable: {address} holds no copy of carrier_delay_daily."
+    assert result.stderr == f"{said} Make one: featurestore materialize carrier_delay_daily\n"
 
 
 def test_a_promotion_moves_online_by_the_next_materialize(project: Project) -> None:
@@ -122,8 +141,10 @@ def test_a_promotion_moves_online_by_the_next_materialize(project: Project) -> N
 
 def test_a_server_that_is_away_is_an_error_and_no_traceback(project: Project) -> None:
     project.online_url = "redis://127.0.0.1:1/0"
-    for command in (["materialize"], ["get-online", "delay_v1", "carrier=UA"]):
-        assert project.run(*command, exit_code=1).stderr.startswith("Error: Redis at 127.0.0.1:1 does not answer")
+    read = project.run("get-online", "delay_v1", "carrier=UA")
+    assert read.stderr.startswith("carrier_delay_daily is unavailable: Redis at 127.0.0.1:1 does not answer")
+    assert project.run("materialize", exit_code=1).stderr.startswith("Error: Redis at 127.0.0.1:1 does not answer")
+    assert "UNAVAILABLE" in read.stdout
     project.online_url = "http://127.0.0.1:1"
     assert "is not readable (scheme: http)" in project.run("materialize", exit_code=1).stderr
 

@@ -1,10 +1,7 @@
 """Materialization on a real Delta table and a real server: what a step writes, what it leaves, and what may interrupt it."""
 
-import os
 import random
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from datetime import timedelta
@@ -15,7 +12,7 @@ import pytest
 import redis
 
 from featurestore.declaration import Feature
-from featurestore.errors import InvalidInput, StaleWriter
+from featurestore.errors import InvalidInput
 from featurestore.online.batch import EXPIRY_GRACE
 from featurestore.online.materialization import materialize
 from tests.contract.riders import (
@@ -33,10 +30,10 @@ from tests.contract.riders import (
     declared,
     hour,
     row,
+    start_materializer,
 )
 from tests.scale import cases
 
-ROOT = Path(__file__).parents[2]
 NOON = START + 12 * HOUR
 RATING = Feature("rating", pl.Float64, "Mean rating")
 TAGS = Feature("tags", pl.List(pl.String), "What riders say", max_length=2)
@@ -48,8 +45,7 @@ def riders(tmp_path: Path, valkey_url: str) -> Iterator[Riders]:
     redis.Redis.from_url(valkey_url).flushall()
     made = Riders(tmp_path, valkey_url, now=NOON)
     yield made
-    made.online.close()
-    made.client.close()
+    made.close()
 
 
 def message(riders: Riders, rider: str) -> bytes:
@@ -156,17 +152,17 @@ def test_a_late_duplicate_of_a_rolled_back_write_is_refused_until_its_version_ex
     riders.promote([10], [row("a", 10, 2), row("b", 10, 3)])
     riders.step()
     late = [message(riders, "a"), message(riders, "b")]
-    keys, epoch = [f"{GROUP}:a".encode(), f"{GROUP}:b".encode()], riders.online.ensure_epoch(GROUP)
+    keys, epoch = [f"{GROUP}:a".encode(), f"{GROUP}:b".encode()], riders.part.ensure_epoch(GROUP)
     riders.promote([10], [])
     riders.step()
     last_moment = hour(10).end + TTL
     while riders.clock.now < last_moment:
-        result = riders.online.write(GROUP, keys, late, epoch=epoch, ttl=TTL)
+        result = riders.part.write(GROUP, keys, late, epoch=epoch, ttl=TTL)
         assert (result.written, result.refused) == (0, (0, 1))
         riders.pass_time(HOUR)
     riders.pass_time(last_moment + 2 * EXPIRY_GRACE - riders.clock.now)
     assert riders.client.exists(*keys) == 0
-    riders.online.write(GROUP, keys, late, epoch=epoch, ttl=TTL)
+    riders.part.write(GROUP, keys, late, epoch=epoch, ttl=TTL)
     assert riders.statuses("a", "b") == ["NOT_FOUND", "NOT_FOUND"]
 
 
@@ -187,12 +183,12 @@ def test_what_takes_the_place_of_a_removed_version_lives_until_the_later_of_both
 def test_a_replacement_older_than_the_ttl_leaves_nothing_to_serve(riders: Riders) -> None:
     riders.promote([4, 10], [row("a", 4, 1), row("a", 10, 2)])
     riders.step()
-    late, epoch = message(riders, "a"), riders.online.ensure_epoch(GROUP)
+    late, epoch = message(riders, "a"), riders.part.ensure_epoch(GROUP)
     riders.promote([10], [])
     riders.step()
     assert riders.statuses("a") == ["NOT_FOUND"]
     riders.assert_online_is_the_past(["a"])
-    result = riders.online.write(GROUP, [f"{GROUP}:a".encode()], [late], epoch=epoch, ttl=TTL)
+    result = riders.part.write(GROUP, [f"{GROUP}:a".encode()], [late], epoch=epoch, ttl=TTL)
     assert result.refused == (0,)
 
 
@@ -200,68 +196,14 @@ def test_a_higher_row_that_is_not_yet_known_does_not_let_a_removed_one_come_back
     riders.promote([9, 10], [row("a", 9, 1), row("a", 10, 2)])
     riders.promote([11], [row("a", 11, 3)])
     riders.step()
-    late, epoch = message(riders, "a"), riders.online.ensure_epoch(GROUP)
+    late, epoch = message(riders, "a"), riders.part.ensure_epoch(GROUP)
     riders.promote([10], [])
     riders.step()
-    riders.online.write(GROUP, [f"{GROUP}:a".encode()], [late], epoch=epoch, ttl=TTL)
+    riders.part.write(GROUP, [f"{GROUP}:a".encode()], [late], epoch=epoch, ttl=TTL)
     assert riders.trips("a") == [1]
     riders.pass_time(PUBLISH)
     riders.step()
     assert riders.trips("a") == [3]
-
-
-def test_a_changed_ttl_or_max_age_builds_the_copy_anew(riders: Riders) -> None:
-    riders.promote([7, 10], [row("a", 7, 1), row("b", 10, 2)])
-    riders.step()
-    riders.declare(declared(max_age=5 * HOUR))
-    assert riders.step().was_rebuilt
-    assert riders.statuses("a", "b") == ["PRESENT", "PRESENT"]
-    assert not riders.step().was_rebuilt
-    riders.declare(declared(ttl=8 * HOUR, max_age=5 * HOUR))
-    assert riders.step().was_rebuilt
-    assert lifetime(riders, "a") > 3 * HOUR
-    riders.assert_online_is_the_past(["a", "b"])
-
-
-def test_a_feature_added_is_not_found_on_older_rows_before_and_after_the_rebuild(riders: Riders) -> None:
-    riders.promote([9], [row("a", 9, 1), row("b", 9, 2)])
-    riders.step()
-    riders.declare(declared([TRIPS, CITY, RATING]))
-    assert riders.statuses("a", "b", feature="rating") == ["NOT_FOUND", "NOT_FOUND"]
-    riders.assert_online_is_the_past(["a", "b"])
-    assert riders.step().was_rebuilt
-    assert riders.statuses("a", "b", feature="rating") == ["NOT_FOUND", "NOT_FOUND"]
-    assert riders.trips("a", "b") == [1, 2]
-    riders.promote([10], [row("a", 10, 3, schema_number=2, rating=4.5), row("c", 10, 4, schema_number=2, rating=None)])
-    assert not riders.step().was_rebuilt
-    assert riders.statuses("a", "b", "c", feature="rating") == ["PRESENT", "NOT_FOUND", "NULL_VALUE"]
-    riders.assert_online_is_the_past(["a", "b", "c"])
-
-
-def test_a_feature_removed_and_a_reader_of_an_older_registry_still_read_the_others(riders: Riders) -> None:
-    older = riders.store
-    riders.promote([9], [row("a", 9, 1)])
-    riders.step()
-    riders.declare(declared([TRIPS]))
-    assert riders.trips("a") == [1]
-    riders.step()
-    assert riders.trips("a") == [1]
-    answer = older.get_online_features([f"{GROUP}:trips", f"{GROUP}:city"], {"rider": ["a"]})
-    assert answer.frame["trips"].to_list() == [1]
-    riders.assert_online_is_the_past(["a"])
-
-
-def test_a_process_with_an_older_registry_does_not_rebuild_what_a_newer_one_built(riders: Riders) -> None:
-    older = riders.table
-    riders.promote([9], [row("a", 9, 1)])
-    riders.step()
-    riders.declare(declared([TRIPS, CITY, RATING]))
-    riders.promote([10], [row("a", 10, 2, schema_number=2, rating=4.5)])
-    riders.step()
-    with pytest.raises(StaleWriter, match="schema number 2; the registry in use here knows 1"):
-        materialize(older, riders.online, riders.clock)
-    assert riders.trips("a") == [2]
-    assert not riders.step().was_rebuilt
 
 
 def test_a_row_of_the_future_is_refused_and_nothing_is_half_written(riders: Riders) -> None:
@@ -323,7 +265,7 @@ def test_a_copy_of_two_steppers_with_clocks_apart_moves_on_without_a_rebuild(rid
     riders.step()
     for number in (10, 8, 7):
         riders.promote([number], [row("a", number, number)])
-        step = materialize(riders.table, riders.online, behind)
+        step = materialize(riders.table, riders.online.parts(), behind)
         assert (step.was_rebuilt, step.as_of) == (False, NOON)
     riders.assert_online_is_the_past(["a"])
 
@@ -339,22 +281,6 @@ def test_the_steps_answer_holds_what_dagster_shows(riders: Riders) -> None:
         "written": 1,
         "left": 0,
     }
-
-
-def start_materializer(riders: Riders) -> subprocess.Popen[str]:
-    command = [
-        sys.executable,
-        "-m",
-        "tests.contract.riders",
-        str(riders.root.path),
-        riders.url,
-        riders.clock.now.isoformat(),
-    ]
-    environment = {**os.environ, "POLARS_MAX_THREADS": "1"}
-    started = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, env=environment)
-    assert started.stdout is not None
-    assert started.stdout.readline() == "begin\n"
-    return started
 
 
 def wait_until_half_served(riders: Riders, expected: int) -> None:

@@ -284,7 +284,7 @@ def test_nothing_connects_before_the_first_call(tmp_path: Path) -> None:
     store = FeatureStore.from_env(
         {"FEATURESTORE_ROOT": str(tmp_path / "none"), "FEATURESTORE_ONLINE_URL": "redis://127.0.0.1:1/0"}
     )
-    assert store.online.address == "127.0.0.1:1"
+    assert [part.name for part in store.online.hot.parts()] == ["hot 127.0.0.1:1"]
     with pytest.raises(UnknownName, match="featurestore apply"):
         store.get_online_features("bread_v1", [OSLO])
     assert not (tmp_path / "none").exists()

@@ -21,7 +21,7 @@ from uuid import uuid4
 import dagster as dg
 
 from deploy.platform import HOST, free_port, is_listening
-from featurestore.backfill.dagster_api import launch_partition_backfill
+from featurestore.backfill.dagster_api import find_assets, launch_partition_backfill
 from tests.platform.airline import REPOSITORY, processes_marked
 
 QUEUE = {"dequeue_interval_seconds": 1, "max_user_code_failure_retries": 30, "user_code_failure_retry_delay": 1}
@@ -162,8 +162,9 @@ class Site:
             return False
 
     def launch(self, assets: Sequence[str], keys: Sequence[str]) -> str:
-        """Launch a backfill as the pages do; its id."""
+        """Launch a backfill as the pages do, once they know the code again after a code server began anew; its id."""
         partitions = {tuple(asset.split("/")): keys for asset in assets}
+        wait_for("the assets in the pages", lambda: len(find_assets(self.url, partitions)) == len(partitions), 60)
         return launch_partition_backfill(self.url, partitions).backfill_id
 
     def workers(self) -> list[int]:

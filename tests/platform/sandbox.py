@@ -1,5 +1,6 @@
 """A deployment in a folder: a store, landing files, and a Dagster instance on which real runs are executed."""
 
+import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -22,6 +23,7 @@ from featurestore.store import FeatureStore
 from resources.store import StoreResource
 from tests.platform.kiosks import DAY, START, T0, frame, kiosks
 
+ONLINE_URL = "SANDBOX_ONLINE_URL"
 QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 
 
@@ -53,8 +55,9 @@ class Sandbox:
         RegistryHistory(Location(str(self.root))).apply(catalog, lambda: self.now, "tests")
 
     def definitions(self) -> dg.Definitions:
+        os.environ[ONLINE_URL] = self.online_url
         store = StoreResource(
-            root=str(self.root), landing=str(self.landing), online_url=self.online_url, now=self.now.isoformat()
+            root=str(self.root), landing=str(self.landing), online_url_variable=ONLINE_URL, now=self.now.isoformat()
         )
         return build_definitions(self.catalog, landing=Daily(start=START), training=[], store=store)
 

@@ -3,6 +3,7 @@
 import re
 from datetime import UTC, date, datetime
 
+import numpy as np
 import polars as pl
 import pytest
 from hypothesis import given, settings
@@ -10,6 +11,7 @@ from hypothesis import strategies as st
 
 from featurestore.errors import InvalidInput, SchemaMismatch
 from featurestore.online.keys import entity_id, entity_ids, online_keys
+from featurestore.online.topology import SLOTS, slots_of
 from tests.scale import cases
 
 AWKWARD = st.text(st.sampled_from(list('ab:|{}%25\x00\n é\x85\u2028*?[]\\#"')), max_size=5)
@@ -27,6 +29,28 @@ def test_distinct_entities_never_share_a_key(pairs: list[tuple[str, str]]) -> No
     for key in keys:
         assert key.startswith(b"carrier_delay_daily:")
         assert not re.search(rb'[\x00-\x20\x7f:{}*?\[\]\\"#]', key.split(b":", 1)[1])
+
+
+GROUP_NAMES = st.from_regex(r"[a-z][a-z0-9_]{0,6}(_v[1-9])?", fullmatch=True)
+
+
+@settings(max_examples=cases(100_000 // BATCH, 40), deadline=None)
+@given(named=st.lists(st.tuples(GROUP_NAMES, PAIRS), min_size=1, max_size=BATCH, unique=True))
+def test_distinct_groups_and_entities_never_share_a_key(named: list[tuple[str, tuple[str, str]]]) -> None:
+    keys = [online_keys(group, [entity_id(pair)])[0] for group, pair in named]
+    assert len(set(keys)) == len(named)
+    assert [key.partition(b":")[0].decode() for key in keys] == [group for group, _ in named]
+
+
+def test_keys_spread_over_the_slots_of_a_cluster_and_none_is_pinned() -> None:
+    """Entities that try to: of 100,000 with hash tags of their own, a slot has as many as chance gives it."""
+    count = cases(100_000, 20_000)
+    ids = [entity_id([f"{{tag}}{number}", f"{{{number % 7}}}"]) for number in range(count)]
+    slots = slots_of(online_keys("carrier_delay_daily", ids))
+    sizes = np.bincount(slots, minlength=SLOTS)
+    expected_empty = SLOTS * np.exp(-count / SLOTS)
+    assert abs(int((sizes == 0).sum()) - expected_empty) < 6 * np.sqrt(expected_empty)
+    assert sizes.max() < count / SLOTS + 8 * np.sqrt(count / SLOTS) + 6
 
 
 @settings(max_examples=cases(2_000, 50), deadline=None)

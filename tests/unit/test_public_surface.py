@@ -10,9 +10,13 @@ def test_every_public_name_can_be_imported_and_nothing_else_is_shown() -> None:
 
 def test_the_public_names_are_these() -> None:
     classes = {"Catalog", "Entity", "Feature", "FeatureGroup", "FeatureService", "FeatureStore", "FeatureStoreError"}
-    times = {"Daily", "Hourly", "Static", "TimeWindow", "Online", "Source", "JoinMode"}
+    times = {"Daily", "Hourly", "Pushed", "Static", "TimeWindow", "Online", "Source", "JoinMode"}
     backfills = {"Backfill", "Drift", "KnownValue", "Proxy", "RowCount", "Snapshots"}
-    assert set(featurestore.__all__) == classes | times | backfills | {"feature_group", "point_in_time_join"}
+    assert set(featurestore.__all__) == classes | times | backfills | {
+        "feature_group",
+        "point_in_time_join",
+        "pushed_group",
+    }
 
 
 def test_a_name_that_is_not_there_is_refused() -> None:

@@ -16,7 +16,7 @@ from featurestore.backfill.strategies.choice import windows_left
 from featurestore.cost import PriceBook, Quantities, costs_usd
 from featurestore.declaration.catalog import Catalog
 from featurestore.declaration.group import FeatureGroup
-from featurestore.declaration.windows import Static, TimeWindow
+from featurestore.declaration.windows import TimeWindow, Windowless
 from featurestore.errors import InvalidInput
 from featurestore.launch import Launch, Strategy
 from featurestore.offline.store import OfflineStore
@@ -110,8 +110,9 @@ def estimate_windows(
     Raises:
         InvalidInput: the group is static, or does not declare what the strategy needs.
     """
-    if isinstance(group.cadence, Static):
-        raise InvalidInput(f"Group {group.stored_name!r} is static: it has no windows to backfill. Load it as a whole.")
+    if isinstance(group.cadence, Windowless):
+        instead = "Load it as a whole." if group.kind == "static" else "Its rows arrive by push."
+        raise InvalidInput(f"Group {group.stored_name!r} is {group.kind}: it has no windows to backfill. {instead}")
     book = prices or load_prices()
     launch, asked = Launch(strategy=strategy), sorted(set(windows))
     chosen = _chosen(store, catalog, group, asked, launch)

@@ -16,7 +16,7 @@ from featurestore.declaration.catalog import Catalog, Input
 from featurestore.declaration.group import FeatureGroup
 from featurestore.declaration.lineage import feature_lineage
 from featurestore.declaration.source import Source
-from featurestore.declaration.windows import Static, TimeWindow
+from featurestore.declaration.windows import TimeWindow, Windowless
 from featurestore.launch import Strategy
 from featurestore.offline.raw import PLATFORM_COLUMNS
 from featurestore.offline.store import OfflineStore
@@ -196,7 +196,7 @@ class Figures:
             return {}
         missing = {}
         for name, item in self._timed.items():
-            if isinstance(item, FeatureGroup) and not isinstance(item.cadence, Static):
+            if isinstance(item, FeatureGroup) and not isinstance(item.cadence, Windowless):
                 reach = self.windows[0].end - self.group.lookback, self.windows[-1].end
                 starts = [window.start for window in item.cadence.windows_between(*reach)]
                 missing[name] = len(self.store.ledger(name).missing(starts))

@@ -17,9 +17,9 @@ from featurestore.compute.inputs import ReadSpan, span_read, windows_read
 from featurestore.declaration.dtypes import TIMESTAMP
 from featurestore.declaration.group import FeatureGroup
 from featurestore.declaration.source import Source
-from featurestore.declaration.windows import Static, TimeWindow
+from featurestore.declaration.windows import TimeWindow, Windowless
 from featurestore.location import Location
-from featurestore.offline.log import NO_FENCE, LogEntry, read_entry
+from featurestore.offline.log import NO_FENCE, PUSHED_AT, LogEntry, read_entry
 from featurestore.offline.raw import SourceTable
 from featurestore.offline.storage import Storage
 from featurestore.offline.table import FeatureTable
@@ -62,7 +62,7 @@ class ChangedWindows:
             self._note(version, entry)
 
     def _note(self, version: int, entry: LogEntry | None) -> None:
-        if isinstance(self._group.cadence, Static) or (entry is not None and not entry.has_changed_data):
+        if isinstance(self._group.cadence, Windowless) or (entry is not None and not entry.has_changed_data):
             return
         if entry is None or entry.own is None:
             self._unknown = version
@@ -92,10 +92,13 @@ class WindowArrivals:
 
 
 class LoadArrivals:
-    """The loads of a static group that another group reads: each is known from its instant on, the first one from before."""
+    """The loads of a static group, or pushes to a group, that another group reads: each is known from its instant on.
 
-    def __init__(self, reader: FeatureGroup, table: FeatureTable, since: int) -> None:
-        self._reader = reader
+    The first load is known from before that; a push never is.
+    """
+
+    def __init__(self, reader: FeatureGroup, upstream: FeatureGroup, table: FeatureTable, since: int) -> None:
+        self._reader, self._is_static = reader, upstream.kind == "static"
         self._newest = NO_TABLE if (version := table.version()) is None else version
         changed = [
             (v, e) for v, e in entries_after(table.location, since, self._newest) if e is None or e.has_changed_data
@@ -103,14 +106,16 @@ class LoadArrivals:
         self._known = [(version, _load_instant(entry)) for version, entry in changed if version > NO_FENCE]
 
     def reach(self, window: TimeWindow, since: int) -> bool:
-        if since > self._newest or (since <= NO_FENCE and self._known):
+        if since > self._newest or (self._is_static and since <= NO_FENCE and self._known):
             return True
         cut_off = self._reader.cut_off(window)
         return any(version > since and (known is None or known <= cut_off) for version, known in self._known)
 
 
 def _load_instant(entry: LogEntry | None) -> datetime | None:
-    """Since when a load is known; None if the commit is no load of ours."""
+    """Since when a load or a push is known; None if the commit is neither, of ours."""
+    if entry is not None and entry.own is not None and entry.own.kind == "push":
+        return datetime.fromisoformat(entry.own.metadata[PUSHED_AT])
     if entry is None or entry.own is None or entry.own.kind != "load":
         return None
     return min(span.start for span in entry.own.windows)

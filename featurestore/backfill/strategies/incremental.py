@@ -16,7 +16,7 @@ from featurestore.declaration.catalog import Catalog, Input, input_schema
 from featurestore.declaration.dtypes import dtype_name
 from featurestore.declaration.group import FeatureGroup
 from featurestore.declaration.source import Source
-from featurestore.declaration.windows import TimeWindow
+from featurestore.declaration.windows import TimeWindow, Windowless
 from featurestore.offline.ledger import LedgerEntry
 from featurestore.offline.store import OfflineStore
 from featurestore.registry.snapshot import RegisteredGroup
@@ -113,8 +113,8 @@ def _arrivals(
     if isinstance(item, Source):
         return RowArrivals(group, item, store.source(item), since)
     table, oldest = store.table(item.stored_name), min(since.values(), default=NO_TABLE)
-    if item.kind == "static":
-        return LoadArrivals(group, table, oldest)
+    if isinstance(item.cadence, Windowless):
+        return LoadArrivals(group, item, table, oldest)
     return WindowArrivals(group, name, item, table, oldest)
 
 

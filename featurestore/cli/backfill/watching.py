@@ -66,7 +66,7 @@ def _asked(first: Attempt) -> dict[str, int]:
 def _ended(store: OfflineStore, attempts: Attempts, asked: Mapping[str, int]) -> Ended:
     """How the windows of each group ended; of every group, if nobody knows which ones were asked for."""
     known = [name for name in asked if name in store.registry.groups]
-    windowed = [group.name for group in store.registry.groups.values() if group.cadence != "static"]
+    windowed = [group.name for group in store.registry.groups.values() if group.has_windows]
     ended = {name: ended_windows(store, name, *attempts.ids) for name in known or windowed}
     return {name: entries for name, entries in ended.items() if entries or name in known}
 

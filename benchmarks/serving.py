@@ -1,0 +1,363 @@
+"""The feature server against `feast serve` 0.67: one worker each, the same values in the same Valkey, the same load.
+
+Run it with `python benchmarks/serving.py`. Feast gets an environment of its own, made once a run unless
+FEATURESTORE_FEAST_PYTHON names a Python that has it. Every repeat loads both servers in turn; only ratios within a repeat are
+compared. The load comes from a process of its own: connections that ask again as soon as they have an answer.
+"""
+
+import asyncio
+import json
+import os
+import random
+import signal
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+import venv
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from featurestore.declaration import Catalog, Entity, Feature, Online, pushed_group
+from featurestore.online.valkey import EmbeddedValkey
+from featurestore.registry.history import RegistryHistory
+from featurestore.store import FeatureStore
+
+REPEATS = int(os.environ.get("REPEATS", "5"))
+SECONDS = float(os.environ.get("SECONDS", "4"))
+CONNECTIONS = 32
+ENTITIES = 5_000
+BATCHES = (1, 100)
+GOALS = {1: (13, 20), 100: (60, 100)}
+BODIES = 64
+FEAST = "feast[redis]==0.67.0"
+GROUP = "driver_state"
+NAMES = [f"trip_mean_{days}d" for days in range(1, 21)]
+PATH = "/get-online-features"
+
+
+@dataclass(frozen=True)
+class Load:
+    """What one run of the load saw: requests, rate, latency in milliseconds, and the server's CPU time a request.
+
+    The last is not told by the load; it is what other work on the machine disturbs least.
+    """
+
+    requests: int
+    per_second: float
+    p50_ms: float
+    p99_ms: float
+    refused: int
+    cpu_us: float = 0.0
+
+
+class Client(asyncio.Protocol):
+    """One connection that always has a request under way."""
+
+    def __init__(self, requests: Sequence[bytes], seed: int, end: float) -> None:
+        self._requests, self._random, self._end = requests, random.Random(seed), end
+        self._left = -1
+        self.seconds: list[float] = []
+        self.refused = 0
+        self.is_done = asyncio.get_running_loop().create_future()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self._transport = transport
+        self._ask()
+
+    def _ask(self) -> None:
+        self._sent = time.perf_counter()
+        self._transport.write(self._random.choice(self._requests))
+
+    def data_received(self, data: bytes) -> None:
+        if self._left < 0:
+            head, _, rest = data.partition(b"\r\n\r\n")
+            self.refused += not head.startswith(b"HTTP/1.1 200")
+            size = int(head.lower().partition(b"content-length:")[2].split(b"\r\n")[0])
+            self._left = size - len(rest)
+        else:
+            self._left -= len(data)
+        if self._left == 0:
+            self._answered()
+
+    def _answered(self) -> None:
+        now, self._left = time.perf_counter(), -1
+        self.seconds.append(now - self._sent)
+        if now < self._end:
+            self._ask()
+        elif not self.is_done.done():
+            self.is_done.set_result(None)
+            self._transport.close()
+
+
+async def load(port: int, bodies: Sequence[str], seconds: float) -> Load:
+    """Load a server, and say what came of it."""
+    requests = [
+        f"POST {PATH} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n{body}".encode()
+        for body in bodies
+    ]
+    started = time.perf_counter()
+    loop, end = asyncio.get_running_loop(), started + seconds
+    made = [
+        await loop.create_connection(lambda seed=seed: Client(requests, seed, end), "127.0.0.1", port)  # type: ignore[misc]
+        for seed in range(CONNECTIONS)
+    ]
+    clients = [client for _, client in made]
+    await asyncio.gather(*(client.is_done for client in clients))
+    took = time.perf_counter() - started
+    times = sorted(one * 1000 for client in clients for one in client.seconds)
+    p50, p99 = (times[int(len(times) * share)] for share in (0.5, 0.99))
+    return Load(len(times), len(times) / took, p50, p99, sum(client.refused for client in clients))
+
+
+@dataclass(frozen=True)
+class Contender:
+    """A server under load: where it listens, and its main process, which leads a session of its own."""
+
+    port: int
+    session: int
+
+    def loaded(self, bodies: Sequence[str]) -> Load:
+        """Load it from a process of its own."""
+        command = [sys.executable, __file__, "load", str(self.port), str(SECONDS)]
+        before = self._cpu_seconds()
+        done = subprocess.run(command, input=json.dumps(bodies), capture_output=True, text=True, check=True)
+        found = Load(**json.loads(done.stdout))
+        return replace(found, cpu_us=(self._cpu_seconds() - before) / found.requests * 1e6)
+
+    def _cpu_seconds(self) -> float:
+        """CPU time of all its processes so far."""
+        ticks = 0
+        for stat in Path("/proc").glob("[0-9]*/stat"):
+            with suppress(OSError):
+                fields = stat.read_text().rpartition(")")[2].split()
+                ticks += (int(fields[3]) == self.session) * (int(fields[11]) + int(fields[12]))
+        return ticks / os.sysconf("SC_CLK_TCK")
+
+
+def drivers() -> pl.DataFrame:
+    """Latest rows: an integer key, 20 doubles, all of an hour ago."""
+    numbers = np.random.default_rng(7)
+    event_time = datetime.now(UTC).replace(microsecond=0) - timedelta(hours=1)
+    times = pl.repeat(event_time, ENTITIES, dtype=pl.Datetime("us", "UTC"), eager=True)
+    values = {name: numbers.normal(size=ENTITIES) for name in NAMES}
+    return pl.DataFrame({"driver": range(ENTITIES), "event_time": times, **values})
+
+
+def fill_ours(folder: Path, url: str, rows: pl.DataFrame) -> dict[str, str]:
+    """A deployment with these rows; its variables."""
+    group = pushed_group(
+        name=GROUP,
+        entity=Entity("driver", keys={"driver": pl.Int64}),
+        features=[Feature(name, pl.Float64, "A mean") for name in NAMES],
+        owner="team:benchmarks",
+        description="20 doubles.",
+        online=Online(ttl=timedelta(days=7)),
+    )
+    variables = {"FEATURESTORE_ROOT": str(folder), "FEATURESTORE_ONLINE_URL": url}
+    store = FeatureStore.from_env(variables)
+    RegistryHistory(store.settings.root).apply(Catalog([], [group], []), store.clock, "benchmark")
+    store.push(GROUP, rows, "offline")
+    store.materialize()
+    store.close()
+    return variables
+
+
+FILL_FEAST = """
+import sys
+from datetime import timedelta
+import pandas as pd
+from feast import Entity, FeatureStore, FeatureView, Field, FileSource
+from feast.types import Float64
+from feast.value_type import ValueType
+names = sys.argv[2].split(",")
+store = FeatureStore(repo_path=".")
+driver = Entity(name="driver", join_keys=["driver"], value_type=ValueType.INT64)
+view = FeatureView(name=sys.argv[1], entities=[driver], ttl=timedelta(days=7), source=FileSource(path="none.parquet",
+    timestamp_field="event_timestamp"), schema=[Field(name=name, dtype=Float64) for name in names])
+store.apply([driver, view])
+store.write_to_online_store(sys.argv[1], pd.read_parquet(sys.argv[3]))
+"""
+
+
+def feast_python(folder: Path) -> Path:
+    """A Python that has Feast."""
+    if given := os.environ.get("FEATURESTORE_FEAST_PYTHON"):
+        return Path(given)
+    venv.create(folder, with_pip=True)
+    subprocess.run([folder / "bin" / "python", "-m", "pip", "install", "--quiet", FEAST], check=True)
+    return folder / "bin" / "python"
+
+
+def fill_feast(python: Path, folder: Path, url: str, rows: pl.DataFrame) -> None:
+    """A Feast repository with these rows in the same Valkey."""
+    folder.mkdir()
+    address = url.removeprefix("redis://").partition("/")[0]
+    (folder / "feature_store.yaml").write_text(
+        f"project: bench\nregistry: {folder / 'registry.db'}\nprovider: local\nentity_key_serialization_version: 3\n"
+        f"online_store:\n  type: redis\n  connection_string: {address}\n"
+    )
+    rows.rename({"event_time": "event_timestamp"}).write_parquet(folder / "rows.parquet")
+    command = [str(python), "-c", FILL_FEAST, GROUP, ",".join(NAMES), str(folder / "rows.parquet")]
+    subprocess.run(command, cwd=folder, check=True, capture_output=True)
+
+
+@contextmanager
+def serving(
+    command: Sequence[str | Path], folder: Path, variables: Mapping[str, str], port: int
+) -> Iterator[Contender]:
+    """A server while it runs, from its first answer on."""
+    with (folder / f"{port}.log").open("w") as log:
+        process = subprocess.Popen(
+            [str(part) for part in command],
+            cwd=folder,
+            env={**os.environ, **variables},
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+        )
+    try:
+        await_health(port, process)
+        yield Contender(port, process.pid)
+    finally:
+        process.send_signal(signal.SIGINT)
+        try:
+            process.wait(20)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+
+
+def await_health(port: int, process: "subprocess.Popen[bytes]") -> None:
+    """Wait until a server answers; Feast's takes half a minute to start on a busy machine."""
+    end = time.monotonic() + 240
+    while time.monotonic() < end and process.poll() is None:
+        try:
+            urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=5).close()
+        except OSError:
+            time.sleep(0.1)
+        else:
+            return
+    raise RuntimeError(f"The server on port {port} did not come up; its log is in {port}.log.")
+
+
+def ask(port: int, body: str) -> Any:
+    """One answer."""
+    url = f"http://127.0.0.1:{port}{PATH}"
+    request = urllib.request.Request(url, body.encode(), {"Content-Type": "application/json"})
+    with urllib.request.urlopen(request, timeout=60) as answer:
+        return json.load(answer)
+
+
+def bodies_of(entities: int) -> list[str]:
+    """Requests for other drivers each."""
+    choice = random.Random(entities)
+    return [
+        json.dumps(
+            {
+                "features": [f"{GROUP}:{name}" for name in NAMES],
+                "entities": {"driver": choice.sample(range(ENTITIES), entities)},
+            }
+        )
+        for _ in range(BODIES)
+    ]
+
+
+def require_equal(ours: int, theirs: int) -> None:
+    """Both serve the same values: else nothing is worth comparing."""
+    for entities in BATCHES:
+        mine, feast = (by_name(ask(port, bodies_of(entities)[0])) for port in (ours, theirs))
+        if mine != feast:
+            raise RuntimeError(f"The servers differ for {entities} entities.")
+
+
+def by_name(answer: Any) -> dict[str, Any]:
+    return dict(zip(answer["metadata"]["feature_names"], answer["results"], strict=True))
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def compare(ours: Contender, theirs: Contender) -> None:
+    """Load both in turn, again and again; print rates and their ratios."""
+    for entities in BATCHES:
+        bodies = bodies_of(entities)
+        ours.loaded(bodies)  # whatever is made ready once
+        runs = [(ours.loaded(bodies), theirs.loaded(bodies)) for _ in range(REPEATS)]
+        ratios = sorted(mine.per_second / feast.per_second for mine, feast in runs)
+        goal, stretch = GOALS[entities]
+        print(
+            f"\n{entities} entities x {len(NAMES)} doubles, {CONNECTIONS} connections, {REPEATS} runs of {SECONDS:.0f} s"
+        )
+        for name, own in (("ours", [one for one, _ in runs]), ("feast serve", [one for _, one in runs])):
+            rates = sorted(one.per_second for one in own)
+            p50, p99 = (statistics.median(getattr(one, key) for one in own) for key in ("p50_ms", "p99_ms"))
+            cpu = statistics.median(one.cpu_us for one in own)
+            refused = sum(one.refused for one in own)
+            print(
+                f"  {name:<12} {statistics.median(rates):>9,.0f} requests/s ({rates[0]:,.0f} to {rates[-1]:,.0f})"
+                f"   p50 {p50:8.2f} ms   p99 {p99:8.2f} ms   CPU {cpu:8,.0f} us each   not 200: {refused}"
+            )
+        median = statistics.median(ratios)
+        print(f"  ratio {median:.1f} ({ratios[0]:.1f} to {ratios[-1]:.1f}); goal {goal}, stretch {stretch}")
+
+
+def unanswered(port: int) -> float:
+    """Values that our server could not give, by its own count: a fast answer without values is none."""
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=60) as answer:
+        lines = answer.read().decode().splitlines()
+    given = [line for line in lines if line.startswith("featurestore_values_total") and "PRESENT" not in line]
+    late = [line for line in lines if line.startswith("featurestore_unanswered_total")]
+    return sum(float(line.rpartition(" ")[2]) for line in [*given, *late])
+
+
+def main() -> int:
+    """Fill one Valkey for both, start both servers, compare."""
+    with tempfile.TemporaryDirectory() as name, EmbeddedValkey(Path(name) / "valkey") as valkey:
+        folder = Path(name)
+        rows = drivers()
+        variables = fill_ours(folder / "ours", valkey.url, rows)
+        python = feast_python(folder / "venv")
+        fill_feast(python, folder / "feast", valkey.url, rows)
+        ours, theirs = free_port(), free_port()
+        mine: list[str | Path] = [Path(sys.executable).parent / "featurestore", "serve", "--port", str(ours)]
+        feast: list[str | Path] = [
+            python.parent / "feast",
+            "serve",
+            "--port",
+            str(theirs),
+            "--workers",
+            "1",
+            "--no-access-log",
+        ]
+        with (
+            serving(mine, folder / "ours", variables, ours) as own,
+            serving(feast, folder / "feast", {}, theirs) as other,
+        ):
+            require_equal(ours, theirs)
+            compare(own, other)
+            print(f"\nvalues that ours did not give: {unanswered(ours):.0f}")
+    return 0
+
+
+def load_main(port: str, seconds: str) -> int:
+    """The load, in its process."""
+    print(json.dumps(asdict(asyncio.run(load(int(port), json.load(sys.stdin), float(seconds))))))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(load_main(*sys.argv[2:]) if sys.argv[1:2] == ["load"] else main())

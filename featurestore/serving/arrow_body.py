@@ -1,0 +1,33 @@
+"""The answer as an Arrow IPC stream: one batch, a row an entity.
+
+Columns are the keys, then for each feature its value under its own name, `{feature}__status` and `{feature}__event_time`,
+and, where asked for, `{feature}__age_seconds` and `{feature}__tier`. Values have their declared types.
+"""
+
+from io import BytesIO
+
+import polars as pl
+
+from featurestore.declaration.dtypes import TIMESTAMP
+from featurestore.serving.slices import Slice
+
+
+def encode_arrow(part: Slice) -> bytes:
+    """The body of one request's answer."""
+    columns = [pl.Series(name, values, part.result.prepared.keys[name]) for name, values in part.keys.items()]
+    values = part.result.values.slice(part.start, part.count)
+    for series, column in zip(values, part.result.columns, strict=True):
+        times = column.event_times[part.start : part.end]
+        columns += [
+            series,
+            pl.Series(f"{column.name}__status", column.statuses[part.start : part.end], pl.String),
+            pl.Series(f"{column.name}__event_time", times, pl.Int64).cast(TIMESTAMP),
+        ]
+        if part.with_serving_metadata:
+            columns += [
+                pl.Series(f"{column.name}__age_seconds", part.ages(times), pl.Float64),
+                pl.Series(f"{column.name}__tier", column.tiers[part.start : part.end], pl.String),
+            ]
+    written = BytesIO()
+    pl.DataFrame(columns).write_ipc_stream(written, compat_level=pl.CompatLevel.oldest())
+    return written.getvalue()

@@ -1,0 +1,171 @@
+"""What each path does: from a request to the bytes of its answer. Refusals are raised; `app.py` makes answers of them."""
+
+import asyncio
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from time import perf_counter
+
+import msgspec
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+
+from featurestore.auth.authenticator import Authenticates
+from featurestore.auth.caller import Caller
+from featurestore.serving.asked import ONLINE_REQUEST, PUSH_REQUEST, OnlineRequest, parse
+from featurestore.serving.coalescing import Coalescer
+from featurestore.serving.limits import Headers, check_values, read_body, timeout_of
+from featurestore.serving.metrics import CONTENT_TYPE, Metrics
+from featurestore.serving.negotiation import MEDIA_TYPES, format_of, require_json
+from featurestore.serving.options import Limits
+from featurestore.serving.prepared import PreparedRead, check, prepare, take_entities
+from featurestore.serving.pushing import pushed_rows
+from featurestore.serving.readiness import unready
+from featurestore.serving.reading import Ask, Reader
+from featurestore.serving.refusal import JSON
+from featurestore.serving.registry_watch import CurrentStore
+
+MOST_PREPARED = 1024
+PUSHES_AT_ONCE = 4
+PreparedKey = tuple[str | tuple[str, ...], bool]
+
+
+class Endpoints:
+    """The server's paths, over a store that may change under them.
+
+    Args:
+        stores: The store as the newest registry has it.
+        authenticator: Says who calls.
+        limits: What a request may cost.
+        metrics: Counts.
+        is_draining: Whether the server is about to end.
+    """
+
+    def __init__(
+        self,
+        stores: CurrentStore,
+        authenticator: Authenticates,
+        limits: Limits,
+        metrics: Metrics,
+        is_draining: Callable[[], bool],
+    ) -> None:
+        self._stores, self._authenticator = stores, authenticator
+        self._limits, self._metrics, self._is_draining = limits, metrics, is_draining
+        self._reader = Reader(metrics)
+        self._coalescer: Coalescer[Ask, bytes] | None = None
+        self._push_threads = ThreadPoolExecutor(PUSHES_AT_ONCE, thread_name_prefix="push")
+        self._prepared: dict[PreparedKey, PreparedRead] = {}
+
+    def open(self) -> None:
+        """Start the worker threads; in the loop that will serve."""
+        self._coalescer = Coalescer(self._reader)
+
+    def close(self) -> None:
+        """Let the worker threads end."""
+        if self._coalescer is not None:
+            self._coalescer.close()
+        self._push_threads.shutdown(wait=True)
+
+    def forget_prepared(self) -> None:
+        """Make every request ready anew: there is another registry."""
+        self._prepared.clear()
+
+    async def get_online_features(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer `POST /get-online-features`; plain ASGI, since every microsecond of it counts."""
+        started = perf_counter()
+        headers: Headers = dict(scope["headers"])
+        caller = self._caller(headers.get(b"authorization"))
+        body_format = format_of(headers.get(b"accept"))
+        require_json(headers.get(b"content-type"))
+        timeout = timeout_of(headers, self._limits)
+        asked = parse(await read_body(receive, headers, self._limits), ONLINE_REQUEST)
+        prepared = await self._prepare(asked, timeout)
+        prepared.require(caller)
+        entities = take_entities(asked.entities, prepared.key_kinds)
+        check_values(entities.count, len(prepared.columns), self._limits)
+        ask = Ask(
+            prepared,
+            entities,
+            body_format,
+            asked.include_feature_view_version_metadata,
+            asked.include_serving_metadata,
+        )
+        body = await self._answer(ask, timeout - (perf_counter() - started))
+        await send(_start(MEDIA_TYPES[body_format], body))
+        await send({"type": "http.response.body", "body": body})
+        self._metrics.observe_latency(prepared.service, perf_counter() - started)
+
+    async def _answer(self, ask: Ask, seconds: float) -> bytes:
+        assert self._coalescer is not None, "open() comes first"
+        deadline = asyncio.get_running_loop().time() + seconds
+        size = ask.entities.count
+        body = await self._coalescer.ask(ask.prepared, ask, size=size, deadline=deadline)
+        return self._reader.without_values(ask) if body is None else body
+
+    async def _prepare(self, asked: OnlineRequest, seconds: float) -> PreparedRead:
+        """The request made ready: once for all that ask the same of one registry."""
+        request = asked.feature_service or tuple(asked.features or ())
+        key = (request, asked.full_feature_names)
+        prepared = self._prepared.get(key)
+        if prepared is not None:
+            return prepared
+        store = self._stores.get()
+        prepared = prepare(store, request, full_feature_names=asked.full_feature_names)
+        with suppress(TimeoutError):  # then the read will not be in time either, and its values INVALID
+            await asyncio.wait_for(asyncio.to_thread(check, prepared), seconds)
+            self._keep(key, prepared)
+        return prepared
+
+    def _keep(self, key: PreparedKey, prepared: PreparedRead) -> None:
+        if prepared.store is self._stores.get():
+            if len(self._prepared) >= MOST_PREPARED:
+                self._prepared.clear()
+            self._prepared[key] = prepared
+
+    async def push(self, request: Request) -> Response:
+        """Answer `POST /push`. A push is not given up at a deadline: whether it was made must be known."""
+        headers: Headers = dict(request.scope["headers"])
+        caller = self._caller(headers.get(b"authorization"))
+        require_json(headers.get(b"content-type"))
+        asked = parse(await read_body(request.receive, headers, self._limits), PUSH_REQUEST)
+        store = self._stores.get()
+        group = store.registry.group(asked.push_source_name)
+        caller.require("push", groups=[group.name])
+        check_values(max(map(len, asked.df.values()), default=0), len(asked.df), self._limits)
+        key = request.headers.get("idempotency-key")
+        pushed = await asyncio.get_running_loop().run_in_executor(
+            self._push_threads,
+            lambda: store.push(group.name, pushed_rows(group, asked.df), asked.to, idempotency_key=key),
+        )
+        self._metrics.count_pushed(group.name, pushed.rows)
+        names = ("group", "rows", "table_version", "was_repeated", "is_online", "waiting", "note")
+        return Response(msgspec.json.encode({name: getattr(pushed, name) for name in names}), media_type=JSON)
+
+    async def health(self, _: Request) -> Response:
+        """Answer `GET /health`: whether the process lives and knows a registry."""
+        self._stores.get()
+        return _probe("")
+
+    async def ready(self, _: Request) -> Response:
+        """Answer `GET /ready`: whether requests can be answered."""
+        return _probe(await asyncio.to_thread(unready, self._stores, self._authenticator, self._is_draining))
+
+    async def metrics(self, request: Request) -> Response:
+        """Answer `GET /metrics`; with auth on, to callers with any key."""
+        self._caller(dict(request.scope["headers"]).get(b"authorization"))
+        return Response(await asyncio.to_thread(self._metrics.text), media_type=CONTENT_TYPE)
+
+    def _caller(self, authorization: bytes | None) -> Caller:
+        said = None if authorization is None else authorization.decode("latin-1")
+        return self._authenticator.authenticate(said, now=self._stores.get().clock())
+
+
+def _start(media_type: str, body: bytes) -> dict[str, object]:
+    headers = [(b"content-type", media_type.encode()), (b"content-length", b"%d" % len(body))]
+    return {"type": "http.response.start", "status": 200, "headers": headers}
+
+
+def _probe(trouble: str) -> Response:
+    body = {"status": "unavailable", "message": trouble} if trouble else {"status": "ok"}
+    return Response(msgspec.json.encode(body), 503 if trouble else 200, media_type=JSON)

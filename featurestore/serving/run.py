@@ -1,0 +1,136 @@
+"""Running the server: worker processes over one socket, TLS, and an end that lets requests finish.
+
+Not here: the application (`app.py`). Workers are started anew (spawned), never forked: the stores' clients run threads.
+"""
+
+import logging
+import multiprocessing
+import os
+import signal
+import socket
+import ssl
+import tempfile
+import threading
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from featurestore.clock import Clock, system_clock
+from featurestore.errors import InvalidInput
+from featurestore.serving.options import ServeOptions
+
+if TYPE_CHECKING:
+    from granian.server.mp import MPServer
+    from granian.server.mt import MTServer
+    from starlette.types import ASGIApp
+
+DRAINING = "draining"
+STOP_SECONDS = 30
+ALLOCATOR = {"MALLOC_TRIM_THRESHOLD_": 512 * 1024 * 1024, "MALLOC_MMAP_THRESHOLD_": 256 * 1024 * 1024}
+"""For workers on glibc: memory of large bodies is kept for the next ones. Given back and asked for anew each time, its page
+faults were half of the system time of large reads."""
+METRICS_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
+
+
+def serve(environment: Mapping[str, str], options: ServeOptions, clock: Clock = system_clock) -> None:
+    """Serve until SIGTERM or SIGINT.
+
+    SIGTERM drains: /ready says no while requests are still taken for `drain_seconds`, then no connection is taken and those
+    under way are answered. SIGINT, or a second SIGTERM, leaves out the wait.
+
+    Args:
+        environment: The FEATURESTORE_* and AWS_* variables.
+        clock: Of the workers; goes to them by pickle.
+
+    Raises:
+        InvalidInput: the address is taken, or the certificate cannot be used.
+    """
+    with tempfile.TemporaryDirectory(prefix="featurestore-serve-") as folder:
+        os.environ[METRICS_VARIABLE] = folder
+        for name, size_bytes in ALLOCATOR.items():
+            os.environ.setdefault(name, str(size_bytes))
+        multiprocessing.set_start_method("spawn", force=True)
+        loader = partial(application, dict(environment), options, Path(folder), clock)
+        server = _server(options)
+        server.on_startup(partial(_drain_on_sigterm, server, Path(folder) / DRAINING, options.drain_seconds))
+        _check_address(options)
+        server.serve(target_loader=loader, wrap_loader=False)
+
+
+def application(
+    environment: Mapping[str, str], options: ServeOptions, folder: Path, clock: Clock = system_clock
+) -> "ASGIApp":
+    """The application of one worker; called in its process."""
+    from featurestore.auth.authenticator import authenticator_of
+    from featurestore.serving.app import Serving, create_app
+    from featurestore.settings import Settings
+    from featurestore.store import FeatureStore
+
+    logging.basicConfig(format="[%(levelname)s] %(message)s")
+    logging.getLogger("featurestore").setLevel(logging.INFO)
+    settings = Settings.from_env(environment)
+    return create_app(
+        Serving(
+            lambda: FeatureStore(settings, clock=clock),
+            authenticator_of(settings, clock),
+            options.limits,
+            options.registry_seconds,
+            (folder / DRAINING).exists,
+        )
+    )
+
+
+def _server(options: ServeOptions) -> "MPServer | MTServer":
+    from granian import Granian
+    from granian.constants import HTTPModes, Interfaces, Loops, SSLProtocols
+
+    try:
+        return Granian(
+            "featurestore",
+            address=options.host,
+            port=options.port,
+            interface=Interfaces.ASGI,
+            workers=options.workers,
+            http=HTTPModes.auto,
+            websockets=False,
+            loop=Loops.auto,
+            respawn_failed_workers=True,
+            workers_kill_timeout=STOP_SECONDS,
+            ssl_cert=options.cert,
+            ssl_key=options.key,
+            ssl_protocol_min=SSLProtocols.tls12,
+        )
+    except (OSError, ssl.SSLError) as error:
+        raise InvalidInput(
+            f"The certificate {options.cert} with the key {options.key} cannot be used: {error}. Give PEM files; the key without "
+            "password, in PKCS#8: openssl pkcs8 -topk8 -nocrypt -in key.pem -out key8.pem."
+        ) from error
+
+
+def _check_address(options: ServeOptions) -> None:
+    """Say it before the workers are started if the address cannot be had."""
+    family = socket.AF_INET6 if ":" in options.host else socket.AF_INET
+    try:
+        with socket.socket(family, socket.SOCK_STREAM) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind((options.host, options.port))
+    except OSError as error:
+        raise InvalidInput(
+            f"Address {options.host}:{options.port} cannot be had: {error}. Choose another with --host and --port."
+        ) from error
+
+
+def _drain_on_sigterm(server: "MPServer | MTServer", marker: Path, seconds: float) -> None:
+    """Replace Granian's handler, which would stop at once."""
+
+    def drain(*_: object) -> None:
+        if marker.exists():
+            server.signal_handler_interrupt()  # type: ignore[no-untyped-call]
+            return
+        marker.touch()
+        timer = threading.Timer(seconds, server.signal_handler_interrupt)
+        timer.daemon = True
+        timer.start()
+
+    signal.signal(signal.SIGTERM, drain)

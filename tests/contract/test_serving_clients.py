@@ -1,0 +1,150 @@
+"""Clients that others wrote: Feast's own SDK, in an environment of its own, and schemathesis. Only in the exam."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+import venv
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from featurestore.clock import system_clock
+from featurestore.online.valkey import EmbeddedValkey
+from featurestore.store import FeatureStore
+from tests.contract.couriers import ABSENT, EMPTY, EVERYTHING, FEATURES, OLD, WHOLE, deploy, environment
+from tests.contract.serving_process import Server, running
+from tests.scale import cases
+
+pytestmark = pytest.mark.exam
+REQUESTS = re.compile(r'featurestore_requests_total\{code="(\d+)",path="/(?:get-online-features|push)"\} (\S+)')
+FEAST = "feast==0.67.0"
+FEAST_PYTHON = "FEATURESTORE_FEAST_PYTHON"
+READER = Path(__file__).parent / "feast_reader.py"
+NAMES = [feature.name for feature in FEATURES]
+COURIERS = [WHOLE, EMPTY, OLD, ABSENT]
+FEAST_STATUSES = {"PRESENT": 1, "NULL_VALUE": 2, "NOT_FOUND": 3, "OUTSIDE_MAX_AGE": 4}
+
+
+@pytest.fixture(scope="module")
+def deployment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FeatureStore]:
+    """A deployment with values of just now."""
+    folder = tmp_path_factory.mktemp("couriers")
+    with EmbeddedValkey(folder / "valkey") as server:
+        yield deploy(environment(folder, server.url), system_clock)
+
+
+@pytest.fixture(scope="module")
+def server(deployment: FeatureStore) -> Iterator[Server]:
+    variables = environment(Path(deployment.settings.root.uri).parent, deployment.settings.online_url)
+    with running(variables) as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def feast_python(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A Python that has Feast: the one that the environment names, or one made now."""
+    if given := os.environ.get(FEAST_PYTHON):
+        return Path(given)
+    folder = tmp_path_factory.mktemp("feast")
+    venv.create(folder, with_pip=True)
+    python = folder / "bin" / "python"
+    subprocess.run([python, "-m", "pip", "install", "--quiet", FEAST], check=True)
+    return python
+
+
+def ask_feast(python: Path, folder: Path, url: str, requests: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    command = [str(python), str(READER), str(folder), url]
+    done = subprocess.run(command, input=json.dumps(requests), capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    found: list[dict[str, Any]] = json.loads(done.stdout)
+    return found
+
+
+def request_of(features: list[str] | str, couriers: list[int], full: bool = False) -> dict[str, Any]:
+    return {"features": features, "rows": [{"courier": one} for one in couriers], "full_feature_names": full}
+
+
+def test_feast_s_sdk_reads_from_this_server_as_its_remote_online_store(
+    deployment: FeatureStore, server: Server, feast_python: Path, tmp_path: Path
+) -> None:
+    two = ["courier_state:speed", "courier_score:speed"]
+    values, service, both, one, unknown = ask_feast(
+        feast_python,
+        tmp_path,
+        server.url,
+        [
+            request_of(EVERYTHING, COURIERS),
+            request_of("courier_v1", COURIERS),
+            request_of(two, [WHOLE], full=True),
+            request_of(["courier_state:parcels"], [WHOLE]),
+            request_of(["courier_state:sped"], [WHOLE]),
+        ],
+    )
+    truth = deployment.get_online_features(EVERYTHING, {"courier": COURIERS})
+    assert set(values["columns"]) == {"courier", *NAMES}
+    for name in NAMES:
+        statuses = [FEAST_STATUSES[status] for status in truth.statuses[name].to_list()]
+        assert values["statuses"][name] == statuses, name
+        expected = truth.frame[name].to_list()
+        if name not in ("hired_on", "seen_at"):  # Feast has seconds for those
+            assert values["values"][name] == expected, name
+    seen = truth.frame["seen_at"][0]
+    assert values["values"]["seen_at"][0] == pytest.approx(seen.timestamp(), abs=1e-6)
+    assert service["values"]["parcels"] == [2**60, None, None, None]
+    assert both["values"] == {"courier": [WHOLE], "courier_state__speed": [2.5], "courier_score__speed": [9.0]}
+    assert one["values"] == {"courier": [WHOLE], "parcels": [2**60]}
+    assert "Did you mean 'courier_state:speed'?" in unknown["error"]
+
+
+def described(server: Server) -> dict[str, Any]:
+    """The server's description, with names that are registered here: else hardly a request would get past its names."""
+    document: dict[str, Any] = json.loads(server.ask("/openapi.json")[1])
+    schemas = document["components"]["schemas"]
+    online, push = schemas["OnlineRequest"]["properties"], schemas["PushRequest"]["properties"]
+    names = [*EVERYTHING, "courier_score:score", "depot_state:vans", "courier_past:trips", "courier_state:sped"]
+    online["features"] = {"type": ["array", "null"], "items": {"enum": names}, "uniqueItems": True}
+    online["feature_service"] = {"enum": ["courier_v1", "courier_v2", None]}
+    online["entities"]["properties"] = {"courier": {"type": "array", "items": {"type": ["integer", "null"]}}}
+    online["entities"]["required"] = ["courier"]
+    push["push_source_name"] = {"enum": ["courier_score", "depot_state", "courier_scores"]}
+    push["df"]["properties"] = {name: {"type": "array", "items": {"type": "number"}} for name in ("score", "speed")}
+    push["df"]["properties"]["courier"] = {"type": "array", "items": {"type": "integer"}}
+    push["df"]["properties"]["event_timestamp"] = {"type": "array", "items": {"type": "string", "format": "date-time"}}
+    return document
+
+
+@pytest.mark.parametrize("is_named", [False, True])
+def test_schemathesis_finds_no_server_error_and_no_answer_beside_the_description(
+    server: Server, tmp_path: Path, is_named: bool
+) -> None:
+    document = tmp_path / "openapi.json"
+    document.write_text(json.dumps(described(server)))
+    command = [
+        str(Path(sys.executable).parent / "schemathesis"),
+        "run",
+        str(document) if is_named else f"{server.url}/openapi.json",
+        f"--url={server.url}",
+        "--checks=not_a_server_error,status_code_conformance,content_type_conformance,response_schema_conformance",
+        f"--max-examples={cases(400, 20)}",
+        "--phases=examples,coverage,fuzzing",
+        "--no-color",
+    ]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=1800, cwd=tmp_path)
+    assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-2000:]
+    codes = answered_codes(server)
+    assert not [code for code in codes if code >= 500]
+    assert codes.keys() >= ({200, 404, 422} if is_named else {404, 422})
+
+
+def answered_codes(server: Server) -> dict[int, float]:
+    """How often each status was answered to reads and pushes."""
+    found: dict[int, float] = {}
+    for line in server.ask("/metrics")[1].decode().splitlines():
+        match = REQUESTS.match(line)
+        if match:
+            found[int(match[1])] = found.get(int(match[1]), 0.0) + float(match[2])
+    return found

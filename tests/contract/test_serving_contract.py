@@ -1,0 +1,373 @@
+"""Feast's HTTP contract, asked of the application in this process."""
+
+import asyncio
+import io
+import json
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pyarrow as pa
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from featurestore.online.retrieval import OnlineFeatures
+from featurestore.serving.app import Serving, create_app
+from featurestore.serving.json_body import wire_time
+from featurestore.store import FeatureStore
+from tests.contract.asgi import Answer, alive, call
+from tests.contract.couriers import (
+    ABSENT,
+    EMPTY,
+    EVERYTHING,
+    HOUR,
+    MEMORY,
+    MICROSECOND,
+    NOW,
+    OLD,
+    OSLO,
+    VALUES,
+    WHOLE,
+    deploy,
+    environment,
+)
+from tests.contract.online_messages import message_classes
+from tests.scale import cases
+
+ONLINE = "/get-online-features"
+NO_TIME = "1970-01-01T00:00:00Z"
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> FeatureStore:
+    return deploy(environment(tmp_path_factory.mktemp("couriers"), MEMORY))
+
+
+def ask(store: FeatureStore, body: Any, **more: Any) -> Answer:
+    """One request to an application of its own."""
+
+    async def once() -> Answer:
+        app = create_app(Serving(lambda: store))
+        async with alive(app):
+            return await call(app, more.pop("path", ONLINE), body, **more)
+
+    return asyncio.run(once())
+
+
+def test_an_answer_is_column_wise_with_the_keys_first(store: FeatureStore) -> None:
+    body = {"features": ["courier_state:parcels", "courier_state:street"], "entities": {"courier": [WHOLE, ABSENT]}}
+    answer = ask(store, body)
+    assert (answer.status, answer.headers["content-type"]) == (200, "application/json")
+    seen = "2026-03-01T11:00:00Z"
+    assert answer.json == {
+        "metadata": {"feature_names": ["courier", "parcels", "street"]},
+        "results": [
+            {"values": [1, 99], "statuses": ["PRESENT", "PRESENT"], "event_timestamps": [NO_TIME, NO_TIME]},
+            {"values": [2**60, None], "statuses": ["PRESENT", "NOT_FOUND"], "event_timestamps": [seen, NO_TIME]},
+            {
+                "values": ["Grünerløkka 🥪", None],
+                "statuses": ["PRESENT", "NOT_FOUND"],
+                "event_timestamps": [seen, NO_TIME],
+            },
+        ],
+    }
+
+
+def test_every_type_is_written_as_feast_writes_it(store: FeatureStore) -> None:
+    answer = ask(store, {"features": EVERYTHING, "entities": {"courier": [WHOLE]}}).json
+    values = dict(
+        zip(answer["metadata"]["feature_names"], (one["values"][0] for one in answer["results"]), strict=True)
+    )
+    seconds = (NOW - HOUR - MICROSECOND - EPOCH) / timedelta(seconds=1)
+    days = (VALUES["hired_on"] - EPOCH.date()).days
+    assert values == {**VALUES, "courier": WHOLE, "hired_on": days * 86_400, "seen_at": seconds}
+    assert type(values["hired_on"]) is int
+
+
+def test_statuses_say_why_there_is_no_value(store: FeatureStore) -> None:
+    body = {"features": EVERYTHING, "entities": {"courier": [WHOLE, EMPTY, OLD, ABSENT, None]}}
+    for block in ask(store, body).json["results"][1:]:
+        assert block["statuses"] == ["PRESENT", "NULL_VALUE", "OUTSIDE_MAX_AGE", "NOT_FOUND", "NOT_FOUND"]
+        assert block["values"][1:] == [None] * 4
+        assert block["event_timestamps"] == [
+            "2026-03-01T11:00:00Z",
+            "2026-03-01T10:00:00.000001Z",
+            "2026-02-27T12:00:00Z",
+            NO_TIME,
+            NO_TIME,
+        ]
+
+
+def test_a_service_asks_for_its_features_and_full_names_name_the_group(store: FeatureStore) -> None:
+    body = {
+        "feature_service": "courier_v1",
+        "features": [],
+        "entities": {"courier": [WHOLE]},
+        "full_feature_names": True,
+    }
+    answer = ask(store, body).json
+    assert answer["metadata"] == {"feature_names": ["courier", "courier_state__speed", "courier_state__parcels"]}
+    assert [block["values"] for block in answer["results"]] == [[1], [2.5], [2**60]]
+
+
+def test_a_composite_key_is_echoed_as_it_was_sent(store: FeatureStore) -> None:
+    keys = {"is_open": [True, False], "town": ["Oslo"] * 2, "opened": ["1999-12-31"] * 2, "number": [4, 4]}
+    answer = ask(store, {"features": ["depot_state:vans"], "entities": keys}).json
+    assert answer["metadata"]["feature_names"] == [*keys, "vans"]
+    assert [block["values"] for block in answer["results"]] == [*keys.values(), [3, None]]
+
+
+def test_columns_that_are_no_keys_and_fields_that_are_not_known_are_passed_over(store: FeatureStore) -> None:
+    body = {"features": ["courier_score:score"], "entities": {"mood": [{}], "courier": [WHOLE]}, "what": 1}
+    assert ask(store, body).json["metadata"]["feature_names"] == ["courier", "score"]
+
+
+def test_whole_numbers_in_text_or_floats_name_the_entity_as_in_feast(store: FeatureStore) -> None:
+    answer = ask(store, {"features": ["courier_score:score"], "entities": {"courier": ["1", 1.0, 1]}}).json
+    assert [block["values"] for block in answer["results"]] == [[1, 1, 1], [0.5] * 3]
+
+
+def test_versions_of_groups_are_told_when_asked(store: FeatureStore) -> None:
+    body = {
+        "feature_service": "courier_v1",
+        "entities": {"courier": [1]},
+        "include_feature_view_version_metadata": True,
+    }
+    assert ask(store, body).json["metadata"]["feature_view_metadata"] == [{"name": "courier_state", "version": 1}]
+
+
+def test_ages_and_tiers_come_only_when_asked(store: FeatureStore) -> None:
+    body = {"features": ["courier_state:speed"], "entities": {"courier": [WHOLE, EMPTY, ABSENT]}}
+    plain = ask(store, body).json
+    assert {frozenset(block) for block in plain["results"]} == {frozenset(("values", "statuses", "event_timestamps"))}
+    more = ask(store, {**body, "include_serving_metadata": True}).json["results"][1]
+    assert more.pop("age_seconds") == [3600.0, 7200 - 1e-6, None]
+    assert more.pop("tiers") == ["hot", "hot", None]
+    assert more == plain["results"][1]
+
+
+def test_no_entities_get_an_answer_without_values(store: FeatureStore) -> None:
+    for accept in ("application/json", "application/vnd.apache.arrow.stream", "application/x-protobuf"):
+        answer = ask(store, {"features": EVERYTHING, "entities": {"courier": []}}, headers={"accept": accept})
+        assert (answer.status, answer.headers["content-type"]) == (200, accept)
+    assert ask(store, {"features": EVERYTHING, "entities": {"courier": []}}).json["results"][1]["values"] == []
+
+
+BAD = {
+    "no JSON": (b"{", 400, "InvalidJson"),
+    "no UTF-8": (b'{"entities": {"\xff": []}}', 400, "InvalidJson"),
+    "half a character": (b'{"entities": {"courier": ["\\ud800"]}}', 400, "InvalidJson"),
+    "nested without end": (b'{"entities": {"x": ' + b"[" * 100_000, 400, "InvalidJson"),
+    "a number of many digits": (
+        b'{"features":["courier_state:speed"],"entities":{"courier":[' + b"9" * 6000 + b"]}}",
+        422,
+        "InvalidRequest",
+    ),
+    "no entities": ({"features": EVERYTHING}, 422, "InvalidRequest"),
+    "entities in rows": ({"features": EVERYTHING, "entities": [{"courier": 1}]}, 422, "InvalidRequest"),
+    "nothing asked": ({"features": [], "entities": {"courier": [1]}}, 422, "InvalidInput"),
+    "no reference": ({"features": ["speed"], "entities": {"courier": [1]}}, 422, "InvalidInput"),
+    "doubled": ({"features": ["courier_state:speed"] * 2, "entities": {"courier": [1]}}, 422, "InvalidInput"),
+    "names collide": (
+        {"features": ["courier_state:speed", "courier_score:speed"], "entities": {"courier": [1]}},
+        422,
+        "InvalidInput",
+    ),
+    "no such feature": ({"features": ["courier_state:sped"], "entities": {"courier": [1]}}, 404, "UnknownName"),
+    "no such group": ({"features": ["courier:speed"], "entities": {"courier": [1]}}, 404, "UnknownName"),
+    "no such service": ({"feature_service": "courier_v2", "entities": {"courier": [1]}}, 404, "UnknownName"),
+    "not online": ({"features": ["courier_past:trips"], "entities": {"courier": [1]}}, 422, "InvalidInput"),
+    "no key": ({"features": ["courier_state:speed"], "entities": {"rider": [1]}}, 422, "InvalidInput"),
+    "nothing at all": ({"features": ["courier_state:speed"], "entities": {}}, 422, "InvalidInput"),
+    "unequal": ({"features": ["courier_state:speed"], "entities": {"courier": [1], "x": []}}, 422, "InvalidInput"),
+    "text": ({"features": ["courier_state:speed"], "entities": {"courier": ["one"]}}, 422, "SchemaMismatch"),
+    "a flag": ({"features": ["courier_state:speed"], "entities": {"courier": [True]}}, 422, "SchemaMismatch"),
+    "a list": ({"features": ["courier_state:speed"], "entities": {"courier": [[1]]}}, 422, "SchemaMismatch"),
+    "half": ({"features": ["courier_state:speed"], "entities": {"courier": [1.5]}}, 422, "SchemaMismatch"),
+    "too wide": ({"features": ["courier_state:speed"], "entities": {"courier": [2**63]}}, 422, "SchemaMismatch"),
+    "no date": (
+        {"features": ["depot_state:vans"], "entities": {name: [str(value)] for name, value in OSLO.items()}},
+        422,
+        "SchemaMismatch",
+    ),
+}
+
+
+@pytest.mark.parametrize("what", BAD)
+def test_what_a_client_does_wrong_is_told_with_a_hint(store: FeatureStore, what: str) -> None:
+    body, status, error = BAD[what]
+    answer = ask(store, body)
+    assert (answer.status, answer.json["error"]) == (status, error)
+    assert answer.json["message"].strip()
+
+
+def test_a_hint_is_the_library_s_own(store: FeatureStore) -> None:
+    answer = ask(store, {"features": ["courier_state:sped"], "entities": {"courier": [1]}})
+    assert "Did you mean 'courier_state:speed'?" in answer.json["message"]
+
+
+def test_paths_and_methods_that_are_not_there_say_where_to_look(store: FeatureStore) -> None:
+    assert ask(store, None, path="/nowhere").status == 404
+    answer = ask(store, None, path=ONLINE, method="GET")
+    assert (answer.status, answer.headers["allow"]) == (405, "POST")
+    assert "/openapi.json" in answer.json["message"]
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ({"content-type": "text/csv"}, 415),
+        ({"content-type": "application/json; charset=utf-8"}, 200),
+        ({"accept": "text/html"}, 406),
+        ({"accept": "text/html, */*;q=0.1"}, 200),
+        ({"accept": "application/json;q=0, application/x-protobuf;q=0"}, 406),
+        ({"x-request-timeout-ms": "soon"}, 400),
+        ({"x-request-timeout-ms": "0"}, 400),
+        ({"x-request-timeout-ms": "999999999"}, 200),
+    ],
+)
+def test_headers_are_obeyed_or_refused(store: FeatureStore, headers: dict[str, str], status: int) -> None:
+    body = {"features": ["courier_state:speed"], "entities": {"courier": [1]}}
+    assert ask(store, body, headers=headers).status == status
+
+
+def test_floats_that_json_has_no_number_for_are_named(tmp_path: Path) -> None:
+    own = deploy(environment(tmp_path, MEMORY))
+    event_time = (NOW - HOUR).isoformat()
+    scores = ["NaN", "Infinity", "-Infinity", 1e308, None]
+    df = {"courier": [1, 2, 3, 4, 5], "event_timestamp": [event_time] * 5, "score": scores, "speed": [1.0] * 5}
+    assert (
+        ask(own, {"push_source_name": "courier_score", "df": df, "to": "online_and_offline"}, path="/push").status
+        == 200
+    )
+    answer = ask(own, {"features": ["courier_score:score"], "entities": {"courier": [1, 2, 3, 4, 5]}})
+    assert answer.json["results"][1]["values"] == scores
+
+
+@settings(max_examples=cases(2000, 100), deadline=None)
+@given(st.integers(-(2**50), 2**50))
+def test_a_time_has_as_many_digits_as_it_needs_and_reads_back(microseconds: int) -> None:
+    text = wire_time(microseconds)
+    assert datetime.fromisoformat(text) == EPOCH + timedelta(microseconds=microseconds)
+    fraction = text.partition(".")[2].rstrip("Z")
+    assert len(fraction) in (0, 3, 6)
+    assert not fraction or int(fraction) > 0
+
+
+def answered(store: FeatureStore, references: list[str], couriers: list[int | None]) -> OnlineFeatures:
+    return store.get_online_features(references, {"courier": couriers})
+
+
+couriers_asked = st.lists(st.sampled_from([WHOLE, EMPTY, OLD, ABSENT, None]), min_size=1, max_size=20)
+references_asked = st.lists(st.sampled_from(EVERYTHING), min_size=1, max_size=6, unique=True)
+
+
+@settings(max_examples=cases(400, 15), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(references_asked, couriers_asked)
+def test_arrow_says_what_the_library_says_in_its_types(
+    store: FeatureStore, references: list[str], couriers: list[int | None]
+) -> None:
+    body = {"features": references, "entities": {"courier": couriers}, "include_serving_metadata": True}
+    answer = ask(store, body, headers={"accept": "application/vnd.apache.arrow.stream"})
+    assert answer.headers["content-type"] == "application/vnd.apache.arrow.stream"
+    with pa.ipc.open_stream(io.BytesIO(answer.body)) as reader:
+        table = reader.read_all()
+    expected = answered(store, references, couriers)
+    read = pl.DataFrame(pl.from_arrow(table))
+    assert read["courier"].to_list() == couriers
+    for name in expected.statuses.columns:
+        assert read[name].equals(expected.frame[name]), name
+        assert read[name].dtype == expected.frame[name].dtype
+        assert read[f"{name}__status"].to_list() == expected.statuses[name].to_list()
+        assert read[f"{name}__event_time"].equals(expected.event_times[name].alias(f"{name}__event_time"))
+        assert read[f"{name}__tier"].to_list() == expected.tiers[name].to_list()
+        ages = (NOW - expected.event_times[name]).dt.total_microseconds() / 1e6
+        assert read[f"{name}__age_seconds"].to_list() == ages.to_list()
+
+
+@settings(max_examples=cases(400, 15), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(references_asked, couriers_asked)
+def test_protobuf_says_what_json_says(store: FeatureStore, references: list[str], couriers: list[int | None]) -> None:
+    body = {"features": references, "entities": {"courier": couriers}, "include_serving_metadata": True}
+    answer = ask(store, body, headers={"accept": "application/x-protobuf"})
+    parsed = message_classes()["OnlineFeatures"].FromString(answer.body)
+    told = ask(store, body).json
+    columns = [*parsed.keys, *parsed.features]
+    assert [column.name for column in columns] == told["metadata"]["feature_names"]
+    for column, block in zip(columns, told["results"], strict=True):
+        statuses = column.DESCRIPTOR.fields_by_name["statuses"].enum_type.values_by_number
+        assert [statuses[number].name for number in column.statuses] == block["statuses"]
+        values = [plain(item) for item in getattr(column, column.WhichOneof("values")).items]
+        expected = answered(store, references, couriers).frame[column.name].to_list()
+        for value, wanted, status in zip(values, expected, block["statuses"], strict=True):
+            assert status != "PRESENT" or wanted is None or value == stored(wanted), column.name
+        if column.name != "courier":
+            times = [NO_TIME if not time else wire_time(time) for time in column.event_times]
+            assert times == block["event_timestamps"]
+            assert [None if age != age else age for age in column.age_seconds] == block["age_seconds"]
+            assert [[None, "hot", "warm"][tier] for tier in column.tiers] == block["tiers"]
+    assert message_classes()["OnlineFeatures"].FromString(parsed.SerializeToString()) == parsed
+
+
+def plain(item: Any) -> Any:
+    return list(item.items) if hasattr(item, "items") else item
+
+
+def stored(value: Any) -> Any:
+    """A value as Protobuf has it: days, microseconds."""
+    if isinstance(value, datetime):
+        return (value - EPOCH) // MICROSECOND
+    return (value - EPOCH.date()).days if hasattr(value, "isoformat") else value
+
+
+def test_a_push_is_read_back_at_once(tmp_path: Path) -> None:
+    own = deploy(environment(tmp_path, MEMORY))
+    event_time = (NOW - MICROSECOND).isoformat(sep=" ")
+    df = {"courier": [7], "event_timestamp": [event_time], "score": [1], "speed": [2.5]}
+    pushed = ask(own, {"push_source_name": "courier_score", "df": df, "to": "online_and_offline"}, path="/push")
+    assert pushed.status == 200, pushed.body
+    assert (pushed.json["group"], pushed.json["rows"], pushed.json["is_online"]) == ("courier_score", 1, True)
+    read = ask(own, {"features": ["courier_score:score"], "entities": {"courier": [7]}}).json["results"][1]
+    assert read == {"values": [1.0], "statuses": ["PRESENT"], "event_timestamps": ["2026-03-01T11:59:59.999999Z"]}
+
+
+@pytest.mark.parametrize(
+    ("change", "status", "hint"),
+    [
+        ({"push_source_name": "courier_scores"}, 404, "Did you mean 'courier_score'?"),
+        ({"to": "nowhere"}, 422, "to"),
+        (
+            {"df": {"courier": [1], "event_timestamp": ["2026-03-01T11:00:00"], "score": [1], "speed": [1]}},
+            422,
+            "no zone",
+        ),
+        (
+            {"df": {"courier": ["x"], "event_timestamp": ["2026-03-01T11:00:00Z"], "score": [1], "speed": [1]}},
+            422,
+            "courier",
+        ),
+        ({"df": {"courier": [1], "event_timestamp": ["2026-03-01T11:00:00Z"], "speed": [1]}}, 422, "score"),
+        ({"df": {"courier": [1, 2], "event_timestamp": ["2026-03-01T11:00:00Z"]}}, 422, "one length"),
+        (
+            {"df": {"courier": [1], "event_timestamp": ["2027-03-01T11:00:00Z"], "score": [1], "speed": [1]}},
+            422,
+            "future",
+        ),
+    ],
+)
+def test_a_push_that_cannot_be_taken_says_why(
+    store: FeatureStore, change: dict[str, Any], status: int, hint: str
+) -> None:
+    df = {"courier": [1], "event_timestamp": ["2026-03-01T11:00:00Z"], "score": [1], "speed": [1]}
+    answer = ask(store, {"push_source_name": "courier_score", "df": df, "to": "offline", **change}, path="/push")
+    assert answer.status == status, answer.body
+    assert hint in answer.json["message"]
+
+
+def test_the_openapi_document_names_every_path(store: FeatureStore) -> None:
+    document = ask(store, None, path="/openapi.json").json
+    assert set(document["paths"]) == {ONLINE, "/push", "/health", "/ready", "/metrics", "/openapi.json"}
+    assert json.dumps(document)
