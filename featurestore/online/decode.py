@@ -245,8 +245,10 @@ def _vector_column(field: WireField, parts: list[Part], count: int) -> VectorCol
 
 def _text_columns(fields: Sequence[WireField], parts: list[Part], count: int) -> list[TextColumn]:
     """String features; all their strings are looked at at once, and one by one only if some are not ASCII."""
+    if not fields:
+        return []
     batch, spans = parts[0].batch, [_spans(field, parts, count) for field in fields]
-    is_ascii = batch.are_ascii(*(np.concatenate([one[i] for one in spans]) for i in (0, 1))) if spans else np.ones(0)
+    is_ascii = batch.are_ascii(*(np.concatenate([one[i] for one in spans]) for i in (0, 1)))
     columns = []
     for index, (field, (starts, sizes, valid)) in enumerate(zip(fields, spans, strict=True)):
         column = TextColumn(field, batch.joined, starts, sizes, None if valid.all() else valid)

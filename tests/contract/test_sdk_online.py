@@ -1,5 +1,6 @@
 """The SDK's facade online: several groups at once, every type, static groups, services, and the forms an answer takes."""
 
+import asyncio
 from collections.abc import Iterator
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -213,6 +214,40 @@ def test_two_features_of_one_name_need_full_names(store: FeatureStore) -> None:
     assert answer.frame.columns[-2:] == ["bakery_bread_daily__price", "town_profile__price"]
     assert answer.frame.row(0)[-2:] == (2.5, 1.25)
     assert answer.statuses.columns == answer.event_times.columns == answer.frame.columns[-2:]
+
+
+def test_the_async_read_answers_alike_and_leaves_the_loop_free(store: FeatureStore) -> None:
+    async def read() -> tuple[list[int], Any]:
+        ticks: list[int] = []
+
+        async def tick() -> None:
+            while True:
+                ticks.append(len(ticks))
+                await asyncio.sleep(0)
+
+        ticking = asyncio.create_task(tick())
+        answer = await store.get_online_features_async("bread_v1", [OSLO, BERGEN])
+        ticking.cancel()
+        return ticks, answer
+
+    ticks, answer = asyncio.run(read())
+    assert answer.frame.equals(store.get_online_features("bread_v1", [OSLO, BERGEN]).frame)
+    assert len(ticks) > 1
+
+
+@pytest.mark.parametrize("count", [1, 100])
+def test_columns_dict_and_frames_of_an_answer_agree(store: FeatureStore, count: int) -> None:
+    answer = store.get_online_features(EVERYTHING, [OSLO, BERGEN] * count)
+    columns = answer.feature_columns()
+    assert [column.name for column in columns] == list(VALUES)
+    for column in columns:
+        assert list(column.values) == answer.frame[column.name].to_list() == answer.to_dict()[column.name]
+        assert list(column.statuses) == answer.statuses[column.name].to_list()
+        assert list(column.event_times) == answer.event_times[column.name].to_physical().to_list()
+        assert list(column.tiers) == answer.tiers[column.name].to_list() == ["hot"] * 2 * count
+    assert all(
+        type(left) is type(right) for left, right in zip(columns[6].values, answer.frame["baked_on"], strict=True)
+    )
 
 
 def test_an_answer_leaves_as_whatever_is_asked_for(store: FeatureStore) -> None:

@@ -164,6 +164,42 @@ def test_random_bytes_never_crash_the_decoder(data: st.DataObject) -> None:
     assert decoded.height == 1
 
 
+@pytest.mark.parametrize(
+    ("tail", "said"),
+    [
+        (b"\x98\x81\x80\x80\x80\x00\x00", "tag or a length"),  # six bytes of tag
+        (b"\x80\x80\x80\x80\x10\x00", "tag or a length"),  # a tag of 33 bits
+        (b"\x9a\x01\x80\x80\x80\x80\x08", "tag or a length"),  # a length of 2**31
+        (b"\x98\x01\xff\xff\xff\xff\xff\xff\xff\xff\xff\x02", "longer than 64 bits"),
+        (b"\x00\x00", "field number 0"),
+        (b"\x9b\x01\x9c\x01", "wire type 3"),
+    ],
+)
+def test_what_no_parser_reads_is_refused_though_no_field_of_ours_is_in_it(tail: bytes, said: str) -> None:
+    layout = MessageLayout((WireField(32, "x", pl.Int64()),))
+    message = encode(layout, simple_rows(1, x=[1]), schema_number=1, fence=0)[0]
+    with pytest.raises(InvalidInput, match=said):
+        decode({1: layout}, [message + tail])
+
+
+def test_packed_pieces_that_are_whole_only_together_are_refused() -> None:
+    strings = MessageLayout((WireField(32, "x", pl.List(pl.String), 5),))
+    numbers = MessageLayout((WireField(32, "x", pl.List(pl.Float64), 5),))
+    rows = simple_rows(1, x=pl.Series([["a" * 9, "b" * 7]]))
+    message = encode(strings, rows, schema_number=1, fence=0)[0]
+    with pytest.raises(InvalidInput, match="holds 2 values of 8 bytes"):
+        decode({1: numbers}, [message])
+
+
+def test_strings_that_are_utf8_only_together_are_refused_by_position() -> None:
+    layout = MessageLayout((WireField(32, "a", pl.String()), WireField(33, "b", pl.String())))
+    good = encode(layout, simple_rows(3, a=["é", "é", ""], b=["x", None, "ü"]), schema_number=1, fence=0)
+    assert decode({1: layout}, good)["a"].to_list() == ["é", "é", ""]
+    torn = good[1].replace("é".encode(), b"x\xc3")
+    with pytest.raises(InvalidInput, match="position 1: 'a'"):
+        decode({1: layout}, [good[0], torn, good[2]])
+
+
 def test_large_batches_read_as_small_ones_do() -> None:
     layout = MessageLayout(
         (WireField(32, "x", pl.Float64()), WireField(33, "s", pl.String()), WireField(34, "l", pl.List(pl.Int64), 3))

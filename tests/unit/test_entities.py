@@ -17,6 +17,7 @@ from featurestore.online.keys import entity_ids, online_keys, plain_ids, plain_k
 from featurestore.online.plan import ReadPlan, read_plan
 from featurestore.online.tier import Replies
 from featurestore.registry.snapshot import RegisteredGroup, RegistrySnapshot
+from tests.messages import NOW
 from tests.scale import cases
 from tests.unit.test_online_answers import group_of
 
@@ -88,6 +89,23 @@ def test_plain_ids_are_spelled_as_a_frame_spells_them(data: st.DataObject) -> No
     ids = plain_ids([list(column) for column in zip(*rows, strict=True)], [KINDS[kind] for kind in kinds])
     assert ids is not None
     assert plain_keys("g", ids) == online_keys("g", entity_ids(frame, frame.columns))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("kind", "value"),
+    [("int32", 2**31), ("int64", 2**63), ("int64", True), ("int64", "7"), ("string", 7), ("date", NOW), ("bool", 1)],
+)
+def test_values_out_of_the_keys_type_or_range_are_refused_in_plain_rows_too(kind: str, value: Any) -> None:
+    with pytest.raises(FeatureStoreError):
+        entities_of({"k0": [value]}, plan_of(group_of("g0", LAYOUT, {"k0": kind})))
+
+
+def test_rows_whose_columns_are_not_named_by_text_are_left_to_a_frame() -> None:
+    rows = [{"k0": "a", 1: 2}]
+    plan = plan_of(group_of("g0", LAYOUT, {"k0": "string"}))
+    assert outcome(lambda: entities_of(rows, plan)) == outcome(
+        lambda: entities_of(as_polars(rows, "entity_rows"), plan)
+    )
 
 
 def test_the_callers_lists_may_change_after_the_read() -> None:
