@@ -66,7 +66,7 @@ class Client(asyncio.Protocol):
 
     def __init__(self, requests: Sequence[bytes], seed: int, end: float) -> None:
         self._requests, self._random, self._end = requests, random.Random(seed), end
-        self._left = -1
+        self._left, self._head = -1, b""
         self.seconds: list[float] = []
         self.refused = 0
         self.is_done = asyncio.get_running_loop().create_future()
@@ -81,15 +81,25 @@ class Client(asyncio.Protocol):
         self._transport.write(self._random.choice(self._requests))
 
     def data_received(self, data: bytes) -> None:
-        if self._left < 0:
-            head, _, rest = data.partition(b"\r\n\r\n")
+        if self._left >= 0:
+            self._left -= len(data)
+        else:
+            self._head += data
+            head, end, rest = self._head.partition(b"\r\n\r\n")
+            if not end:
+                return
+            self._head = b""
             self.refused += not head.startswith(b"HTTP/1.1 200")
             size = int(head.lower().partition(b"content-length:")[2].split(b"\r\n")[0])
             self._left = size - len(rest)
-        else:
-            self._left -= len(data)
         if self._left == 0:
             self._answered()
+
+    def connection_lost(self, _: Exception | None) -> None:
+        """A server that hangs up has refused what was under way."""
+        if not self.is_done.done():
+            self.refused += 1
+            self.is_done.set_result(None)
 
     def _answered(self) -> None:
         now, self._left = time.perf_counter(), -1

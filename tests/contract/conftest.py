@@ -10,6 +10,9 @@ from tests.contract import dynamo
 from tests.contract.dynamo_tables import Table
 from tests.contract.tiers import redis_seven
 
+collect_ignore = ["feast_reader.py"]
+"""Runs where Feast is installed, in an environment of its own."""
+
 
 @pytest.fixture(scope="session")
 def valkey_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
