@@ -352,6 +352,8 @@ def main() -> int:
             "--workers",
             "1",
             "--no-access-log",
+            "--max-requests",
+            "0",  # else its worker ends after 1,000 and takes the connections with it
         ]
         with (
             serving(mine, folder / "ours", variables, ours) as own,

@@ -47,7 +47,7 @@ class Coalescer(Generic[Asked, Answer]):
         read: Callable[[Sequence[Asked]], Sequence[Answer]],
         *,
         threads: int = 4,
-        largest: int = 4000,
+        largest: int = 1000,
     ) -> None:
         self._read = read
         self._largest = largest

@@ -3,12 +3,14 @@
 Not here: the application (`app.py`). Workers are started anew (spawned), never forked: the stores' clients run threads.
 """
 
+import gc
 import logging
 import multiprocessing
 import os
 import signal
 import socket
 import ssl
+import sys
 import tempfile
 import threading
 from collections.abc import Mapping
@@ -30,6 +32,8 @@ STOP_SECONDS = 30
 ALLOCATOR = {"MALLOC_TRIM_THRESHOLD_": 512 * 1024 * 1024, "MALLOC_MMAP_THRESHOLD_": 256 * 1024 * 1024}
 """For workers on glibc: memory of large bodies is kept for the next ones. Given back and asked for anew each time, its page
 faults were half of the system time of large reads."""
+SWITCH_SECONDS = 0.0005
+"""A read has its answer in less time than the interpreter lets another thread wait for its turn by itself (5 ms)."""
 METRICS_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
 
 
@@ -70,6 +74,9 @@ def application(
     logging.basicConfig(format="[%(levelname)s] %(message)s")
     logging.getLogger("featurestore").setLevel(logging.INFO)
     settings = Settings.from_env(environment)
+    sys.setswitchinterval(SWITCH_SECONDS)
+    gc.collect()
+    gc.freeze()  # modules stay: looking through them again and again would hold up requests for tens of milliseconds
     return create_app(
         Serving(
             lambda: FeatureStore(settings, clock=clock),
@@ -83,7 +90,7 @@ def application(
 
 def _server(options: ServeOptions) -> "MPServer | MTServer":
     from granian import Granian
-    from granian.constants import HTTPModes, Interfaces, Loops, SSLProtocols
+    from granian.constants import HTTPModes, Interfaces, Loops, RuntimeModes, SSLProtocols
 
     try:
         return Granian(
@@ -94,6 +101,7 @@ def _server(options: ServeOptions) -> "MPServer | MTServer":
             workers=options.workers,
             http=HTTPModes.auto,
             websockets=False,
+            runtime_mode=RuntimeModes.st,
             loop=Loops.auto,
             respawn_failed_workers=True,
             workers_kill_timeout=STOP_SECONDS,
