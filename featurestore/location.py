@@ -18,7 +18,7 @@ from uuid import uuid4
 from featurestore.errors import FeatureStoreError, InvalidInput, StoreUnavailable
 
 CONNECT_TIMEOUT_SECONDS = 3
-READ_TIMEOUT_SECONDS = 5
+READ_TIMEOUT_SECONDS = 10
 CONFLICT_TRIES = 5
 
 SCHEME = re.compile(r"^([A-Za-z][A-Za-z0-9+.-]+):/")
