@@ -90,7 +90,7 @@ def application(
 
 def _server(options: ServeOptions) -> "MPServer | MTServer":
     from granian import Granian
-    from granian.constants import HTTPModes, Interfaces, Loops, RuntimeModes, SSLProtocols
+    from granian.constants import HTTPModes, Interfaces, Loops, SSLProtocols
 
     try:
         return Granian(
@@ -101,7 +101,6 @@ def _server(options: ServeOptions) -> "MPServer | MTServer":
             workers=options.workers,
             http=HTTPModes.auto,
             websockets=False,
-            runtime_mode=RuntimeModes.st,
             loop=Loops.auto,
             respawn_failed_workers=True,
             workers_kill_timeout=STOP_SECONDS,

@@ -78,17 +78,17 @@ class Server:
     def _has_ended(self) -> bool:
         return self.process.poll() is not None
 
-    def wait_until(self, path: str, status: int) -> None:
+    def wait_until(self, path: str, status: int, body: dict[str, Any] | None = None) -> None:
         """Ask until the answer has a status."""
         end = monotonic() + PATIENCE
-        while (found := self._status(path)) != status:
+        while (found := self._status(path, body)) != status:
             assert monotonic() < end, f"{path} answers {found}, not {status}: {self.said}"
             sleep(0.02)
 
-    def _status(self, path: str) -> int | None:
+    def _status(self, path: str, body: dict[str, Any] | None = None) -> int | None:
         """The status of an answer; None if nobody listens yet: a worker says that it has started just before it does."""
         try:
-            return self.ask(path)[0]
+            return self.ask(path, body)[0]
         except ConnectionError:
             return None
 

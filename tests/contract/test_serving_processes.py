@@ -53,7 +53,7 @@ def test_workers_answer_and_count_as_one_and_a_dead_one_is_replaced(deployment: 
         first = next(line for line in server.said if "Spawning worker-1" in line)
         os.kill(int(first.rsplit(" ", 1)[1]), signal.SIGKILL)
         server.wait_until_said("Started worker-", 3)
-        assert server.ask(ONLINE, SERVICE)[0] == 200
+        server.wait_until(ONLINE, 200, SERVICE)
         lines = server.ask("/metrics")[1].decode().splitlines()
         assert "featurestore_in_flight_requests 0.0" in lines
 
