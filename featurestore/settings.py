@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from sqlalchemy import URL
 
     from featurestore.auth.book import KeyBook
-    from featurestore.declaration.group import TierName
+    from featurestore.declaration.online import TierName
     from featurestore.metadata.book import BackfillBook
     from featurestore.registry.snapshot import RegisteredGroup
 

@@ -3,7 +3,8 @@
 from featurestore.declaration.backfill import Backfill, KnownValue, Proxy, RowCount, Snapshots
 from featurestore.declaration.catalog import Catalog
 from featurestore.declaration.feature import Drift, Entity, Feature
-from featurestore.declaration.group import FeatureGroup, Online, feature_group
+from featurestore.declaration.group import FeatureGroup, feature_group
+from featurestore.declaration.online import Online
 from featurestore.declaration.pushed import pushed_group
 from featurestore.declaration.service import FeatureService
 from featurestore.declaration.source import Source

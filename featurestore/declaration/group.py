@@ -14,6 +14,7 @@ import polars as pl
 from featurestore.declaration.backfill import Backfill
 from featurestore.declaration.dtypes import TIMESTAMP, as_dtype
 from featurestore.declaration.feature import RESERVED, Entity, Feature, check_name, check_owner
+from featurestore.declaration.online import Online
 from featurestore.declaration.windows import Cadence, Hourly, Pushed, Static, TimeWindow, Windowless
 from featurestore.errors import DeclarationError, InvalidInput, SchemaMismatch
 
@@ -21,33 +22,7 @@ Frame = pl.DataFrame | pl.LazyFrame
 Transform = Callable[..., Frame]
 Kind = Literal["windowed", "events", "static", "pushed"]
 
-TierName = Literal["hot", "warm"]
-
 STATIC_COVERAGE = 0.9
-
-
-@dataclass(frozen=True, slots=True)
-class Online:
-    """That a group is served online, and for how long a value lives after its event time.
-
-    Args:
-        ttl: Time to live; None only for static groups.
-        tiers: Where it is served from: "hot" (Redis or Valkey), "warm" (DynamoDB), or both. None: the warm tier for hourly, daily and
-            static groups where the deployment has one, else the hot one.
-
-    Raises:
-        DeclarationError: `tiers` is empty, repeats a tier, or names another.
-    """
-
-    ttl: timedelta | None = timedelta(days=7)
-    tiers: tuple[TierName, ...] | None = None
-
-    def __post_init__(self) -> None:
-        if self.tiers is not None and sorted(self.tiers) not in (["hot"], ["warm"], ["hot", "warm"]):
-            raise DeclarationError(
-                f"Online(tiers={self.tiers!r}) is none of ('hot',), ('warm',) and ('hot', 'warm'). Leave tiers out to let the "
-                "deployment decide."
-            )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,7 +10,8 @@ from inspect import cleandoc
 
 from featurestore.declaration.backfill import Backfill
 from featurestore.declaration.feature import Entity, Feature
-from featurestore.declaration.group import FeatureGroup, Frame, Online, check_group
+from featurestore.declaration.group import FeatureGroup, Frame, check_group
+from featurestore.declaration.online import Online
 from featurestore.declaration.windows import Pushed
 from featurestore.errors import InvalidInput
 

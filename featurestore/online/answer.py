@@ -15,7 +15,7 @@ from zoneinfo import ZoneInfo
 import numpy as np
 import polars as pl
 
-from featurestore.declaration.group import TierName
+from featurestore.declaration.online import TierName
 from featurestore.online.columns import chosen, masked, series_of
 from featurestore.online.decode import Decoded
 from featurestore.online.few import Row

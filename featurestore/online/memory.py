@@ -10,7 +10,7 @@ from datetime import timedelta
 from zlib import crc32
 
 from featurestore.clock import Clock
-from featurestore.declaration.group import TierName
+from featurestore.declaration.online import TierName
 from featurestore.online.memory_part import MemoryPart
 from featurestore.online.tier import Mark, Replies
 

@@ -6,7 +6,7 @@ or to stop answering, as servers do by themselves. Not here: the whole tier (`me
 
 import threading
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from uuid import uuid4
 from zlib import crc32
@@ -15,8 +15,9 @@ import numpy as np
 import polars as pl
 
 from featurestore.clock import Clock
-from featurestore.declaration.group import TierName
-from featurestore.errors import FenceRefused, StaleWriter, StoreUnavailable
+from featurestore.declaration.online import TierName
+from featurestore.errors import FenceRefused, StoreUnavailable
+from featurestore.online.advance import furthest, require_forward, require_owner
 from featurestore.online.batch import WriteBatch, prepare_batch
 from featurestore.online.header import with_fence_of, write_order
 from featurestore.online.layout import VERSION_SLICE, Flags
@@ -141,9 +142,8 @@ class MemoryPart:
         """The mark never moves back: of several steps under way the furthest counts, for each of version and instant."""
         with self._working():
             copy = self._current(group, epoch)
-            state = self._continued(group, copy, target)
-            _refuse_backwards(self.name, group, state, target)
-            copy.reached = _furthest(copy.reached or state, target)
+            require_forward(f"in {self.name}", group, copy.state, target)
+            copy.reached = furthest(copy.reached or copy.state, target)
 
     def write(
         self,
@@ -162,10 +162,8 @@ class MemoryPart:
     def set_state(self, group: str, state: MaterializationState, *, epoch: str, is_rebuild: bool = False) -> None:
         with self._working():
             copy = self._current(group, epoch)
-            if copy.state is not None or not is_rebuild:
-                _refuse_backwards(self.name, group, self._continued(group, copy, state), state)
-            is_same = copy.reached is not None and copy.reached.table_id == state.table_id
-            copy.reached = _furthest(copy.reached, state) if copy.reached and is_same else state
+            require_forward(f"in {self.name}", group, copy.state, state, begins=is_rebuild)
+            copy.reached = furthest(copy.reached, state)
             copy.state = state
             copy.fill = None if is_rebuild else copy.fill
 
@@ -183,7 +181,7 @@ class MemoryPart:
     def record_fill(self, group: str, fill: Fill, *, epoch: str, previous: str | None) -> None:
         with self._working():
             copy = self._current(group, epoch)
-            self._refuse_other_owner(group, copy, previous)
+            require_owner(f"in {self.name}", group, copy.fill, previous)
             copy.fill = fill
 
     def fill(
@@ -199,7 +197,7 @@ class MemoryPart:
         batch = self._prepared(group, keys, messages, ttl, None)
         with self._working():
             copy = self._current(group, epoch)
-            self._refuse_other_owner(group, copy, owner)
+            require_owner(f"in {self.name}", group, copy.fill, owner)
             for index, (key, message) in enumerate(zip(keys, messages, strict=True)):
                 copy.entries[key] = _Entry(message, self._expiry(batch, index))
 
@@ -227,26 +225,6 @@ class MemoryPart:
                 "this batch was written. Read the epoch and the state again; an unknown state means rebuild."
             )
         return copy
-
-    def _continued(self, group: str, copy: _Copy, target: MaterializationState) -> MaterializationState:
-        """The state that a step continues, if it can."""
-        if copy.state is None:
-            raise StaleWriter(
-                f"The online state of group {group!r} in {self.name} is unknown. Rebuild the group there."
-            )
-        if copy.state.table_id != target.table_id:
-            raise StaleWriter(
-                f"The online state of group {group!r} in {self.name} is of another table. Rebuild the group."
-            )
-        return copy.state
-
-    def _refuse_other_owner(self, group: str, copy: _Copy, owner: str | None) -> None:
-        stored = copy.fill.owner if copy.fill else None
-        if stored != owner:
-            raise FenceRefused(
-                f"The fill of group {group!r} in {self.name} has owner {stored!r}, not {owner!r}: another has begun it, taken "
-                "it over or ended it. Look at the fill under way again."
-            )
 
     def _live(self, copy: _Copy, key: bytes) -> bytes | None:
         entry = copy.entries.get(key)
@@ -300,19 +278,6 @@ class MemoryPart:
 
     def _now_us(self) -> int:
         return (self._clock() - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(microseconds=1)
-
-
-def _furthest(one: MaterializationState, other: MaterializationState) -> MaterializationState:
-    return replace(one, version=max(one.version, other.version), as_of=max(one.as_of, other.as_of))
-
-
-def _refuse_backwards(part: str, group: str, stored: MaterializationState, state: MaterializationState) -> None:
-    if state.version < stored.version or state.as_of < stored.as_of:
-        raise StaleWriter(
-            f"The online state of group {group!r} in {part} cannot move to version {state.version} as of "
-            f"{state.as_of.isoformat()}: it is at version {stored.version} as of {stored.as_of.isoformat()}. Read the state "
-            "again and take the step from there, or rebuild."
-        )
 
 
 def _cut(versions: bytes) -> list[bytes]:

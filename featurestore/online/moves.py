@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, fields
 from datetime import datetime
 from typing import Any
 
-from featurestore.declaration.group import TierName
+from featurestore.declaration.online import TierName
 
 
 @dataclass(frozen=True, slots=True)

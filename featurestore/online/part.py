@@ -17,12 +17,12 @@ Serving without repairs needs only to read:
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Any, Literal
 
 import polars as pl
 
-from featurestore.clock import Clock
+from featurestore.clock import Clock, zoned
 from featurestore.errors import InvalidInput, StaleWriter
 from featurestore.online.batch import WriteBatch, prepare_batch
 from featurestore.online.connection import refusal_in
@@ -201,7 +201,7 @@ class RedisPart:
             FenceRefused: The group has another epoch: it, or the server, was emptied since.
             StoreUnavailable: The server does not answer, is full, or is a replica. Some batches may have been written.
         """
-        batch = prepare_batch(group, keys, messages, ttl, removed, self._now(), self._limits.allowed_skew)
+        batch = prepare_batch(group, keys, messages, ttl, removed, zoned(self._clock), self._limits.allowed_skew)
         return self._write(group, batch, epoch, [b"", b""])
 
     def repair(
@@ -213,7 +213,7 @@ class RedisPart:
             StaleWriter: The state is another by now.
             FenceRefused, StoreUnavailable, InvalidInput: As `write`.
         """
-        batch = prepare_batch(group, keys, messages, ttl, None, self._now(), self._limits.allowed_skew)
+        batch = prepare_batch(group, keys, messages, ttl, None, zoned(self._clock), self._limits.allowed_skew)
         condition = [self._keys.state(group), mark.record]
         return self._write(group, batch, read_state(mark.record).epoch, condition).written
 
@@ -264,7 +264,7 @@ class RedisPart:
             InvalidInput: As `write`, before anything is sent.
             StoreUnavailable: The server does not answer or is full. Some batches may have been written.
         """
-        batch = prepare_batch(group, keys, messages, ttl, None, self._now(), self._limits.allowed_skew)
+        batch = prepare_batch(group, keys, messages, ttl, None, zoned(self._clock), self._limits.allowed_skew)
         step = self._limits.batch_keys
         cuts = [batch.cut(start, start + step) for start in range(0, len(keys), step)]
         own: list[str | bytes] = [self._keys.fill(group), owner]
@@ -273,11 +273,3 @@ class RedisPart:
     def close(self) -> None:
         """Close all connections."""
         self._server.close()
-
-    def _now(self) -> datetime:
-        now = self._clock()
-        if now.tzinfo is None:
-            raise InvalidInput(
-                f"The store's clock gave {now}, a time without zone. Give one in UTC, such as clock.system_clock."
-            )
-        return now

@@ -8,6 +8,7 @@ from typing import Any, NoReturn
 from uuid import uuid4
 
 from featurestore.errors import StaleWriter
+from featurestore.online.advance import furthest, require_forward
 from featurestore.online.connection import meaning_of
 from featurestore.online.line import ServerSaid
 from featurestore.online.records import (
@@ -84,8 +85,9 @@ class PartBook:
         """
         for _ in range(_TRIES):
             known, record = self._read(group, epoch)
-            state = self._continued(group, known, target).state
-            if self._swap(group, epoch, record, state_record(epoch, state, _furthest(known, target), self._ownership)):
+            state = require_forward(self._place, group, known.state if known else None, target)
+            reached = furthest(known.reached if known else None, target)
+            if self._swap(group, epoch, record, state_record(epoch, state, reached, self._ownership)):
                 return
         self._give_up(group)
 
@@ -100,10 +102,8 @@ class PartBook:
         """
         for _ in range(_TRIES):
             known, record = self._read(group, epoch)
-            # A filler that stood still after its last slice comes when another has ended the fill, and perhaps moved on.
-            if known is not None or not is_rebuild:
-                self._continued(group, known, state)
-            reached = _furthest(known, state)
+            require_forward(self._place, group, known.state if known else None, state, begins=is_rebuild)
+            reached = furthest(known.reached if known else None, state)
             renewed = state_record(epoch, state, None if reached == state else reached, self._ownership)
             if self._swap(group, epoch, record, renewed, ends_fill=is_rebuild):
                 return
@@ -161,34 +161,14 @@ class PartBook:
         arguments: list[str | bytes] = [self._keys.state(group), record, renewed, ended]
         return bool(self.run("state.lua", group, epoch, [arguments])[0])
 
-    def _continued(self, group: str, known: StateRecord | None, to: MaterializationState) -> StateRecord:
-        """The record, if a step from it to `to` goes forward."""
-        where = f"The online state of group {group!r} at {self._server.address}"
-        remedy = "Read the state again and take the step from there, or rebuild."
-        if known is None:
-            raise StaleWriter(f"{where} cannot move to version {to.version}: none is recorded. {remedy}")
-        state = known.state
-        if state.table_id != to.table_id:
-            raise StaleWriter(f"{where} cannot move to version {to.version}: it is of another table. {remedy}")
-        if to.version < state.version or to.as_of < state.as_of:
-            raise StaleWriter(
-                f"{where} cannot move to version {to.version} as of {to.as_of.isoformat()}: it is at version {state.version} "
-                f"as of {state.as_of.isoformat()}. {remedy}"
-            )
-        return known
+    @property
+    def _place(self) -> str:
+        return f"at {self._server.address}"
 
     def _give_up(self, group: str) -> NoReturn:
         raise StaleWriter(
             f"Others keep moving the online state of group {group!r} at {self._server.address}. Take the step again."
         )
-
-
-def _furthest(known: StateRecord | None, to: MaterializationState) -> MaterializationState:
-    """What the copy reflects at most, once something moves it to `to`: never less than another step had announced."""
-    if known is None or known.reached.table_id != to.table_id:
-        return to
-    version, as_of = max(known.reached.version, to.version), max(known.reached.as_of, to.as_of)
-    return MaterializationState(to.table_id, version, as_of, to.contract)
 
 
 def _run_in(info: bytes) -> str:

@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
 
-from featurestore.declaration.group import TierName
+from featurestore.declaration.online import TierName
 from featurestore.errors import StoreUnavailable
 from featurestore.online.breaker import Breaker
 from featurestore.online.hot_keys import HotKeys

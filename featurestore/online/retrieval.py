@@ -14,7 +14,7 @@ from typing import Any
 import polars as pl
 
 from featurestore.clock import Clock
-from featurestore.declaration.group import TierName
+from featurestore.declaration.online import TierName
 from featurestore.frames import FeatureFrame, Rows
 from featurestore.online.answer import FeatureColumn, GroupAnswer, answer_of
 from featurestore.online.entities import Entities, entities_of

@@ -17,7 +17,7 @@ from featurestore.online.repairs import RepairCounts, Repairs
 from featurestore.online.tier import Replies, Tier, TierPart
 
 if TYPE_CHECKING:
-    from featurestore.declaration.group import TierName
+    from featurestore.declaration.online import TierName
     from featurestore.registry.snapshot import RegisteredGroup
     from featurestore.settings import Settings
 

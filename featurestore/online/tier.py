@@ -12,7 +12,7 @@ from typing import Protocol
 
 import polars as pl
 
-from featurestore.declaration.group import TierName
+from featurestore.declaration.online import TierName
 from featurestore.online.layout import Flags
 
 

@@ -17,7 +17,8 @@ import polars as pl
 from featurestore.declaration.backfill import APPROVAL_LIMIT_USD
 from featurestore.declaration.dtypes import TIMESTAMP, parse_dtype, storage_dtype
 from featurestore.declaration.feature import DEFAULT_DRIFT, Drift
-from featurestore.declaration.group import Kind, TierName
+from featurestore.declaration.group import Kind
+from featurestore.declaration.online import TierName
 from featurestore.errors import InvalidInput, unknown_name
 
 FORMAT = 1

@@ -17,7 +17,7 @@ from functools import cache, cached_property
 import polars as pl
 import pytest
 
-from featurestore.declaration.group import TierName
+from featurestore.declaration.online import TierName
 from featurestore.errors import FenceRefused, StaleWriter
 from featurestore.online import reading
 from featurestore.online.breaker import Breaker

@@ -6,7 +6,7 @@ from datetime import timedelta
 
 import pytest
 
-from featurestore.declaration.group import TierName
+from featurestore.declaration.online import TierName
 from featurestore.errors import StoreUnavailable
 from featurestore.online.breaker import Breaker
 from featurestore.online.hot_keys import HotKeys

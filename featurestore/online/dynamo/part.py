@@ -9,14 +9,15 @@ Not here: the rule of a single write (`rule`), reads (`tier`).
 
 from collections.abc import Sequence
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import timedelta
 from secrets import randbelow
 
 import polars as pl
 
-from featurestore.clock import Clock, system_clock
-from featurestore.declaration.group import TierName
-from featurestore.errors import FenceRefused, InvalidInput, StaleWriter, StoreUnavailable
+from featurestore.clock import Clock, system_clock, zoned
+from featurestore.declaration.online import TierName
+from featurestore.errors import FenceRefused, StoreUnavailable
+from featurestore.online.advance import require_forward, require_owner
 from featurestore.online.batch import WriteBatch, prepare_batch
 from featurestore.online.dynamo.failures import CONDITION_FAILED
 from featurestore.online.dynamo.fill import fill_items
@@ -88,7 +89,7 @@ class DynamoPart:
     def begin_step(self, group: str, target: MaterializationState, *, epoch: str) -> None:
         """Only checks: nothing is repaired here, so that nothing needs to be held off."""
         record = self._current(group, self._records.read(group), epoch)
-        self._refuse_backwards(group, self._continued(group, record, target), target)
+        require_forward(f"in {self.name}", group, record.state, target)
 
     def write(
         self,
@@ -122,9 +123,8 @@ class DynamoPart:
             record = self._current(group, seen, epoch)
             if is_rebuild:
                 self._refuse_spoiled(group, epoch)
-                return replace(record, state=state, fill=None)
-            self._refuse_backwards(group, self._continued(group, record, state), state)
-            return replace(record, state=state)
+            require_forward(f"in {self.name}", group, record.state, state, begins=is_rebuild)
+            return replace(record, state=state, fill=None if is_rebuild else record.fill)
 
         self._records.change(group, judge)
 
@@ -152,7 +152,7 @@ class DynamoPart:
             record = self._current(group, seen, epoch)
             if record.fill == fill:
                 return record
-            self._refuse_other_owner(group, record, previous)
+            require_owner(f"in {self.name}", group, record.fill, previous)
             if record.state is not None or fill.owner != (previous or fill.owner):
                 raise FenceRefused(
                     f"Generation {epoch} of group {group!r} in {self.name} is in use, or another's to fill. Start over, and fill that."
@@ -216,22 +216,14 @@ class DynamoPart:
         ttl: timedelta | None,
         removed: pl.DataFrame | None,
     ) -> WriteBatch:
-        return prepare_batch(group, keys, messages, ttl, removed, self._now(), self._allowed_skew)
+        return prepare_batch(group, keys, messages, ttl, removed, zoned(self._clock), self._allowed_skew)
 
     def _offers(self, group: str, batch: WriteBatch, epoch: str) -> list[Offer]:
         generation = int(epoch) if epoch.isdecimal() else -1  # not a generation: refused when it is compared
         return offers_of(Place(group, generation), batch, microseconds(self._server_clock()))
 
     def _next_generation(self, last: int) -> int:
-        return max(last, microseconds(self._now())) + 1 + randbelow(_SPREAD)
-
-    def _now(self) -> datetime:
-        now = self._clock()
-        if now.tzinfo is None:
-            raise InvalidInput(
-                f"The store's clock gave {now}, a time without zone. Give one in UTC, such as clock.system_clock."
-            )
-        return now
+        return max(last, microseconds(zoned(self._clock))) + 1 + randbelow(_SPREAD)
 
     def _current(self, group: str, record: GroupRecord | None, epoch: str) -> GroupRecord:
         if record is None or record.epoch != epoch:
@@ -241,37 +233,10 @@ class DynamoPart:
             )
         return record
 
-    def _continued(self, group: str, record: GroupRecord, target: MaterializationState) -> MaterializationState:
-        """The state that a step continues, if it can."""
-        if record.state is None:
-            raise StaleWriter(
-                f"The online state of group {group!r} in {self.name} is unknown: none is recorded. Rebuild the group there."
-            )
-        if record.state.table_id != target.table_id:
-            raise StaleWriter(
-                f"The online state of group {group!r} in {self.name} is of another table. Rebuild the group."
-            )
-        return record.state
-
-    def _refuse_backwards(self, group: str, stored: MaterializationState, state: MaterializationState) -> None:
-        if state.version < stored.version or state.as_of < stored.as_of:
-            raise StaleWriter(
-                f"The online state of group {group!r} in {self.name} cannot move to version {state.version} as of "
-                f"{state.as_of.isoformat()}: it is at version {stored.version} as of {stored.as_of.isoformat()}. Read the "
-                "state again and take the step from there, or rebuild."
-            )
-
-    def _refuse_other_owner(self, group: str, record: GroupRecord, owner: str | None) -> None:
-        stored = record.fill.owner if record.fill else None
-        if stored != owner:
-            raise FenceRefused(
-                f"The fill of group {group!r} in {self.name} has owner {stored!r}, not {owner!r}: another has begun it, taken "
-                "it over or ended it. Look at the fill under way again."
-            )
-
     def _refuse_unless_filling(self, group: str, epoch: str, owner: str) -> None:
         self._refuse_spoiled(group, epoch)
-        self._refuse_other_owner(group, self._current(group, self._records.read(group), epoch), owner)
+        record = self._current(group, self._records.read(group), epoch)
+        require_owner(f"in {self.name}", group, record.fill, owner)
 
     def _refuse_spoiled(self, group: str, epoch: str) -> None:
         if (group, epoch) in self._spoiled:

@@ -14,7 +14,7 @@ from datetime import timedelta
 from typing import Any
 
 from featurestore.clock import Clock, system_clock
-from featurestore.declaration.group import TierName
+from featurestore.declaration.online import TierName
 from featurestore.online.dynamo.items import Place
 from featurestore.online.dynamo.part import DynamoPart
 from featurestore.online.dynamo.record import CACHE_SECONDS, GroupRecord, RecordBook
