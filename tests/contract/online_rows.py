@@ -13,10 +13,14 @@ import polars as pl
 
 from featurestore.online.codec import MessageLayout, WireField, decode, encode
 from featurestore.online.redis import RedisOnlineStore
+from featurestore.online.tier import MaterializationState
 
 GROUP = "plane_last_flight_hourly"
 LAYOUT = MessageLayout((WireField(32, "v", pl.Int64()), WireField(33, "text", pl.String())))
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
+STATE = MaterializationState("table-1", 4, NOW)
+AHEAD = MaterializationState("table-1", 5, NOW + timedelta(hours=1))
+WEEK = timedelta(days=7)
 TIMESTAMP = pl.Datetime("us", "UTC")
 Version = tuple[int, int, int]
 
@@ -66,6 +70,12 @@ def decoded(messages: Sequence[bytes | None]) -> pl.DataFrame:
 def key_of(number: int) -> bytes:
     """The key of entity `number`."""
     return f"{GROUP}:{number}".encode()
+
+
+def write(store: RedisOnlineStore, numbers: list[int], version: int = 5, fence: int = 0) -> None:
+    """Give some keys a version."""
+    keys = [key_of(number) for number in numbers]
+    store.write(GROUP, keys, messages_of([plain(version)] * len(keys), fence), epoch=store.ensure_epoch(), ttl=WEEK)
 
 
 def write_shuffled(url: str, epoch: str, seed: int, key_count: int, versions: int, pause_seconds: float) -> None:

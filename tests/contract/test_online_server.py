@@ -7,7 +7,6 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
-from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -17,22 +16,20 @@ from hypothesis import strategies as st
 
 from featurestore.errors import FenceRefused, StoreUnavailable
 from featurestore.online.redis import RedisOnlineStore
-from featurestore.online.tier import Fill, MaterializationState
+from featurestore.online.tier import Fill
 from featurestore.online.valkey import EmbeddedValkey
 from tests.contract.online_rows import (
+    AHEAD,
     GROUP,
-    NOW,
+    STATE,
     clock,
     decoded,
     key_of,
     messages_of,
     plain,
+    write,
 )
 from tests.scale import cases
-
-STATE = MaterializationState("table-1", 4, NOW)
-AHEAD = MaterializationState("table-1", 5, NOW + timedelta(hours=1))
-WEEK = timedelta(days=7)
 
 
 @pytest.fixture
@@ -49,11 +46,6 @@ def store(valkey_url: str, server: redis.Redis) -> Iterator[RedisOnlineStore]:
     made = RedisOnlineStore(redis.Redis.from_url(valkey_url), clock, read_batch_keys=7, write_batch_keys=3)
     yield made
     made.close()
-
-
-def write(store: RedisOnlineStore, numbers: list[int], version: int = 5, fence: int = 0) -> None:
-    keys = [key_of(number) for number in numbers]
-    store.write(GROUP, keys, messages_of([plain(version)] * len(keys), fence), epoch=store.ensure_epoch(), ttl=WEEK)
 
 
 def test_a_restarted_server_is_cold(tmp_path: Path) -> None:

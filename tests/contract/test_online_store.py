@@ -15,6 +15,7 @@ from featurestore.online.tier import Fill, MaterializationState
 from tests.contract.online_rows import (
     GROUP,
     NOW,
+    STATE,
     Version,
     clock,
     decoded,
@@ -23,12 +24,9 @@ from tests.contract.online_rows import (
     moment,
     plain,
     removed_frame,
+    write,
 )
 from tests.scale import cases
-
-STATE = MaterializationState("table-1", 4, NOW)
-AHEAD = MaterializationState("table-1", 5, NOW + timedelta(hours=1))
-WEEK = timedelta(days=7)
 
 
 @pytest.fixture
@@ -45,11 +43,6 @@ def store(valkey_url: str, server: redis.Redis) -> Iterator[RedisOnlineStore]:
     made = RedisOnlineStore(redis.Redis.from_url(valkey_url), clock, read_batch_keys=7, write_batch_keys=3)
     yield made
     made.close()
-
-
-def write(store: RedisOnlineStore, numbers: list[int], version: int = 5, fence: int = 0) -> None:
-    keys = [key_of(number) for number in numbers]
-    store.write(GROUP, keys, messages_of([plain(version)] * len(keys), fence), epoch=store.ensure_epoch(), ttl=WEEK)
 
 
 def test_replies_stand_in_key_order_with_none_for_a_miss(store: RedisOnlineStore) -> None:
