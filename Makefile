@@ -15,7 +15,7 @@ test: .venv/ready  ## the gate: every test at its everyday size
 
 exam: .venv/ready  ## the full counts: all property cases, kills, a year of data, the browser
 	@echo "exam scale $${FEATURESTORE_EXAM_SCALE:-1}, seed $(SEED)"
-	FEATURESTORE_EXAM_SCALE=$${FEATURESTORE_EXAM_SCALE:-1} $(BIN)/python -m pytest -n 2 --dist worksteal --hypothesis-seed=$(SEED) -p no:cacheprovider
+	FEATURESTORE_EXAM_SCALE=$${FEATURESTORE_EXAM_SCALE:-1} FEATURESTORE_EXAM_SEED=$(SEED) $(BIN)/python -m pytest -n 2 --dist worksteal --hypothesis-seed=$(SEED) -p no:cacheprovider
 
 up: .venv/ready  ## Dagster UI and daemon, and the online store, until Ctrl-C
 	PORT=$(PORT) $(BIN)/python -m deploy.up

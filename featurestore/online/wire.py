@@ -166,11 +166,30 @@ def _canonical_null(field: WireField) -> bytes:
 def _variable_payload(field: WireField, records: list[Record]) -> bytes:
     if field.is_vector:
         return _vector_payload(field, records)
+    payloads = [_payload(record, BYTES, field.name) for record in records]
     if field.is_string:
-        return _payload(records[-1], BYTES, field.name)
-    # A message field given twice is merged, which for repeated contents is concatenation.
-    nested = b"".join(_payload(record, BYTES, field.name) for record in records)
-    return nested if field.dtype == pl.List(pl.String) else _numbers_payload(field, nested)
+        _check_text(field.name, payloads)
+        return payloads[-1]
+    # A message field given twice is merged, which for repeated contents is concatenation; each must be whole by itself.
+    contents = [_contents(payload) for payload in payloads]
+    if field.dtype == pl.List(pl.String):
+        _check_text(field.name, [_payload(record, BYTES, field.name) for own in contents for record in own])
+        return b"".join(payloads)
+    return _numbers_payload(field, [record for own in contents for record in own])
+
+
+def _contents(nested: bytes) -> list[Record]:
+    """The elements of a list from the payload of its nested message."""
+    return [record for number, record in read_records(nested) if number == 1]
+
+
+def _check_text(name: str, payloads: list[bytes]) -> None:
+    """Every string must be UTF-8, also one that another overrides: other parsers refuse the message for it."""
+    for payload in payloads:
+        try:
+            payload.decode()
+        except UnicodeDecodeError as error:
+            raise Malformed(f"{name!r} holds what is not UTF-8") from error
 
 
 def _vector_payload(field: WireField, records: list[Record]) -> bytes:
@@ -180,8 +199,7 @@ def _vector_payload(field: WireField, records: list[Record]) -> bytes:
     return values
 
 
-def _numbers_payload(field: WireField, nested: bytes) -> bytes:
-    records = [record for number, record in read_records(nested) if number == 1]
+def _numbers_payload(field: WireField, records: list[Record]) -> bytes:
     values = b"".join(payload for _, payload in records)
     if not _are_packed(records, EIGHT_BYTES, 8):
         raise Malformed(f"list {field.name!r} holds {len(values) / 8:g} values of 8 bytes")
@@ -199,7 +217,7 @@ def _are_packed(records: list[Record], wire_type: int, width: int) -> bool:
 
 def read_strings(name: str, nested: bytes) -> list[str]:
     """The elements of a string list from the payload of its nested message."""
-    return [_payload(record, BYTES, name).decode() for number, record in read_records(nested) if number == 1]
+    return [_payload(record, BYTES, name).decode() for record in _contents(nested)]
 
 
 def write_strings(elements: list[str]) -> bytes:

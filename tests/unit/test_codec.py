@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 import pytest
+from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -189,6 +190,33 @@ def test_packed_pieces_that_are_whole_only_together_are_refused() -> None:
     message = encode(strings, rows, schema_number=1, fence=0)[0]
     with pytest.raises(InvalidInput, match="holds 2 values of 8 bytes"):
         decode({1: numbers}, [message])
+
+
+@pytest.mark.parametrize(
+    ("dtype", "pieces", "said"),
+    [
+        (pl.String(), [b"\xc3", b"good"], "not UTF-8"),  # the last one counts, and yet no other parser reads the message
+        (pl.List(pl.String), [b"\x0a\x05ab", b"\x0a\x01c"], "needs 5 bytes"),  # whole only end to end
+        (pl.List(pl.String), [b"\x0a\x01\xc3", b"\x0a\x01c"], "not UTF-8"),
+        (pl.List(pl.Int64), [b"\x0a\x08" + bytes(4), bytes(4)], "needs 8 bytes"),
+    ],
+)
+def test_a_field_given_twice_is_refused_unless_each_of_them_is_whole(
+    dtype: pl.DataType, pieces: list[bytes], said: str
+) -> None:
+    def message_of(contents: list[bytes]) -> bytes:
+        return header + b"".join(b"\x82\x02" + bytes([len(one)]) + one for one in contents)
+
+    layout = MessageLayout((WireField(32, "a", dtype, max_length_of(dtype)), WireField(33, "b", pl.Int64())))
+    good = encode(layout, simple_rows(1, a=pl.Series([None], dtype=dtype), b=[1]), schema_number=1, fence=0)[0]
+    header = good[:53]
+    google = message_class("Twice", proto_text("Twice", layout))
+    with pytest.raises(DecodeError):
+        google.FromString(message_of(pieces))
+    with pytest.raises(InvalidInput, match=said):
+        decode({1: layout}, [good, message_of(pieces)])
+    whole = message_of([pieces[-1], pieces[-1]] if dtype != pl.List(pl.Int64) else [b"\x0a\x08" + bytes(8)] * 2)
+    assert decode({1: layout}, [whole])["a"].to_list() == [value_in(google.FromString(whole), layout.field("a"))]
 
 
 def test_strings_that_are_utf8_only_together_are_refused_by_position() -> None:

@@ -1,11 +1,5 @@
 """A run killed at a random moment: a plain repeat comes to the content of a run that nothing disturbed."""
 
-import os
-import random
-import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import polars as pl
@@ -13,23 +7,11 @@ import pytest
 
 from featurestore.declaration import FeatureGroup
 from tests.catalogs import Shops
+from tests.kills import is_killed_at_work, moments
 from tests.promotion_worker import chain_in, land_feeds, launched, run_groups
 from tests.scale import cases
 
-REPOSITORY = Path(__file__).parent.parent.parent
 LONGEST_SECONDS = 1.5
-
-
-def kill_a_run(folder: Path, round_number: int, strategy: str, after_seconds: float) -> bool:
-    """Start a run and kill it so long after it began to work; whether it was still at work."""
-    command = [sys.executable, "-m", "tests.promotion_worker", str(folder), str(round_number), strategy]
-    process = subprocess.Popen(command, cwd=REPOSITORY, stdout=subprocess.PIPE, text=True)
-    if process.stdout is None or process.stdout.readline() != "ready\n":
-        raise RuntimeError(f"worker ended early: {process.wait()}")
-    time.sleep(after_seconds)
-    os.kill(process.pid, signal.SIGKILL)
-    output, _ = process.communicate()
-    return "done" not in output
 
 
 def content(chain: Shops) -> dict[str, str]:
@@ -45,13 +27,13 @@ def ledger_of(chain: Shops, group: FeatureGroup) -> pl.DataFrame:
 @pytest.mark.parametrize("strategy", ["full", "incremental"])
 def test_killed_run_repeated_converges_and_leaves_nothing_behind(tmp_path: Path, strategy: str) -> None:
     """Each round lands new amounts in both stores; in one of them the run is killed before it is repeated."""
-    chance = random.Random(7)
     struck = 0
-    for number in range(cases(40, 3)):
+    for number, delay_seconds in enumerate(moments(7, cases(40, 3), LONGEST_SECONDS)):
         killed, whole = (chain_in(tmp_path / name, number) for name in ("killed", "whole"))
         for chain in (killed, whole):
             land_feeds(chain, number)
-        struck += kill_a_run(killed.root, number, strategy, chance.uniform(0, LONGEST_SECONDS))
+        arguments = [str(killed.root), str(number), strategy]
+        struck += is_killed_at_work("tests.promotion_worker", arguments, delay_seconds)
         for group in killed.catalog.groups:
             killed.store.table(group.stored_name).scan().collect()
         for chain in (killed, whole):

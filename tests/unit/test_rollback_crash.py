@@ -1,12 +1,6 @@
 """Promotions and rollbacks cut short at every file call, and killed: a plain repeat comes to what nothing disturbed."""
 
-import os
-import random
 import shutil
-import signal
-import subprocess
-import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -17,10 +11,10 @@ from featurestore.location import Location
 from featurestore.settings import Settings
 from tests.catalogs import HOUR, T0, Clock, Shops
 from tests.file_faults import Ended, FileCalls, counted
+from tests.kills import is_killed_at_work, moments
 from tests.rollback_worker import GROUPS, NOW, land, promote, store_in, take_back
 from tests.scale import cases
 
-REPOSITORY = Path(__file__).parent.parent.parent
 LONGEST_SECONDS = 0.4
 Act = Callable[[Path], object]
 
@@ -120,25 +114,13 @@ def test_the_backfill_changed_something_and_its_rollback_returns_it(
     assert [action for action, _, _ in returned["audit"]] == ["rolled_back", "rolled_back"]
 
 
-def kill_a_rollback(folder: Path, backfill_id: str, after_seconds: float) -> bool:
-    """Start a rollback and kill it so long after it began to work; whether it was still at work."""
-    command = [sys.executable, "-m", "tests.rollback_worker", str(folder), backfill_id]
-    process = subprocess.Popen(command, cwd=REPOSITORY, stdout=subprocess.PIPE, text=True)
-    if process.stdout is None or process.stdout.readline() != "ready\n":
-        raise RuntimeError(f"worker ended early: {process.wait()}")
-    time.sleep(after_seconds)
-    os.kill(process.pid, signal.SIGKILL)
-    output, _ = process.communicate()
-    return "done" not in output
-
-
 def test_a_killed_rollback_is_ended_by_its_repeat(backfilled: Path, tmp_path: Path) -> None:
-    chance, struck = random.Random(11), 0
+    struck = 0
     undisturbed = copied(backfilled, tmp_path / "undisturbed")
     take_back(undisturbed, "b7")
-    for _ in range(cases(60, 2)):
+    for delay_seconds in moments(11, cases(60, 2), LONGEST_SECONDS):
         folder = copied(backfilled, tmp_path / "killed")
-        struck += kill_a_rollback(folder, "b7", chance.uniform(0, LONGEST_SECONDS))
+        struck += is_killed_at_work("tests.rollback_worker", [str(folder), "b7"], delay_seconds)
         take_back(folder, "b7")
         assert everything(folder) == everything(undisturbed)
     assert struck > 0
