@@ -195,8 +195,8 @@ def test_packed_pieces_that_are_whole_only_together_are_refused() -> None:
 @pytest.mark.parametrize(
     ("dtype", "pieces", "said"),
     [
-        (pl.String(), [b"\xc3", b"good"], "not UTF-8"),  # the last one counts, and yet no other parser reads the message
-        (pl.List(pl.String), [b"\x0a\x05ab", b"\x0a\x01c"], "needs 5 bytes"),  # whole only end to end
+        (pl.String(), [b"\xc3", b"good"], "not UTF-8"),
+        (pl.List(pl.String), [b"\x0a\x05ab", b"\x0a\x01c"], "needs 5 bytes"),
         (pl.List(pl.String), [b"\x0a\x01\xc3", b"\x0a\x01c"], "not UTF-8"),
         (pl.List(pl.Int64), [b"\x0a\x08" + bytes(4), bytes(4)], "needs 8 bytes"),
     ],
@@ -204,6 +204,8 @@ def test_packed_pieces_that_are_whole_only_together_are_refused() -> None:
 def test_a_field_given_twice_is_refused_unless_each_of_them_is_whole(
     dtype: pl.DataType, pieces: list[bytes], said: str
 ) -> None:
+    """Though only the last string counts, and lists are joined: other parsers refuse the message."""
+
     def message_of(contents: list[bytes]) -> bytes:
         return header + b"".join(b"\x82\x02" + bytes([len(one)]) + one for one in contents)
 
