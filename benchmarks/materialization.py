@@ -33,12 +33,12 @@ from featurestore.declaration.windows import TimeWindow
 from featurestore.location import Location
 from featurestore.offline.intake import row_schema
 from featurestore.offline.table import FeatureTable
-from featurestore.online.encode import encode
 from featurestore.online.keys import entity_ids, online_keys
-from featurestore.online.materialization import materialize
-from featurestore.online.redis import RedisOnlineStore
-from featurestore.online.schema import layout_of
-from featurestore.online.valkey import EmbeddedValkey
+from featurestore.online.materialization.materialize import materialize
+from featurestore.online.message.encode import encode
+from featurestore.online.message.schema import layout_of
+from featurestore.online.redis.tier import RedisOnlineStore
+from featurestore.online.redis.valkey import EmbeddedValkey
 from featurestore.registry.snapshot import RegisteredFeature, RegisteredGroup
 
 NOW = datetime(2026, 3, 20, tzinfo=UTC)

@@ -34,7 +34,7 @@ import redis
 from featurestore.declaration import Catalog, Entity, Feature, FeatureGroup, Online, Source, Static, feature_group
 from featurestore.declaration.dtypes import storage_dtype
 from featurestore.location import Location
-from featurestore.online.valkey import PATIENCE_SECONDS, EmbeddedValkey
+from featurestore.online.redis.valkey import PATIENCE_SECONDS, EmbeddedValkey
 from featurestore.registry.history import RegistryHistory
 from featurestore.settings import Settings
 from featurestore.store import FeatureStore

@@ -29,7 +29,7 @@ import numpy as np
 import polars as pl
 
 from featurestore.declaration import Catalog, Entity, Feature, Online, pushed_group
-from featurestore.online.valkey import EmbeddedValkey
+from featurestore.online.redis.valkey import EmbeddedValkey
 from featurestore.registry.history import RegistryHistory
 from featurestore.store import FeatureStore
 

@@ -10,8 +10,8 @@ from types import FrameType
 
 from deploy.platform import demo_environment, prepare_instance, running_platform
 from featurestore.location import Location
-from featurestore.online.embedded import embedded_folder
-from featurestore.online.valkey import EmbeddedValkey
+from featurestore.online.redis.embedded import embedded_folder
+from featurestore.online.redis.valkey import EmbeddedValkey
 
 PORT = 3000
 

@@ -10,7 +10,7 @@ from feature_assets.automation import follows_promotions
 from feature_assets.catalogue import group_metadata, group_tags, offline_key, online_key, owners
 from feature_assets.progress import EVERY_SECONDS
 from featurestore.declaration import FeatureGroup
-from featurestore.online.moves import Progress
+from featurestore.online.materialization.moves import Progress
 from resources.run_tags import PROGRESS
 from resources.store import StoreResource
 

@@ -22,10 +22,10 @@ from featurestore.offline.commit import Commit
 from featurestore.offline.log import PUSHED_AT
 from featurestore.offline.pushed import known_rows
 from featurestore.offline.table import FeatureTable
-from featurestore.online.encode import encode
-from featurestore.online.layout import MessageLayout
-from featurestore.online.pushed import PushedPart, Tiers, write_pushed
-from featurestore.online.schema import layout_of
+from featurestore.online.materialization.pushed import PushedPart, Tiers, write_pushed
+from featurestore.online.message.encode import encode
+from featurestore.online.message.layout import MessageLayout
+from featurestore.online.message.schema import layout_of
 from featurestore.registry.snapshot import RegisteredGroup
 
 Destination = Literal["online_and_offline", "online", "offline"]

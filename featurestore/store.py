@@ -16,9 +16,9 @@ from featurestore.registry.snapshot import RegistrySnapshot
 from featurestore.settings import Settings
 
 if TYPE_CHECKING:
-    from featurestore.online.materialization import Step
-    from featurestore.online.moves import OnProgress
-    from featurestore.online.retrieval import OnlineFeatures
+    from featurestore.online.materialization.materialize import Step
+    from featurestore.online.materialization.moves import OnProgress
+    from featurestore.online.reading.retrieval import OnlineFeatures
     from featurestore.online.stores import OnlineStores
     from featurestore.push import Destination, PushResult
 
@@ -133,8 +133,8 @@ class FeatureStore:
             SchemaMismatch: a key has another dtype than its entity.
             StoreUnavailable: there is no online store: no address of one, and none runs beside the root.
         """
-        from featurestore.online.plan import read_plan
-        from featurestore.online.retrieval import read_features
+        from featurestore.online.reading.plan import read_plan
+        from featurestore.online.reading.retrieval import read_features
 
         plan = read_plan(self.registry, features, full_feature_names)
         return read_features(plan, entity_rows, self.online.read_many, self.clock)
@@ -168,8 +168,8 @@ class FeatureStore:
             InvalidInput: a group is not served online, or has a row that cannot be.
             StoreUnavailable: a part of the online store does not answer; the others were moved.
         """
-        from featurestore.online.materialization import materialize
-        from featurestore.online.moves import tell_nobody
+        from featurestore.online.materialization.materialize import materialize
+        from featurestore.online.materialization.moves import tell_nobody
 
         chosen = (
             [self.registry.group(name) for name in groups]

@@ -6,7 +6,7 @@ from pathlib import Path
 import polars as pl
 
 from featurestore.offline.intake import row_schema
-from featurestore.online.materialization import Progress, materialize
+from featurestore.online.materialization.materialize import Progress, materialize
 from tests.contract.riders import PUBLISH, START, Riders, hour
 
 

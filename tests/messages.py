@@ -9,7 +9,7 @@ import polars as pl
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory  # type: ignore[import-untyped]
 from hypothesis import strategies as st
 
-from featurestore.online.codec import MessageLayout, WireField
+from featurestore.online.message.codec import MessageLayout, WireField
 
 TIMESTAMP = pl.Datetime("us", "UTC")
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)

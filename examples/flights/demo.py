@@ -81,8 +81,8 @@ def run_demo(start: date, until: datetime, steps: Steps) -> None:
     """Every step, for windows from `start` on that are due at `until`."""
     from examples.flights import parity, pipeline
     from featurestore.location import Location
-    from featurestore.online.embedded import embedded_folder
-    from featurestore.online.valkey import EmbeddedValkey
+    from featurestore.online.redis.embedded import embedded_folder
+    from featurestore.online.redis.valkey import EmbeddedValkey
 
     prepare_instance()
     root = Location(os.environ["FEATURESTORE_ROOT"])

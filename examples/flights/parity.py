@@ -13,7 +13,7 @@ import polars as pl
 from examples.flights.history import rows_of_days
 from featurestore.errors import FeatureStoreError
 from featurestore.location import Location
-from featurestore.online.valkey import EmbeddedValkey
+from featurestore.online.redis.valkey import EmbeddedValkey
 from featurestore.settings import Settings
 from featurestore.store import FeatureStore
 

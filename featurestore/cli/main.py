@@ -125,8 +125,8 @@ def describe(deployment: Deployment, name: str, as_json: bool) -> None:
 @click.pass_obj
 def proto(deployment: Deployment, group: str) -> None:
     """Print the .proto of a group's online message."""
-    from featurestore.online.proto_text import proto_text
-    from featurestore.online.schema import layout_of
+    from featurestore.online.message.proto_text import proto_text
+    from featurestore.online.message.schema import layout_of
 
     registered = deployment.store.registry.group(group)
     click.echo(proto_text(registered.name, layout_of(registered)), nl=False)

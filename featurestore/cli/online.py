@@ -12,8 +12,8 @@ from featurestore.cli.entities import parse_entities
 from featurestore.cli.requests import parse_request
 from featurestore.cli.tables import table_text, value_text
 from featurestore.cli.times import age_text, instant_text
-from featurestore.online.moves import Progress, Step
-from featurestore.online.retrieval import OnlineFeatures
+from featurestore.online.materialization.moves import Progress, Step
+from featurestore.online.reading.retrieval import OnlineFeatures
 from featurestore.references import RequestedGroup, resolve
 from featurestore.store import FeatureStore
 

@@ -8,7 +8,7 @@ import polars as pl
 
 from featurestore.declaration.dtypes import TIMESTAMP
 from featurestore.errors import InvalidInput, SchemaMismatch, StoreUnavailable
-from featurestore.online.retrieval import ONLINE_STATUS, TIER, UNAVAILABLE, OnlineFeatures
+from featurestore.online.reading.retrieval import ONLINE_STATUS, TIER, UNAVAILABLE, OnlineFeatures
 
 WIRE_UNAVAILABLE = "INVALID"
 PARTS = ("", "__status", "__event_time", "__age_seconds", "__tier")

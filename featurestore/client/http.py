@@ -10,7 +10,7 @@ from featurestore.client.answer import Pushed, read_answer, read_pushed
 from featurestore.client.attempts import Attempts
 from featurestore.client.server import Call, Reply, Server, request_of, require_time
 from featurestore.frames import Rows, as_polars
-from featurestore.online.retrieval import OnlineFeatures
+from featurestore.online.reading.retrieval import OnlineFeatures
 from featurestore.references import Request
 
 Destination = Literal["online_and_offline", "online", "offline"]

@@ -11,8 +11,8 @@ import numpy as np
 import polars as pl
 
 from featurestore.errors import InvalidInput, SchemaMismatch
-from featurestore.online.columns import VERSION
-from featurestore.online.layout import (
+from featurestore.online.message.columns import VERSION
+from featurestore.online.message.layout import (
     BEFORE_EVERYTHING,
     HEADER_DTYPE,
     HEADER_SIZE,

@@ -19,8 +19,8 @@ from featurestore.declaration.online import TierName
 from featurestore.errors import FenceRefused, StoreUnavailable
 from featurestore.online.advance import furthest, require_forward, require_owner
 from featurestore.online.batch import WriteBatch, prepare_batch
-from featurestore.online.header import with_fence_of, write_order
-from featurestore.online.layout import VERSION_SLICE, Flags
+from featurestore.online.message.header import with_fence_of, write_order
+from featurestore.online.message.layout import VERSION_SLICE, Flags
 from featurestore.online.tier import Fill, Mark, MaterializationState, Replies, WriteResult
 
 ALLOWED_SKEW = timedelta(minutes=5)

@@ -18,9 +18,9 @@ from featurestore.frontier import latest_as_of
 from featurestore.historical import joined_features
 from featurestore.offline.difference import VERSION
 from featurestore.offline.table import FeatureTable
-from featurestore.online.answer import answer_of
-from featurestore.online.header import write_order
-from featurestore.online.plan import GroupPlan
+from featurestore.online.message.header import write_order
+from featurestore.online.reading.answer import answer_of
+from featurestore.online.reading.plan import GroupPlan
 from featurestore.online.tier import MaterializationState, Replies
 from featurestore.pit import OUTSIDE_MAX_AGE
 from featurestore.references import RequestedGroup

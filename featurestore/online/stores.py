@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 
 from featurestore.clock import Clock
 from featurestore.online.breaker import Breaker
-from featurestore.online.hot_keys import HotKeyCounts, HotKeys
-from featurestore.online.reading import ReadThrough, Route
-from featurestore.online.repairs import RepairCounts, Repairs
+from featurestore.online.reading.hot_keys import HotKeyCounts, HotKeys
+from featurestore.online.reading.repairs import RepairCounts, Repairs
+from featurestore.online.reading.through import ReadThrough, Route
 from featurestore.online.tier import Replies, Tier, TierPart
 
 if TYPE_CHECKING:
@@ -147,8 +147,8 @@ class OnlineStores:
 def _open_hot(settings: "Settings", clock: Clock) -> Tier:
     if settings.online_url.startswith(MEMORY):
         return _in_memory("hot", clock)
-    from featurestore.online.embedded import embedded_url
-    from featurestore.online.hot import open_hot_tier
+    from featurestore.online.redis.embedded import embedded_url
+    from featurestore.online.redis.hot import open_hot_tier
 
     return open_hot_tier(settings.online_url or embedded_url(settings.root), clock)
 

@@ -13,7 +13,7 @@ from typing import Protocol
 import polars as pl
 
 from featurestore.declaration.online import TierName
-from featurestore.online.layout import Flags
+from featurestore.online.message.layout import Flags
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ import msgspec
 import polars as pl
 
 from featurestore.declaration.dtypes import TIMESTAMP
-from featurestore.online.retrieval import FeatureColumn
+from featurestore.online.reading.retrieval import FeatureColumn
 from featurestore.pit import PRESENT
 from featurestore.serving.slices import MICROSECONDS, ReadResult, Slice
 

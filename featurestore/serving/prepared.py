@@ -17,7 +17,7 @@ import polars as pl
 from featurestore.auth.caller import Caller, Rights
 from featurestore.errors import StoreUnavailable
 from featurestore.frames import Rows
-from featurestore.online.retrieval import OnlineFeatures
+from featurestore.online.reading.retrieval import OnlineFeatures
 from featurestore.references import RequestedGroup, resolve
 from featurestore.registry.snapshot import RegisteredGroup
 from featurestore.serving.refusal import Refusal

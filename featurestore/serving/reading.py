@@ -11,7 +11,7 @@ import polars as pl
 
 from featurestore.errors import FeatureStoreError
 from featurestore.frames import Rows
-from featurestore.online.retrieval import OnlineFeatures
+from featurestore.online.reading.retrieval import OnlineFeatures
 from featurestore.serving.arrow_body import encode_arrow
 from featurestore.serving.json_body import JsonWriter
 from featurestore.serving.metrics import Metrics

@@ -7,7 +7,7 @@ from typing import Any
 
 import polars as pl
 
-from featurestore.online.retrieval import UNAVAILABLE, FeatureColumn, OnlineFeatures
+from featurestore.online.reading.retrieval import UNAVAILABLE, FeatureColumn, OnlineFeatures
 from featurestore.pit import NOT_FOUND, NULL_VALUE, OUTSIDE_MAX_AGE, PRESENT
 from featurestore.serving.prepared import PreparedRead
 

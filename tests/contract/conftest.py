@@ -4,8 +4,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from featurestore.online.valkey import EmbeddedValkey
-from featurestore.online.valkey_cluster import EmbeddedCluster
+from featurestore.online.redis.valkey import EmbeddedValkey
+from featurestore.online.redis.valkey_cluster import EmbeddedCluster
 from tests.contract import dynamo
 from tests.contract.dynamo_tables import Table
 from tests.contract.tiers import redis_seven

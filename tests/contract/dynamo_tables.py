@@ -9,7 +9,7 @@ from uuid import uuid4
 from featurestore.online.dynamo.part import DynamoPart
 from featurestore.online.dynamo.provision import provision
 from featurestore.online.dynamo.tier import DynamoTier
-from featurestore.online.layout import BEFORE_EVERYTHING
+from featurestore.online.message.layout import BEFORE_EVERYTHING
 from featurestore.online.tier import Fill, MaterializationState, Replies
 from tests.contract import dynamo
 from tests.contract.dynamo import Proxy

@@ -11,8 +11,8 @@ from datetime import UTC, datetime, timedelta
 
 import polars as pl
 
-from featurestore.online.codec import MessageLayout, WireField, decode, encode
-from featurestore.online.redis import RedisOnlineStore
+from featurestore.online.message.codec import MessageLayout, WireField, decode, encode
+from featurestore.online.redis.tier import RedisOnlineStore
 from featurestore.online.tier import MaterializationState
 
 GROUP = "plane_last_flight_hourly"

@@ -22,9 +22,9 @@ from featurestore.location import Location
 from featurestore.offline.commit import Commit
 from featurestore.offline.intake import row_schema
 from featurestore.offline.table import FeatureTable
-from featurestore.online.materialization import Step, materialize
-from featurestore.online.redis import RedisOnlineStore
-from featurestore.online.retrieval import OnlineFeatures
+from featurestore.online.materialization.materialize import Step, materialize
+from featurestore.online.reading.retrieval import OnlineFeatures
+from featurestore.online.redis.tier import RedisOnlineStore
 from featurestore.online.tier import TierPart
 from featurestore.registry.history import RegistryHistory
 from featurestore.registry.snapshot import RegisteredGroup

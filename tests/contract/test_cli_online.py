@@ -8,7 +8,7 @@ import pytest
 import redis
 
 from featurestore.cli.online import PROGRESS_SECONDS, ProgressLines
-from featurestore.online.moves import Progress
+from featurestore.online.materialization.moves import Progress
 from tests.cli_project import NOW, Project, departure, fill
 
 

@@ -32,8 +32,8 @@ from featurestore.errors import (
     StoreUnavailable,
     UnknownName,
 )
-from featurestore.online.retrieval import OnlineFeatures
-from featurestore.online.valkey import EmbeddedValkey
+from featurestore.online.reading.retrieval import OnlineFeatures
+from featurestore.online.redis.valkey import EmbeddedValkey
 from featurestore.store import FeatureStore
 from tests.contract.couriers import (
     ABSENT,

@@ -15,7 +15,7 @@ import pytest
 import redis
 from deltalake import DeltaTable
 
-from featurestore.online.slices import in_slice
+from featurestore.online.materialization.slices import in_slice
 from featurestore.online.tier import Fill
 from tests.contract.riders import GROUP, HOUR, MINUTE, SLICE_BYTES, START, Riders, declared, row, start_materializer
 from tests.contract.test_materialization_histories import SLICE_BYTES as FEW_BYTES

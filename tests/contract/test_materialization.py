@@ -14,7 +14,7 @@ import redis
 from featurestore.declaration import Feature
 from featurestore.errors import InvalidInput
 from featurestore.online.batch import EXPIRY_GRACE
-from featurestore.online.materialization import materialize
+from featurestore.online.materialization.materialize import materialize
 from tests.contract.riders import (
     CITY,
     GROUP,

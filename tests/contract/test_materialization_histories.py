@@ -19,14 +19,14 @@ from deltalake import DeltaTable
 from redis.exceptions import ResponseError
 
 from featurestore.errors import FenceRefused, StaleWriter
-from featurestore.online.connection import place_of
-from featurestore.online.decode import decode
 from featurestore.online.keys import online_keys
-from featurestore.online.materialization import materialize
-from featurestore.online.part import RedisPart, WriteLimits
-from featurestore.online.schema import layouts_of
-from featurestore.online.scripts import script
-from featurestore.online.server import Command, Server
+from featurestore.online.materialization.materialize import materialize
+from featurestore.online.message.decode import decode
+from featurestore.online.message.schema import layouts_of
+from featurestore.online.redis.connection import place_of
+from featurestore.online.redis.part import RedisPart, WriteLimits
+from featurestore.online.redis.scripts import script
+from featurestore.online.redis.server import Command, Server
 from tests.contract.riders import GROUP, HOUR, MICROSECOND, MINUTE, PUBLISH, START, Riders, Row, hour, row
 from tests.scale import cases
 

@@ -13,12 +13,12 @@ import pytest
 from featurestore.errors import FeatureStoreError, InvalidInput, StoreUnavailable
 from featurestore.offline.changes import Changes, Rebuild
 from featurestore.offline.commit import Commit
-from featurestore.online.decode import decode
 from featurestore.online.keys import online_keys
-from featurestore.online.materialization import Progress, Step, materialize
+from featurestore.online.materialization.materialize import Progress, Step, materialize
 from featurestore.online.memory import MemoryTier
 from featurestore.online.memory_part import MemoryPart
-from featurestore.online.schema import layouts_of
+from featurestore.online.message.decode import decode
+from featurestore.online.message.schema import layouts_of
 from featurestore.online.tier import MaterializationState
 from tests.contract.riders import GROUP, HOUR, MICROSECOND, MINUTE, PUBLISH, START, Riders, row
 from tests.scale import cases

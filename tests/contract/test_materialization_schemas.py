@@ -14,7 +14,7 @@ import redis
 from featurestore.declaration import Catalog, Feature
 from featurestore.errors import StaleWriter
 from featurestore.offline.intake import row_schema
-from featurestore.online.materialization import materialize
+from featurestore.online.materialization.materialize import materialize
 from featurestore.registry.history import RegistryHistory
 from featurestore.store import FeatureStore
 from tests.contract.riders import CITY, GROUP, HOUR, START, TRIPS, Riders, declared, hour, rides, row

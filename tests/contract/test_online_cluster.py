@@ -18,12 +18,12 @@ import pytest
 import redis
 
 from featurestore.errors import FenceRefused, InvalidInput, StaleWriter, StoreUnavailable
-from featurestore.online.cluster import RedisClusterTier
-from featurestore.online.connection import seeds_of
-from featurestore.online.hot import open_hot_tier
+from featurestore.online.redis.cluster import RedisClusterTier
+from featurestore.online.redis.connection import seeds_of
+from featurestore.online.redis.hot import open_hot_tier
+from featurestore.online.redis.topology import slots_of
+from featurestore.online.redis.valkey_cluster import EmbeddedCluster
 from featurestore.online.tier import Fill, MaterializationState, Replies, TierPart
-from featurestore.online.topology import slots_of
-from featurestore.online.valkey_cluster import EmbeddedCluster
 from tests.contract.online_rows import GROUP, NOW, clock, decoded, key_of, messages_of, plain
 from tests.contract.tiers import Copy, owned_positions
 from tests.scale import cases

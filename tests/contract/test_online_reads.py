@@ -10,8 +10,8 @@ import pytest
 import redis
 
 from featurestore.errors import InvalidInput, SchemaMismatch, StoreUnavailable, UnknownName
-from featurestore.online.retrieval import ONLINE_STATUS
-from featurestore.online.valkey import EmbeddedValkey
+from featurestore.online.reading.retrieval import ONLINE_STATUS
+from featurestore.online.redis.valkey import EmbeddedValkey
 from featurestore.settings import Settings
 from featurestore.store import FeatureStore
 from tests.contract.riders import GROUP, HOUR, MAX_AGE, MICROSECOND, START, TTL, Riders, hour, row

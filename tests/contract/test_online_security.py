@@ -16,12 +16,12 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from featurestore.errors import FeatureStoreError, InvalidInput, StoreUnavailable
-from featurestore.online import part as part_module
-from featurestore.online.connection import place_of, seeds_of
-from featurestore.online.hot import open_hot_tier
+from featurestore.online.redis import part as part_module
+from featurestore.online.redis.connection import place_of, seeds_of
+from featurestore.online.redis.hot import open_hot_tier
+from featurestore.online.redis.valkey import HOST, EmbeddedValkey, free_port
+from featurestore.online.redis.valkey_cluster import EmbeddedCluster
 from featurestore.online.tier import Fill, MaterializationState, Tier
-from featurestore.online.valkey import HOST, EmbeddedValkey, free_port
-from featurestore.online.valkey_cluster import EmbeddedCluster
 from tests.contract.online_rows import GROUP, NOW, clock, decoded, key_of, messages_of, plain
 from tests.contract.tiers import Copy, redis_seven
 

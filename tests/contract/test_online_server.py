@@ -15,9 +15,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from featurestore.errors import FenceRefused, StoreUnavailable
-from featurestore.online.redis import RedisOnlineStore
+from featurestore.online.redis.tier import RedisOnlineStore
+from featurestore.online.redis.valkey import EmbeddedValkey
 from featurestore.online.tier import Fill
-from featurestore.online.valkey import EmbeddedValkey
 from tests.contract.online_rows import (
     AHEAD,
     GROUP,

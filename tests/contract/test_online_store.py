@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from featurestore.errors import FenceRefused, InvalidInput
-from featurestore.online.redis import RedisOnlineStore
+from featurestore.online.redis.tier import RedisOnlineStore
 from featurestore.online.tier import Fill, MaterializationState
 from tests.contract.online_rows import (
     GROUP,

@@ -17,8 +17,8 @@ from pathlib import Path
 import pytest
 import redis
 
-from featurestore.online.codec import BEFORE_EVERYTHING
-from featurestore.online.redis import RedisOnlineStore
+from featurestore.online.message.codec import BEFORE_EVERYTHING
+from featurestore.online.redis.tier import RedisOnlineStore
 from tests.contract.online_rows import (
     GROUP,
     Version,

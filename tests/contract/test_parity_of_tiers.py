@@ -10,11 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from featurestore.errors import InvalidInput
-from featurestore.online.encode import encode
-from featurestore.online.materialization import materialize
+from featurestore.online.materialization.materialize import materialize
 from featurestore.online.memory import MemoryTier
+from featurestore.online.message.encode import encode
+from featurestore.online.message.schema import layout_of
 from featurestore.online.parity import Parity, Sample, as_metadata, check_parity
-from featurestore.online.schema import layout_of
 from featurestore.online.tier import Tier
 from tests.clicks import GROUP, HOUR, MINUTE, NOW, SECOND, TTL, Clicks, row
 from tests.scale import cases

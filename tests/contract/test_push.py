@@ -12,13 +12,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from featurestore.errors import InvalidInput, StoreUnavailable
-from featurestore.online.answer import answer_of
 from featurestore.online.keys import entity_ids, online_keys
-from featurestore.online.materialization import materialize
+from featurestore.online.materialization.materialize import materialize
 from featurestore.online.memory import MemoryTier
 from featurestore.online.parity import Sample, check_parity
-from featurestore.online.plan import GroupPlan
-from featurestore.online.redis import RedisOnlineStore
+from featurestore.online.reading.answer import answer_of
+from featurestore.online.reading.plan import GroupPlan
+from featurestore.online.redis.tier import RedisOnlineStore
 from featurestore.online.tier import Tier
 from featurestore.push import push_rows
 from featurestore.references import RequestedGroup

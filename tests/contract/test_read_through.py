@@ -13,9 +13,9 @@ import pytest
 
 from featurestore.declaration import Online
 from featurestore.errors import InvalidInput, UnknownName
-from featurestore.online.reading import HOT_SHARE
-from featurestore.online.repairs import RepairCounts
-from featurestore.online.valkey import EmbeddedValkey
+from featurestore.online.reading.repairs import RepairCounts
+from featurestore.online.reading.through import HOT_SHARE
+from featurestore.online.redis.valkey import EmbeddedValkey
 from featurestore.settings import Settings
 from featurestore.store import FeatureStore
 from tests.contract.riders import GROUP, HOUR, START, TTL, Riders, declared, row

@@ -19,12 +19,12 @@ import pytest
 
 from featurestore.declaration.online import TierName
 from featurestore.errors import FenceRefused, StaleWriter
-from featurestore.online import reading
 from featurestore.online.breaker import Breaker
 from featurestore.online.memory import MemoryTier
 from featurestore.online.memory_part import MemoryPart
-from featurestore.online.reading import ReadThrough, Route
-from featurestore.online.repairs import Repair, Repairs
+from featurestore.online.reading import through
+from featurestore.online.reading.repairs import Repair, Repairs
+from featurestore.online.reading.through import ReadThrough, Route
 from featurestore.online.tier import Fill, Mark, MaterializationState, Replies, Tier
 from tests.contract.online_rows import GROUP, Version, clock, decoded, key_of, messages_of, moment, removed_frame
 from tests.contract.test_online_writers import Step
@@ -278,5 +278,5 @@ def test_histories_end_wrong_where_steps_do_not_announce_themselves() -> None:
 
 def test_histories_end_wrong_where_values_of_a_warm_copy_behind_are_put_back(monkeypatch: pytest.MonkeyPatch) -> None:
     """From a seed after which it shows soon: one history in 400 ends wrong."""
-    monkeypatch.setattr(reading, "_is_enough", lambda *_: True)
+    monkeypatch.setattr(through, "_is_enough", lambda *_: True)
     assert any(life.wrong() for life in lives(range(660, 730)))

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from featurestore.clock import system_clock
-from featurestore.online.valkey import EmbeddedValkey
+from featurestore.online.redis.valkey import EmbeddedValkey
 from featurestore.store import FeatureStore
 from tests.contract.couriers import ABSENT, EMPTY, EVERYTHING, FEATURES, OLD, WHOLE, deploy, environment
 from tests.contract.serving_process import Server, running

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from featurestore.online.retrieval import OnlineFeatures
+from featurestore.online.reading.retrieval import OnlineFeatures
 from featurestore.serving.app import Serving, create_app
 from featurestore.serving.json_body import wire_time
 from featurestore.store import FeatureStore

@@ -21,8 +21,8 @@ from featurestore.auth.authenticator import authenticator_of
 from featurestore.auth.caller import Rights
 from featurestore.declaration import Catalog, FeatureService
 from featurestore.errors import FeatureStoreError, StoreUnavailable
-from featurestore.online.retrieval import OnlineFeatures
-from featurestore.online.valkey import EmbeddedValkey
+from featurestore.online.reading.retrieval import OnlineFeatures
+from featurestore.online.redis.valkey import EmbeddedValkey
 from featurestore.registry.history import RegistryHistory
 from featurestore.serving.app import Serving, create_app
 from featurestore.serving.coalescing import Coalescer

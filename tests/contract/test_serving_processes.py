@@ -20,7 +20,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from featurestore.clock import system_clock
-from featurestore.online.valkey import EmbeddedValkey
+from featurestore.online.redis.valkey import EmbeddedValkey
 from tests.contract.couriers import WHOLE, deploy, environment
 from tests.contract.serving_process import PROGRAM, running
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 import pytest
 import redis
 
-from featurestore.online.redis import RedisOnlineStore
+from featurestore.online.redis.tier import RedisOnlineStore
 from tests.contract.online_rows import GROUP, Version, clock, decoded, key_of, moment
 from tests.contract.test_online_writers import LOWEST, Step, deliver
 from tests.scale import cases

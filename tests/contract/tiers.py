@@ -20,8 +20,8 @@ import redis
 
 from featurestore.clock import Clock
 from featurestore.online.memory import MemoryTier
+from featurestore.online.redis.valkey_cluster import EmbeddedCluster
 from featurestore.online.tier import Mark, MaterializationState, Replies, Tier, TierPart, WriteResult
-from featurestore.online.valkey_cluster import EmbeddedCluster
 from tests.contract import dynamo
 
 
@@ -115,7 +115,7 @@ class ServerUnderTest:
 
 @contextmanager
 def valkey(request: pytest.FixtureRequest, clock: Clock) -> Iterator[TierUnderTest]:
-    from featurestore.online.redis import RedisOnlineStore
+    from featurestore.online.redis.tier import RedisOnlineStore
 
     url = request.getfixturevalue("valkey_url")
     with redis.Redis.from_url(url) as client:
@@ -189,7 +189,7 @@ def redis_seven() -> Path:
 
 @contextmanager
 def redis_seven_server(request: pytest.FixtureRequest, clock: Clock) -> Iterator[TierUnderTest]:
-    from featurestore.online.redis import RedisOnlineStore
+    from featurestore.online.redis.tier import RedisOnlineStore
 
     url = request.getfixturevalue("redis_seven_url")
     with redis.Redis.from_url(url) as client:
@@ -235,9 +235,9 @@ def _port(client: redis.Redis) -> int:
 
 @contextmanager
 def valkey_cluster(request: pytest.FixtureRequest, clock: Clock) -> Iterator[TierUnderTest]:
-    from featurestore.online.cluster import RedisClusterTier
-    from featurestore.online.connection import seeds_of
-    from featurestore.online.part import WriteLimits
+    from featurestore.online.redis.cluster import RedisClusterTier
+    from featurestore.online.redis.connection import seeds_of
+    from featurestore.online.redis.part import WriteLimits
 
     cluster = request.getfixturevalue("valkey_cluster")
     tier = RedisClusterTier(seeds_of(cluster.url), clock, limits=WriteLimits(batch_keys=3), read_batch_keys=7)

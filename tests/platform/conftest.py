@@ -7,7 +7,7 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
-from featurestore.online.valkey import EmbeddedValkey
+from featurestore.online.redis.valkey import EmbeddedValkey
 from tests.platform.sandbox import Sandbox
 from tests.scale import exam_scale
 

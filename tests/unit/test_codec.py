@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from featurestore.errors import DeclarationError, InvalidInput, SchemaMismatch, UnknownName
-from featurestore.online.codec import MessageLayout, WireField, decode, encode, proto_text
+from featurestore.online.message.codec import MessageLayout, WireField, decode, encode, proto_text
 from tests.messages import (
     NOW,
     TIMESTAMP,
@@ -369,5 +369,5 @@ def test_messages_take_less_than_half_of_named_json() -> None:
 
 
 def test_the_codec_does_not_import_redis() -> None:
-    code = "import sys, featurestore, featurestore.online.codec, featurestore.online.keys; sys.exit('redis' in sys.modules)"
+    code = "import sys, featurestore, featurestore.online.message.codec, featurestore.online.keys; sys.exit('redis' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

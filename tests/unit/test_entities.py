@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 
 from featurestore.errors import FeatureStoreError, InvalidInput
 from featurestore.frames import as_polars
-from featurestore.online.codec import MessageLayout, WireField
-from featurestore.online.entities import Entities, entities_of
 from featurestore.online.keys import entity_ids, online_keys, plain_ids, plain_keys
-from featurestore.online.plan import ReadPlan, read_plan
+from featurestore.online.message.codec import MessageLayout, WireField
+from featurestore.online.reading.entities import Entities, entities_of
+from featurestore.online.reading.plan import ReadPlan, read_plan
 from featurestore.online.tier import Replies
 from featurestore.registry.snapshot import RegisteredGroup, RegistrySnapshot
 from tests.messages import NOW

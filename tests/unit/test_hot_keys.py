@@ -7,8 +7,8 @@ from datetime import timedelta
 
 import pytest
 
-from featurestore.online.header import write_order
-from featurestore.online.hot_keys import ENTRY_BYTES, HotKeyCounts, HotKeys
+from featurestore.online.message.header import write_order
+from featurestore.online.reading.hot_keys import ENTRY_BYTES, HotKeyCounts, HotKeys
 from featurestore.online.tier import Mark, MaterializationState, Replies
 from tests.contract.online_rows import NOW, messages_of, plain
 from tests.scale import cases

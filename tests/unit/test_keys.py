@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from featurestore.errors import InvalidInput, SchemaMismatch
 from featurestore.online.keys import entity_id, entity_ids, online_keys
-from featurestore.online.topology import SLOTS, slots_of
+from featurestore.online.redis.topology import SLOTS, slots_of
 from tests.scale import cases
 
 AWKWARD = st.text(st.sampled_from(list('ab:|{}%25\x00\n é\x85\u2028*?[]\\#"')), max_size=5)

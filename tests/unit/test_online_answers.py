@@ -18,13 +18,13 @@ from hypothesis import strategies as st
 
 from featurestore.declaration.dtypes import dtype_name
 from featurestore.errors import InvalidInput
-from featurestore.online.answer import FEW_ROWS
-from featurestore.online.codec import MessageLayout, WireField, decode, encode, proto_text
-from featurestore.online.decode import Decoder
-from featurestore.online.few import FewReader
 from featurestore.online.keys import entity_id
-from featurestore.online.plan import ReadPlan, read_plan
-from featurestore.online.retrieval import ONLINE_STATUS, TIER, OnlineFeatures, read_features
+from featurestore.online.message.codec import MessageLayout, WireField, decode, encode, proto_text
+from featurestore.online.message.decode import Decoder
+from featurestore.online.message.few import FewReader
+from featurestore.online.reading.answer import FEW_ROWS
+from featurestore.online.reading.plan import ReadPlan, read_plan
+from featurestore.online.reading.retrieval import ONLINE_STATUS, TIER, OnlineFeatures, read_features
 from featurestore.online.tier import Replies
 from featurestore.registry.snapshot import RegisteredFeature, RegisteredGroup, RegistrySnapshot
 from tests.messages import (

@@ -9,10 +9,10 @@ import pytest
 from featurestore.declaration.online import TierName
 from featurestore.errors import StoreUnavailable
 from featurestore.online.breaker import Breaker
-from featurestore.online.hot_keys import HotKeys
 from featurestore.online.memory import MemoryTier
-from featurestore.online.reading import ReadThrough, Route
-from featurestore.online.repairs import Repairs
+from featurestore.online.reading.hot_keys import HotKeys
+from featurestore.online.reading.repairs import Repairs
+from featurestore.online.reading.through import ReadThrough, Route
 from featurestore.online.tier import Mark, MaterializationState, Replies, Tier
 from tests.contract.online_rows import NOW, clock, decoded, messages_of, plain, removed_frame
 from tests.contract.tiers import Copy

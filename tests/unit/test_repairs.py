@@ -8,7 +8,7 @@ import pytest
 
 from featurestore.errors import InvalidInput
 from featurestore.online.memory import MemoryTier
-from featurestore.online.repairs import Repair, RepairCounts, Repairs
+from featurestore.online.reading.repairs import Repair, RepairCounts, Repairs
 from featurestore.online.tier import Mark, MaterializationState
 from tests.contract.online_rows import NOW, clock, messages_of, plain
 from tests.contract.tiers import Copy

@@ -6,7 +6,7 @@ import pytest
 from redis.crc import key_slot
 
 from featurestore.online.records import Ownership, PartKeys, slot_mask
-from featurestore.online.topology import NO_NODE, SLOTS, Topology, merged, read_claims, slots_of, tag_of
+from featurestore.online.redis.topology import NO_NODE, SLOTS, Topology, merged, read_claims, slots_of, tag_of
 from tests.scale import cases
 
 SAID = """\

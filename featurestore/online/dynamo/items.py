@@ -22,8 +22,8 @@ import numpy as np
 
 from featurestore.errors import InvalidInput
 from featurestore.online.batch import WriteBatch, read_headers
-from featurestore.online.columns import VERSION
-from featurestore.online.layout import Rows
+from featurestore.online.message.columns import VERSION
+from featurestore.online.message.layout import Rows
 
 Item = dict[str, dict[str, Any]]
 

@@ -25,7 +25,7 @@ from featurestore.online.dynamo.items import Offer, Place, in_lanes, offers_of
 from featurestore.online.dynamo.record import GroupRecord, RecordBook
 from featurestore.online.dynamo.requests import PATIENCE_SECONDS, Requests
 from featurestore.online.dynamo.rule import Conditional, Outcome, Stored, first_request, next_request
-from featurestore.online.layout import Flags
+from featurestore.online.message.layout import Flags
 from featurestore.online.records import microseconds
 from featurestore.online.tier import Fill, MaterializationState, WriteResult
 

@@ -1,0 +1,249 @@
+"""Which messages of a batch are canonical rows of a layout, and where their values stand.
+
+Here: tags, lengths and offsets, checked for all rows at once. Not here: values as columns (`columns`), or which layouts a
+batch is tried with (`decode`).
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import polars as pl
+
+from featurestore.online.message.columns import Array
+from featurestore.online.message.layout import (
+    HEADER_CONSTANTS,
+    Block,
+    Bytes,
+    Flags,
+    MessageLayout,
+    Numbers,
+    Rows,
+    WireField,
+    varint,
+)
+
+_PADDING = bytes(8)
+"""Stands after the last message, so that eight bytes can be read wherever a field begins."""
+
+
+@dataclass(frozen=True, eq=False)
+class RowLayout:
+    """A layout with what its canonical rows have in common; of one schema number, or of any (None)."""
+
+    layout: MessageLayout
+    number: int | None
+
+    @cached_property
+    def names(self) -> frozenset[str]:
+        """Of all features."""
+        return frozenset(field.name for field in self.layout.fields)
+
+    @cached_property
+    def shortest(self) -> int:
+        """Bytes of the shortest row; of every row, where there are no strings and lists."""
+        return self.layout.fixed_size + len(self.layout.null_tail)
+
+    @cached_property
+    def constants(self) -> Numbers:
+        """Places in the fixed part of the bytes that are the same in every row without nulls."""
+        mask = np.zeros(1, self.layout.row_dtype)
+        for name in self.layout.part_names.values():
+            mask[name]["tag"] = 0xFFFF
+            if "length" in (mask[name].dtype.names or ()):
+                mask[name]["length"] = 0xFF
+        places = set(np.flatnonzero(mask.view(np.uint8)).tolist()) | set(HEADER_CONSTANTS.tolist())
+        if self.number is not None:
+            places |= {2, 3, 4, 5}
+        return np.array(sorted(places))
+
+    @cached_property
+    def expected(self) -> Bytes:
+        """The bytes that stand there."""
+        row = self.layout.template.copy()
+        row[2:6] = np.frombuffer((self.number or 0).to_bytes(4, "little"), np.uint8)
+        expected: Bytes = row[self.constants]
+        return expected
+
+    def has_all(self, block: Block) -> bool:
+        """Whether the layout has every feature of a block."""
+        return all(field.name in self.names for field in block.fields)
+
+
+@dataclass(frozen=True, eq=False)
+class Batch:
+    """Messages end to end, with some zeros after the last."""
+
+    joined: bytes
+    data: Bytes
+    starts: Numbers
+    ends: Numbers
+
+    @classmethod
+    def of(cls, messages: Sequence[bytes]) -> "Batch":
+        joined = b"".join([*messages, _PADDING])
+        lengths = np.fromiter(map(len, messages), np.int64, len(messages))
+        ends = np.cumsum(lengths)
+        return cls(joined, np.frombuffer(joined, np.uint8), ends - lengths, ends)
+
+    @property
+    def positions(self) -> Numbers:
+        return np.arange(self.starts.size)
+
+    @property
+    def size(self) -> int:
+        """Bytes of all messages."""
+        return len(self.joined) - len(_PADDING)
+
+    def words(self, starts: Numbers) -> Array:
+        """Eight bytes from each start as one number; starts beyond the end are moved to it."""
+        every: Array = np.ndarray((self.size + 1,), "<u8", self.joined, strides=(1,))
+        words: Array = every[np.minimum(starts, self.size)]
+        return words
+
+    def are_ascii(self, starts: Numbers, sizes: Numbers) -> Flags:
+        """Whether each of these stretches of bytes is ASCII; one without length is."""
+        if not sizes.size:
+            return np.ones(0, np.bool_)
+        bounds = np.stack([starts, starts + sizes], axis=1).reshape(-1)
+        every_bit = np.bitwise_or.reduceat(self.data, bounds)[::2]
+        ascii_only: Flags = (every_bit < 0x80) | (sizes == 0)
+        return ascii_only
+
+    def rows(self, starts: Numbers, dtype: "np.dtype[np.void]") -> Rows:
+        """A row from each start, all of them inside the messages: a view if nothing else lies between them."""
+        if not starts.size:
+            return np.empty(0, dtype)
+        if starts.size * dtype.itemsize == self.size:
+            return np.frombuffer(self.joined, dtype, starts.size)
+        every: Rows = np.ndarray((self.size - dtype.itemsize + 1,), f"V{dtype.itemsize}", self.joined, strides=(1,))
+        return every[starts].view(dtype)
+
+
+Spans = Mapping[str, tuple[Numbers, Numbers, Flags]]
+"""Of each variable field: where its payload starts, how long it is, and whether it is not null."""
+
+
+@dataclass(frozen=True, eq=False)
+class Part:
+    """Rows that were read by one layout: their positions in the batch, their fixed parts, and their variable parts.
+
+    `is_plain` says that no fixed-width feature and no vector of theirs is null.
+    """
+
+    layout: RowLayout
+    positions: Numbers
+    batch: Batch
+    rows: Rows
+    spans: Spans
+    is_plain: bool
+
+    def numbers(self, block: Block) -> tuple[Array, Flags | None]:
+        """Values (features, rows) of features of one type, and which are not null; None: all."""
+        own = next(one for one in self.layout.layout.blocks if one.code == block.code)
+        cells = self.rows[self.layout.layout.part_names[block.code]]
+        if len(block.fields) != len(own.fields):
+            cells = cells[:, [own.fields.index(field) for field in block.fields]]
+        values = np.ascontiguousarray(cells["value"].T)
+        return values, None if self.is_plain else np.ascontiguousarray((cells["tag"] == block.tags).T)
+
+    def vectors(self, field: WireField) -> tuple[Array, Flags]:
+        """Values (rows, length) of a vector, and which rows have one."""
+        cells = self.rows[self.layout.layout.part_names[field.name]]
+        return cells["value"], cells["tag"] == field.tag
+
+
+def read_part(own: RowLayout, batch: Batch, left: Numbers) -> Part:
+    """Read those of the messages at the positions `left` that are canonical rows."""
+    layout = own.layout
+    sizes = batch.ends[left] - batch.starts[left]
+    fits = sizes >= own.shortest if layout.variable else sizes == own.shortest
+    chosen = left if fits.all() else left[fits]
+    rows = batch.rows(batch.starts[chosen], layout.row_dtype)
+    canonical, is_plain = _canonical(own, rows)
+    at = batch.starts[chosen] + layout.fixed_size
+    spans, ends = _read_spans(layout, batch, at, canonical)
+    if layout.variable:
+        canonical &= ends == batch.ends[chosen]
+    if canonical.all():
+        return Part(own, chosen, batch, rows, spans, is_plain)
+    spans = {
+        name: (start[canonical], size[canonical], valid[canonical]) for name, (start, size, valid) in spans.items()
+    }
+    return Part(own, chosen[canonical], batch, rows[canonical], spans, is_plain)
+
+
+def _canonical(own: RowLayout, rows: Rows) -> tuple[Flags, bool]:
+    """Whether each fixed part has every tag where the layout puts it, and whether all of them are without nulls."""
+    layout = own.layout
+    canonical: Flags = rows["header"]["is_deleted"] <= 1
+    for block in layout.blocks:
+        if block.code == "|u1":
+            canonical &= (rows[layout.part_names[block.code]]["value"] <= 1).all(axis=1)
+    data = rows.view(np.uint8).reshape(rows.size, layout.fixed_size)
+    if (data[:, own.constants] == own.expected).all():
+        return canonical, True
+    canonical &= (data[:, HEADER_CONSTANTS] == layout.template[HEADER_CONSTANTS]).all(axis=1)
+    if own.number is not None:
+        canonical &= rows["header"]["schema_number"] == own.number
+    for block in layout.blocks:
+        tags = rows[layout.part_names[block.code]]["tag"]
+        canonical &= ((tags == block.tags) | (tags == block.null_tag)).all(axis=1)
+    for vector in layout.vectors:
+        canonical &= _is_vector(vector, rows[layout.part_names[vector.name]])
+    return canonical, False
+
+
+def _is_vector(vector: WireField, cells: Rows) -> Flags:
+    length = np.frombuffer(varint(4 * vector.width, vector.length_width), np.uint8)
+    is_tagged = (cells["tag"] == vector.tag) | (cells["tag"] == vector.null_tag)
+    is_whole: Flags = is_tagged & (cells["length"] == length).all(axis=1)
+    return is_whole
+
+
+def _read_spans(layout: MessageLayout, batch: Batch, at: Numbers, canonical: Flags) -> tuple[Spans, Numbers]:
+    """Walk the variable fields of all rows at once; rows that turn out not to be canonical are marked so."""
+    spans = {}
+    for variable in layout.variable:
+        words, width = batch.words(at), variable.length_width
+        sizes = _varints(words >> np.uint64(16), width)
+        head = words & np.uint64(0xFFFF | _every(0x80, width) << 16)
+        valid = head == np.uint64(variable.tag | _padding(width) << 16)
+        if not valid.all():
+            canonical &= valid | (head == np.uint64(variable.null_tag | _padding(width) << 16)) & (sizes == 0)
+        at = at + (2 + width)
+        start, size = at, sizes
+        if variable.is_list and variable.dtype != pl.List(pl.String):
+            start, size, is_list = _open_numbers(variable, batch, at, sizes)
+            canonical &= is_list | ~valid
+        spans[variable.name] = (start, size, valid)
+        at = at + sizes
+    return spans, at
+
+
+def _varints(words: Array, width: int) -> Numbers:
+    """Values of the varints of `width` bytes that the words begin with."""
+    values = words & np.uint64(0x7F)
+    for digit in range(1, width):
+        values |= (words >> np.uint64(digit)) & np.uint64(0x7F << 7 * digit)
+    return values.view(np.int64)
+
+
+def _padding(width: int) -> int:
+    """The highest bits of the bytes of a varint padded to `width`, which say that more bytes follow."""
+    return int.from_bytes(varint(0, width), "little")
+
+
+def _every(byte: int, width: int) -> int:
+    return int.from_bytes(bytes([byte]) * width, "little")
+
+
+def _open_numbers(variable: WireField, batch: Batch, at: Numbers, sizes: Numbers) -> tuple[Numbers, Numbers, Flags]:
+    """Step inside the nested message of a numeric list."""
+    width = variable.inner_length_width
+    words = batch.words(at)
+    inner = _varints(words >> np.uint64(8), width)
+    is_headed = words & np.uint64(0xFF | _every(0x80, width) << 8) == np.uint64(0x0A | _padding(width) << 8)
+    is_list = is_headed & (inner + 1 + width == sizes) & (inner % 8 == 0)
+    return at + 1 + width, inner, is_list

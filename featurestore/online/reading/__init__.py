@@ -1,0 +1,1 @@
+"""From entity rows to answers, through the tiers; `retrieval` begins. Nothing is imported here."""
