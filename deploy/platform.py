@@ -1,4 +1,4 @@
-"""The platform's processes on one machine: the embedded online store, Dagster's web server and its daemon.
+"""The platform's processes on one machine: Dagster's web server and its daemon, and the feature server.
 
 They are children of this process and end with it. The instance is opened once before any of them starts, because
 several processes that make Dagster's storage at the same time can spoil its schema.
@@ -75,21 +75,30 @@ def running_platform(environment: Mapping[str, str], logs: Path, port: int = 0) 
         "webserver": ["dagster-webserver", "-h", HOST, "-p", str(chosen), *workspace],
         "daemon": ["dagster-daemon", "run", *workspace],
     }
-    logs.mkdir(parents=True, exist_ok=True)
-    if is_listening(chosen):
-        raise StoreUnavailable(
-            f"Port {chosen} is taken. Stop what listens there, or choose another: make up PORT=3001."
-        )
+    _require_free(chosen, "make up PORT=3001")
     # A code server that starts anew shows other definitions to a backfill in flight; it is to go on all the same.
     lasting = {"DAGSTER_BACKFILL_RETRY_DEFINITION_CHANGED_ERROR": "1", **environment}
-    children: dict[str, subprocess.Popen[bytes]] = {}
-    try:
-        for name, command in commands.items():
-            children[name] = _start(command, lasting, logs / f"{name}.log")
-        _await_answer(f"http://{HOST}:{chosen}/server_info", children, logs)
+    with _running(commands, lasting, logs, f"http://{HOST}:{chosen}/server_info"):
         yield Platform(chosen)
-    finally:
-        _stop(list(children.values()))
+
+
+@contextmanager
+def running_feature_server(environment: Mapping[str, str], logs: Path, port: int = 0) -> Iterator[str]:
+    """Run the feature server while the block lasts; a registry must have been applied. Gives its address.
+
+    Args:
+        environment: Added to this process's.
+        logs: Folder for its output.
+        port: Of the server; 0 for a free one.
+
+    Raises:
+        StoreUnavailable: the port is taken, or it did not come up; its log is quoted.
+    """
+    chosen = port or free_port()
+    _require_free(chosen, "make up SERVE_PORT=6567")
+    command = ["featurestore", "serve", "--port", str(chosen), "--drain-seconds", "0"]
+    with _running({"feature server": command}, environment, logs, f"http://{HOST}:{chosen}/health"):
+        yield f"http://{HOST}:{chosen}"
 
 
 def await_idle(seconds: float = 60.0) -> bool:
@@ -115,6 +124,29 @@ def is_listening(port: int) -> bool:
         return probe.connect_ex((HOST, port)) == 0
 
 
+def _require_free(port: int, other: str) -> None:
+    if is_listening(port):
+        raise StoreUnavailable(f"Port {port} is taken. Stop what listens there, or choose another: {other}.")
+
+
+@contextmanager
+def _running(commands: Mapping[str, list[str]], environment: Mapping[str, str], logs: Path, url: str) -> Iterator[None]:
+    """Processes by their names, from when `url` answers to the end of the block."""
+    logs.mkdir(parents=True, exist_ok=True)
+    children: dict[str, subprocess.Popen[bytes]] = {}
+    try:
+        for name, command in commands.items():
+            children[name] = _start(command, environment, _log(logs, name))
+        _await_answer(url, children, logs)
+        yield
+    finally:
+        _stop(list(children.values()))
+
+
+def _log(logs: Path, name: str) -> Path:
+    return logs / f"{name.replace(' ', '-')}.log"
+
+
 def _start(command: list[str], environment: Mapping[str, str], log: Path) -> subprocess.Popen[bytes]:
     binary = Path(sys.executable).parent / command[0]
     with log.open("wb") as output:
@@ -136,17 +168,14 @@ def _await_answer(
     while time.monotonic() < deadline:
         for name, child in children.items():
             if child.poll() is not None:
-                raise StoreUnavailable(
-                    f"Dagster's {name} ended with {child.returncode}:\n{_tail(logs / f'{name}.log')}"
-                )
+                raise StoreUnavailable(f"The {name} ended with {child.returncode}:\n{_tail(_log(logs, name))}")
         try:
             with urllib.request.urlopen(url, timeout=5):
                 return
         except (urllib.error.URLError, TimeoutError, ConnectionError):
             time.sleep(0.3)
-    raise StoreUnavailable(
-        f"Dagster's web server did not answer within {seconds:.0f} s:\n{_tail(logs / 'webserver.log')}"
-    )
+    first = next(iter(children))
+    raise StoreUnavailable(f"The {first} did not answer within {seconds:.0f} s:\n{_tail(_log(logs, first))}")
 
 
 def _stop(children: list[subprocess.Popen[bytes]]) -> None:

@@ -1,17 +1,22 @@
 """`make up`: the platform for a person, until Ctrl-C.
 
-Dagster's pages and daemon, and the embedded online store beside the demo's data. It ends what it started and nothing else.
+Dagster's pages and daemon, the embedded online store beside the demo's data, and the feature server. It ends what it started
+and nothing else.
 """
 
 import os
 import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 
-from deploy.platform import demo_environment, prepare_instance, running_platform
+from deploy.platform import demo_environment, prepare_instance, running_feature_server, running_platform
 from featurestore.location import Location
 from featurestore.online.redis.embedded import embedded_folder
 from featurestore.online.redis.valkey import EmbeddedValkey
+from featurestore.registry.history import RegistryHistory
+from featurestore.serving.options import DEFAULT_PORT
 
 PORT = 3000
 
@@ -35,11 +40,25 @@ def _run() -> None:
     logs = Path(environment["DAGSTER_HOME"]) / ".dagster" / "logs"
     with EmbeddedValkey(embedded_folder(root), append_only=True) as valkey:
         print(f"online store   {valkey.url.partition('?')[0]}", flush=True)
-        with running_platform(environment, logs, int(os.environ.get("PORT", PORT))) as platform:
+        with (
+            _feature_server(root, environment, logs) as server,
+            running_platform(environment, logs, int(os.environ.get("PORT", PORT))) as platform,
+        ):
+            print(f"feature server {server}")
             print(f"Dagster        {platform.url}")
             print(f"asset graph    {platform.url}/locations/__repository__@flights/asset-groups/offline/lineage")
             print(f"store          {root.uri}\nCtrl-C stops everything.", flush=True)
             signal.pause()
+
+
+@contextmanager
+def _feature_server(root: Location, environment: dict[str, str], logs: Path) -> Iterator[str]:
+    """The feature server's address; why there is none while nothing has been applied that it could serve."""
+    if RegistryHistory(root).current() is None:
+        yield "not started, since nothing has been applied yet: .venv/bin/featurestore apply, and make up again"
+        return
+    with running_feature_server(environment, logs, int(os.environ.get("SERVE_PORT", DEFAULT_PORT))) as url:
+        yield f"{url}/openapi.json"
 
 
 def _interrupt(_number: int, _frame: FrameType | None) -> None:

@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import time
+import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -144,8 +145,8 @@ def test_broken_home_is_reported_with_its_log_and_nothing_is_left(site: Site) ->
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda number: number.name)
 def test_interrupted_make_up_ends_everything_that_it_started(site: Site, number: signal.Signals) -> None:
-    port = free_port()
-    environment = {**os.environ, **site.environment, "PORT": str(port)}
+    port, serve_port = free_port(), free_port()
+    environment = {**os.environ, **site.environment, "PORT": str(port), "SERVE_PORT": str(serve_port)}
     command = [sys.executable, "-m", "deploy.up"]
     process = subprocess.Popen(
         command, cwd=REPOSITORY, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
@@ -158,6 +159,8 @@ def test_interrupted_make_up_ends_everything_that_it_started(site: Site, number:
             assert line, said
             said += line
         assert f"http://127.0.0.1:{port}" in said
+        with urllib.request.urlopen(f"http://127.0.0.1:{serve_port}/health", timeout=30) as answer:
+            assert answer.status == 200
         assert len(processes_marked(site.mark)) >= 4
         process.send_signal(number)
         rest, _ = process.communicate(timeout=60)
@@ -167,6 +170,7 @@ def test_interrupted_make_up_ends_everything_that_it_started(site: Site, number:
     assert rest.strip().endswith("Stopped.")
     assert processes_marked(site.mark) == {}
     assert not is_listening(port)
+    assert not is_listening(serve_port)
 
 
 def look(platform: Platform, path: str, picture: Path) -> str:
