@@ -26,6 +26,7 @@ from featurestore.online.materialization.pushed import PushedPart, Tiers, write_
 from featurestore.online.message.encode import encode
 from featurestore.online.message.layout import MessageLayout
 from featurestore.online.message.schema import layout_of
+from featurestore.online.tier import MaterializationState
 from featurestore.registry.snapshot import RegisteredGroup
 
 Destination = Literal["online_and_offline", "online", "offline"]
@@ -84,7 +85,7 @@ def push_rows(
     if pushed.is_empty():
         return PushResult(group.name, 0, now, None, note="No rows were given.")
     if to == "online":
-        return _push_online(table, tiers, pushed, now)
+        return _push_online(table, tiers, pushed, now, clock)
     transaction = f"push/{idempotency_key or uuid4().hex}"
     commit = table.append_push(pushed, transaction=transaction, metadata={})
     pushed_at = datetime.fromisoformat(commit.metadata[PUSHED_AT])
@@ -93,7 +94,7 @@ def push_rows(
         return result
     if not group.is_online:
         return replace(result, note=f"Group {group.name!r} is not served online.")
-    return _followed(table, tiers, commit, pushed, result)
+    return _followed(table, tiers, commit, pushed, result, clock)
 
 
 def checked_rows(group: RegisteredGroup, rows: Rows, now: datetime) -> pl.DataFrame:
@@ -175,21 +176,26 @@ def _check_destination(group: RegisteredGroup, to: str) -> None:
 
 
 def _followed(
-    table: FeatureTable, tiers: Tiers, commit: Commit, pushed: pl.DataFrame, result: PushResult
+    table: FeatureTable, tiers: Tiers, commit: Commit, pushed: pl.DataFrame, result: PushResult, clock: Clock
 ) -> PushResult:
     """The result once the online copies have, or lack, what was committed. From here on nothing fails the push."""
     created_at = pl.lit(commit.created_at).cast(TIMESTAMP)
     known = known_rows(table.group, pushed, result.pushed_at).with_columns(created_at=created_at)
     come = known.filter(pl.col("knowledge_time") <= result.pushed_at)
-    parts = write_pushed(table, tiers, come, result.pushed_at, commit.version)
+    basis = _basis(table, result.pushed_at, commit.version)
+    parts = write_pushed(table, tiers, come, basis, clock, is_stored=True)
     return replace(result, parts=parts, waiting=known.height - come.height)
 
 
-def _push_online(table: FeatureTable, tiers: Tiers, pushed: pl.DataFrame, now: datetime) -> PushResult:
+def _push_online(table: FeatureTable, tiers: Tiers, pushed: pl.DataFrame, now: datetime, clock: Clock) -> PushResult:
     """Write rows that the table will not know: they last until a rebuild."""
     known = known_rows(table.group, pushed, now).with_columns(created_at=pl.lit(now).cast(TIMESTAMP))
-    parts = write_pushed(table, tiers, known, now, table.version())
+    parts = write_pushed(table, tiers, known, _basis(table, now, table.version()), clock, is_stored=False)
     if all(part.reason for part in parts):
         reasons = "; ".join(f"{part.part}: {part.reason}" for part in parts)
         raise StoreUnavailable(f"Nothing was pushed to group {table.group.name!r}: {reasons}")
     return PushResult(table.group.name, pushed.height, now, None, parts=parts)
+
+
+def _basis(table: FeatureTable, now: datetime, version: int | None) -> MaterializationState:
+    return MaterializationState(table.table_id or "", version or 0, now)

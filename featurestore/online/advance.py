@@ -49,6 +49,13 @@ def furthest(reached: MaterializationState | None, to: MaterializationState) -> 
     return MaterializationState(to.table_id, version, as_of, to.contract)
 
 
+def is_behind(basis: MaterializationState | None, reached: MaterializationState | None) -> bool:
+    """Whether what a write reflects is older, in version or instant, than what a copy has or is moving to; None: not known."""
+    if basis is None or reached is None:
+        return False
+    return basis.version < reached.version or basis.as_of < reached.as_of
+
+
 def require_owner(place: str, group: str, fill: Fill | None, owner: str | None) -> None:
     """Refuse a fill's writer who is not the one recorded; None: there is to be no fill.
 

@@ -17,7 +17,7 @@ import polars as pl
 from featurestore.clock import Clock
 from featurestore.declaration.online import TierName
 from featurestore.errors import FenceRefused, StoreUnavailable
-from featurestore.online.advance import furthest, require_forward, require_owner
+from featurestore.online.advance import furthest, is_behind, require_forward, require_owner
 from featurestore.online.batch import WriteBatch, prepare_batch
 from featurestore.online.message.header import with_fence_of, write_order
 from featurestore.online.message.layout import VERSION_SLICE, Flags
@@ -154,10 +154,12 @@ class MemoryPart:
         epoch: str,
         ttl: timedelta | None,
         removed: pl.DataFrame | None = None,
+        basis: MaterializationState | None = None,
     ) -> WriteResult:
         batch = self._prepared(group, keys, messages, ttl, removed)
         with self._working():
-            return self._write(self._current(group, epoch), batch)
+            copy = self._current(group, epoch)
+            return self._write(copy, batch, is_behind=is_behind(basis, copy.reached))
 
     def set_state(self, group: str, state: MaterializationState, *, epoch: str, is_rebuild: bool = False) -> None:
         with self._working():
@@ -210,7 +212,7 @@ class MemoryPart:
             copy = self._copies.get(group)
             if self._fault or copy is None or copy.record != mark.record:
                 return 0
-            return self._write(copy, batch).written
+            return self._write(copy, batch, is_behind=False).written
 
     def _working(self) -> threading.RLock:
         if self._fault:
@@ -243,20 +245,22 @@ class MemoryPart:
     ) -> WriteBatch:
         return prepare_batch(group, keys, messages, ttl, removed, self._clock(), ALLOWED_SKEW)
 
-    def _write(self, copy: _Copy, batch: WriteBatch) -> WriteResult:
+    def _write(self, copy: _Copy, batch: WriteBatch, *, is_behind: bool) -> WriteResult:
         written = left = 0
         refused = []
         for index in range(len(batch.keys)):
-            outcome = self._write_one(copy, batch, index)
+            outcome = self._write_one(copy, batch, index, is_behind=is_behind)
             written, left = written + (outcome == "written"), left + (outcome == "left")
             refused += [index] if outcome == "refused" else []
         return WriteResult(written, left, tuple(refused))
 
-    def _write_one(self, copy: _Copy, batch: WriteBatch, index: int) -> str:
+    def _write_one(self, copy: _Copy, batch: WriteBatch, index: int, *, is_behind: bool) -> str:
         """The rule of `write.lua`."""
         key, message, expires = batch.keys[index], batch.messages[index], self._expiry(batch, index)
         versions, longest = batch.removed.get(index, (b"", 0))
         if self._live(copy, key) is None:
+            if is_behind:
+                return "refused"
             copy.entries[key] = _Entry(message, expires)
             return "written"
         entry = copy.entries[key]

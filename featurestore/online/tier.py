@@ -79,7 +79,8 @@ class WriteResult:
     Args:
         written: Keys that now hold the message given.
         left: Keys that keep a value which is not lower; their fence was lifted.
-        refused: Positions of the keys whose stored fence is above the message's: read fence and row from the table again.
+        refused: Positions of the keys whose stored fence is above the message's, or which are not stored while the part has more
+            than the write reflects: read the table again.
     """
 
     written: int
@@ -148,8 +149,13 @@ class TierPart(Protocol):
         epoch: str,
         ttl: timedelta | None,
         removed: pl.DataFrame | None = None,
+        basis: MaterializationState | None = None,
     ) -> WriteResult:
-        """Write messages by the rule of versions and fences, atomically per key."""
+        """Write messages by the rule of versions and fences, atomically per key.
+
+        `basis` is what the messages reflect. Where keys may be evicted, a key that is not stored refuses a message whose basis is
+        behind what the part has, or is moving to: there is nothing left of the key that could tell the message is old.
+        """
         ...
 
     def set_state(self, group: str, state: MaterializationState, *, epoch: str, is_rebuild: bool = False) -> None:

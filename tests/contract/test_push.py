@@ -242,6 +242,20 @@ def test_emptied_part_takes_no_push_and_is_built_from_the_table(tmp_path: Path) 
     assert served_everywhere(world, "a", "b") == [1, 2]
 
 
+def test_repeated_push_puts_no_older_row_where_a_newer_one_was_evicted(tmp_path: Path) -> None:
+    world = Clicks(tmp_path)
+    (part,) = world.tiers[0].parts()
+    world.push(row("a"))
+    move(world)
+    world.push(row("a", clicks=1), row("b", clicks=1), key="first")
+    world.push(row("a", NOW, clicks=2))
+    move(world)
+    part.evict(online_keys(world.table.group.name, ["a", "b"]))  # type: ignore[attr-defined]
+    again = world.push(row("a", clicks=1), row("b", clicks=1), key="first")
+    assert (again.was_repeated, again.parts[0].written, again.parts[0].reason) == (True, 2, "")
+    assert served_everywhere(world, "a", "b") == [2, 1]
+
+
 def test_refused_push_reaches_no_tier(world: Clicks) -> None:
     world.push(row("a"))
     move(world)

@@ -2,17 +2,17 @@
 
 Steps move either tier at any time, are cut short between any two keys, and begin anew; the hot tier evicts keys, its parts and
 the warm tier lose everything; rows are pushed beside the steps; windows are rolled back. Reads happen between any two of these,
-others go on between a read's two tiers, and every repair is held up for any time and comes twice. In the end, once each tier has
-taken a last step, the hot tier holds of each key what a rebuild would give, or nothing where it was evicted.
-
-Writers of one part follow each other here, as the pool of `online/<group>` makes them.
+others go on between a read's two tiers, every repair is held up for any time and comes twice, and so do writes of steps whose
+writer stood still before them. In the end, once each tier has taken a last step, the hot tier holds of each key what a rebuild
+would give, or nothing where it was evicted.
 """
 
 import random
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from functools import cache, cached_property
+from functools import cache, cached_property, partial
+from typing import Any
 
 import polars as pl
 import pytest
@@ -53,10 +53,12 @@ class Life:
     random: random.Random
     announces: bool = True
     keeps_marks: bool = True
+    tells_basis: bool = True
     hot: MemoryTier = field(default_factory=lambda: MemoryTier("hot", clock, parts=2))
     warm: MemoryTier = field(default_factory=lambda: MemoryTier("warm", clock))
     steps: dict[str, Iterator[None]] = field(default_factory=dict)
     busy: set[str] = field(default_factory=set)
+    held_up: list[Callable[[], None]] = field(default_factory=list)
     read_values: int = 0
     repaired: int = 0
 
@@ -85,6 +87,8 @@ class Life:
             self.happen(self.random.randint(5, 20))
         self.materialize()
         self.evict()
+        for write_late in self.held_up:
+            write_late()
         for repair in self.repairs.held:
             self.put_back(repair)
 
@@ -100,7 +104,7 @@ class Life:
     @cached_property
     def acts(self) -> list[Callable[[], None]]:
         often = [self.read, self.read, self.evict, self.evict, self.let_go, self.move_one, self.move_one, self.go_on]
-        return [*often, self.materialize, self.die, self.lose, self.push]
+        return [*often, self.materialize, self.die, self.lose, self.push, self.wake]
 
     # Writers
 
@@ -120,9 +124,29 @@ class Life:
         yield
         for key, step in steps.items():
             if owns(part, key):
-                write(part, key, step, epoch)
+                if self.random.random() < 0.2:  # the writer stands still here, and another begins anew
+                    self.held_up.append(partial(self.write_late, part, key, step, epoch, target))
+                    return
+                if not self.write(part, key, step, epoch, target):
+                    return
                 yield
         part.set_state(GROUP, target, epoch=epoch)
+
+    def write(self, part: MemoryPart, key: int, step: Step, epoch: str, basis: MaterializationState) -> bool:
+        """Whether it was not refused."""
+        removed = lost(key, step.removed) if step.removed else None
+        known = basis if self.tells_basis else None
+        result = part.write(GROUP, [key_of(key)], [message(step)], epoch=epoch, ttl=None, removed=removed, basis=known)
+        return not result.refused
+
+    def write_late(self, *write: Any) -> None:
+        with suppress(FenceRefused):
+            self.write(*write)
+
+    def wake(self) -> None:
+        """A writer that stood still writes; its request may come once more."""
+        if self.held_up:
+            self.random.choice(self.held_up)()
 
     def rebuild(self, part: MemoryPart, epoch: str) -> Iterator[None]:
         epoch = part.start_over(GROUP, epoch=epoch)
@@ -181,7 +205,7 @@ class Life:
         step = self.frontier_step(key)
         for part in self.parts:
             if step is not None and owns(part, key) and part.state(GROUP) is not None:
-                write(part, key, step, part.ensure_epoch(GROUP))
+                self.write(part, key, step, part.ensure_epoch(GROUP), self.target())
 
     # What servers do
 
@@ -231,11 +255,6 @@ def owns(part: MemoryPart, key: int) -> bool:
     return owned is None or bool(owned[0])
 
 
-def write(part: MemoryPart, key: int, step: Step, epoch: str) -> None:
-    removed = lost(key, step.removed) if step.removed else None
-    part.write(GROUP, [key_of(key)], [message(step)], epoch=epoch, ttl=None, removed=removed)
-
-
 @cache
 def message(step: Step) -> bytes:
     return messages_of([step.version], step.fence, [step.is_deleted])[0]
@@ -252,8 +271,10 @@ def served(replies: Replies) -> list[Version | str | None]:
     return [served_version(row) if row["found"] else "none" for row in rows]
 
 
-def lives(seeds: Sequence[int], *, announces: bool = True, keeps_marks: bool = True) -> list[Life]:
-    made = [Life(random.Random(seed), announces, keeps_marks) for seed in seeds]
+def lives(
+    seeds: Sequence[int], *, announces: bool = True, keeps_marks: bool = True, tells_basis: bool = True
+) -> list[Life]:
+    made = [Life(random.Random(seed), announces, keeps_marks, tells_basis) for seed in seeds]
     for life in made:
         life.run()
     return made
@@ -268,15 +289,20 @@ def test_the_hot_tier_ends_with_what_a_rebuild_would_give() -> None:
 
 
 def test_histories_end_wrong_where_repairs_ignore_the_mark() -> None:
-    assert any(life.wrong() for life in lives(range(30, 70), keeps_marks=False))
+    assert any(life.wrong() for life in lives(range(140, 165), keeps_marks=False))
 
 
 def test_histories_end_wrong_where_steps_do_not_announce_themselves() -> None:
-    """From a seed after which it shows soon: one history in 400 ends wrong."""
-    assert any(life.wrong() for life in lives(range(490, 530), announces=False))
+    """From a seed after which it shows soon: one history in 800 ends wrong."""
+    assert any(life.wrong() for life in lives(range(100, 130), announces=False))
+
+
+def test_histories_end_wrong_where_late_writes_do_not_say_what_they_reflect() -> None:
+    """From a seed after which it shows soon: one history in 160 ends wrong."""
+    assert any(life.wrong() for life in lives(range(20, 50), tells_basis=False))
 
 
 def test_histories_end_wrong_where_values_of_a_warm_copy_behind_are_put_back(monkeypatch: pytest.MonkeyPatch) -> None:
-    """From a seed after which it shows soon: one history in 400 ends wrong."""
+    """From a seed after which it shows soon: one history in 270 ends wrong."""
     monkeypatch.setattr(through, "_is_enough", lambda *_: True)
-    assert any(life.wrong() for life in lives(range(660, 730)))
+    assert any(life.wrong() for life in lives(range(490, 520)))

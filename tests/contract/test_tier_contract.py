@@ -10,7 +10,7 @@ from itertools import product
 import pytest
 
 from featurestore.errors import FenceRefused, InvalidInput, SchemaMismatch, StaleWriter
-from featurestore.online.tier import Fill, MaterializationState, Replies
+from featurestore.online.tier import Fill, MaterializationState, Replies, WriteResult
 from tests.contract.online_rows import (
     GROUP,
     NOW,
@@ -401,6 +401,25 @@ def test_a_miss_comes_with_what_a_repair_needs_and_a_repair_puts_it_back(repaire
     assert repaired.repair(replies.marks, KEYS, messages_of([plain(5)] * 20)) == 17
     assert values(repaired.read(KEYS)) == [6] * 3 + [5] * 17
     assert repaired.read(KEYS).marks == ()
+
+
+def test_a_late_write_of_less_than_the_copy_has_brings_nothing_back_to_evicted_keys(
+    under: TierUnderTest, repaired: Copy, epochs: dict[str, str]
+) -> None:
+    """A writer held up since before others moved on, when nothing of the keys is left that could refuse it."""
+    held_up = messages_of([plain(9)] * 20, fence=5)
+    everything = WriteResult(0, 0, tuple(range(20)))
+    for behind in (STATE, replace(AHEAD, version=STATE.version), replace(AHEAD, as_of=STATE.as_of)):
+        repaired.begin_step(AHEAD, epochs)
+        assert repaired.write(KEYS, held_up, epochs=epochs, basis=behind) == everything, "a step is under way"
+        repaired.set_state(AHEAD, epochs)
+        assert repaired.write(KEYS, held_up, epochs=epochs, basis=behind) == everything
+    repaired.write(KEYS[:9], messages_of([plain(4)] * 9, fence=5), epochs=epochs, basis=AHEAD)
+    under.evict(GROUP, KEYS[:5])
+    said = repaired.write(KEYS, messages_of([plain(7)] * 20, fence=5), epochs=epochs, basis=STATE)
+    assert said == WriteResult(4, 0, (*range(5), *range(9, 20))), "what is stored decides by version and fence"
+    assert values(repaired.read(KEYS)) == [None] * 5 + [7] * 4 + [None] * 11
+    assert repaired.write(KEYS, held_up, epochs=epochs, basis=FURTHER).written == 20
 
 
 def test_a_repair_gives_way_to_what_was_written_meanwhile(repaired: Copy) -> None:

@@ -316,6 +316,7 @@ class Copy:
         epochs: Mapping[str, str] | None = None,
         ttl: timedelta | None = None,
         removed: pl.DataFrame | None = None,
+        basis: MaterializationState | None = None,
     ) -> WriteResult:
         """Write each key to the part that owns it; refused positions are those among `keys`."""
         known, results, refused = epochs or self.epochs(), [], []
@@ -324,7 +325,13 @@ class Copy:
             mine = [keys[at] for at in own]
             gone = None if removed is None else removed.filter(pl.col("key").is_in(mine))
             said = part.write(
-                self.group, mine, [messages[at] for at in own], epoch=known[part.name], ttl=ttl, removed=gone
+                self.group,
+                mine,
+                [messages[at] for at in own],
+                epoch=known[part.name],
+                ttl=ttl,
+                removed=gone,
+                basis=basis,
             )
             results.append(said)
             refused += [own[at] for at in said.refused]

@@ -100,6 +100,7 @@ class DynamoPart:
         epoch: str,
         ttl: timedelta | None,
         removed: pl.DataFrame | None = None,
+        basis: MaterializationState | None = None,  # noqa: ARG002 - a table evicts no keys
     ) -> WriteResult:
         """Write messages by the rule of versions and fences, atomically per key.
 

@@ -41,14 +41,20 @@ def take_step(part: TierPart, plan: Plan, epoch: str, on_progress: OnProgress) -
 
 
 def _write(part: TierPart, plan: Plan, epoch: str, on_progress: OnProgress) -> tuple[int, int, int] | None:
-    """How many keys were offered, written and left; None if one has a newer fence."""
+    """How many keys were offered, written and left; None if one was refused."""
     group = plan.group
     meter = Meter(group.name, (part.name,), False, plan.portion_count, 0, on_progress)
     written = left = 0
     for batch in ahead(_batches(part, plan)):
         if batch.keys:
             result = part.write(
-                group.name, batch.keys, batch.messages, epoch=epoch, ttl=group.ttl, removed=batch.removed
+                group.name,
+                batch.keys,
+                batch.messages,
+                epoch=epoch,
+                ttl=group.ttl,
+                removed=batch.removed,
+                basis=plan.target,
             )
             written, left = written + result.written, left + result.left
             if result.refused:

@@ -26,7 +26,7 @@ from featurestore.clock import Clock, zoned
 from featurestore.errors import InvalidInput, StaleWriter
 from featurestore.online.batch import WriteBatch, prepare_batch
 from featurestore.online.message.layout import Flags
-from featurestore.online.records import Ownership, PartKeys, read_state
+from featurestore.online.records import Ownership, PartKeys, microseconds, read_state
 from featurestore.online.redis.connection import refusal_in
 from featurestore.online.redis.line import ServerSaid
 from featurestore.online.redis.part_book import PartBook
@@ -175,10 +175,12 @@ class RedisPart:
         epoch: str,
         ttl: timedelta | None,
         removed: pl.DataFrame | None = None,
+        basis: MaterializationState | None = None,
     ) -> WriteResult:
         """Write messages by the rule of versions and fences, atomically per key.
 
-        Rules, per key: a stored fence above the message's refuses it. Else the message is stored if nothing is, if what is
+        Rules, per key: a stored fence above the message's refuses it, and so does nothing stored while the part has, or is moving
+        to, more than the messages reflect: the key may have been evicted. Else the message is stored if nothing is, if what is
         stored has a lower version, or if its version was removed; otherwise the value stays; in both cases the stored fence
         becomes the message's. What is stored lives until event time + `ttl`, or the removed versions' if later, by the
         writer's clock and a minute more: the reader's clock decides. Repeating a write changes nothing.
@@ -191,9 +193,10 @@ class RedisPart:
             ttl: The group's; None keeps messages for ever (static groups).
             removed: Versions that the table lost in (R, V]: columns `key` (Binary), `event_time`, `knowledge_time`,
                 `created_at` (Datetime us UTC), any number of rows per key; each key must be among `keys`.
+            basis: What the messages reflect; None: nothing is known to be more.
 
         Returns:
-            How many keys were written and left, and which were refused for their fence.
+            How many keys were written and left, and which were refused.
 
         Raises:
             InvalidInput: A time beyond the clock and the allowed skew, a message without header, a key that holds something
@@ -202,7 +205,8 @@ class RedisPart:
             StoreUnavailable: The server does not answer, is full, or is a replica. Some batches may have been written.
         """
         batch = prepare_batch(group, keys, messages, ttl, removed, zoned(self._clock), self._limits.allowed_skew)
-        return self._write(group, batch, epoch, [b"", b""])
+        reflects = [b"", b""] if basis is None else [b"%d" % basis.version, b"%d" % microseconds(basis.as_of)]
+        return self._write(group, batch, epoch, [b"", *reflects])
 
     def repair(
         self, group: str, mark: Mark, keys: Sequence[bytes], messages: Sequence[bytes], ttl: timedelta | None
@@ -214,13 +218,12 @@ class RedisPart:
             FenceRefused, StoreUnavailable, InvalidInput: As `write`.
         """
         batch = prepare_batch(group, keys, messages, ttl, None, zoned(self._clock), self._limits.allowed_skew)
-        condition = [self._keys.state(group), mark.record]
-        return self._write(group, batch, read_state(mark.record).epoch, condition).written
+        return self._write(group, batch, read_state(mark.record).epoch, [mark.record, b"", b""]).written
 
-    def _write(self, group: str, batch: WriteBatch, epoch: str, condition: list[bytes]) -> WriteResult:
+    def _write(self, group: str, batch: WriteBatch, epoch: str, conditions: list[bytes]) -> WriteResult:
         step = self._limits.batch_keys
         cuts = [batch.cut(start, start + step) for start in range(0, len(batch.keys), step)]
-        calls = [[*condition, *cut.arguments(), *cut.removed_arguments()] for cut in cuts]
+        calls = [[self._keys.state(group), *conditions, *cut.arguments(), *cut.removed_arguments()] for cut in cuts]
         try:
             counts: list[Any] = self._book.run("write.lua", group, epoch, calls)
         except ServerSaid as said:

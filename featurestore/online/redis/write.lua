@@ -1,15 +1,23 @@
 -- One batch of the write rule, atomically. All messages have the header drawn in message/codec.py: event_time at byte 9, knowledge_time
 -- at 19, created_at at 29, fence at 39 (Lua counts from 1), each a little-endian int64. Doubles hold them exactly below 2^53.
--- ARGV from 3: the state's key and the record that it must hold (a repair), or '' and '' (any other write); how many keys;
---       8 bytes of expiry in ms per key (0: never); the keys; the messages; then for each key that had versions removed: its
---       index, those versions (30 bytes each, tags included), and the expiry in ms that the removed versions have.
+-- ARGV from 3: the state's key; the record that it must hold (a repair) or ''; table version and instant that the messages
+--       reflect, or '' and ''; how many keys; 8 bytes of expiry in ms per key (0: never); the keys; the messages; then for each
+--       key that had versions removed: its index, those versions (30 bytes each, tags included), and the expiry in ms that the
+--       removed versions have.
 -- Returns {written, left, index of each refused key ...}.
-if ARGV[3] ~= '' and redis.call('GET', ARGV[3]) ~= ARGV[4] then
+local record = redis.call('GET', ARGV[3])
+if ARGV[4] ~= '' and record ~= ARGV[4] then
   return redis.error_reply('FSMARK the state is another')
+end
+local is_behind = false
+if ARGV[5] ~= '' and record then
+  local known = cjson.decode(record)
+  local reached = known.next or known
+  is_behind = tonumber(ARGV[5]) < reached.version or tonumber(ARGV[6]) < reached.as_of
 end
 
 local VERSIONS, FENCE = '<i8xxi8xxi8', '<i8'
-local count = tonumber(ARGV[5])
+local count = tonumber(ARGV[7])
 
 local function is_below(stored, message)
   local e1, k1, c1 = struct.unpack(VERSIONS, stored, 9)
@@ -52,16 +60,18 @@ local function put_for_longer(key, message, expiry)
 end
 
 local removed = {}
-for at = 7 + 2 * count, #ARGV, 3 do
+for at = 9 + 2 * count, #ARGV, 3 do
   removed[tonumber(ARGV[at])] = {ARGV[at + 1], tonumber(ARGV[at + 2])}
 end
 
 local written, left, refused = 0, 0, {}
 for i = 1, count do
-  local key, message = ARGV[6 + i], ARGV[6 + count + i]
-  local expiry = struct.unpack('<i8', ARGV[6], 8 * i - 7)
+  local key, message = ARGV[8 + i], ARGV[8 + count + i]
+  local expiry = struct.unpack('<i8', ARGV[8], 8 * i - 7)
   local stored = redis.pcall('GETRANGE', key, 0, 45)
-  if stored == '' then
+  if stored == '' and is_behind then
+    refused[#refused + 1] = i -- it may have been evicted, and then nothing of it can tell that the message is old
+  elseif stored == '' then
     put(key, message, expiry)
     written = written + 1
   else
