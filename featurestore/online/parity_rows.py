@@ -13,13 +13,12 @@ from typing import Any
 import polars as pl
 
 from featurestore.declaration.dtypes import TIMESTAMP
-from featurestore.errors import InvalidInput
 from featurestore.frontier import latest_as_of
 from featurestore.historical import joined_features
 from featurestore.offline.difference import VERSION
 from featurestore.offline.table import FeatureTable
 from featurestore.online.message.header import write_order
-from featurestore.online.reading.answer import answer_of
+from featurestore.online.reading.answer import answer_of, undecodable
 from featurestore.online.reading.plan import GroupPlan
 from featurestore.online.tier import MaterializationState, Replies
 from featurestore.pit import OUTSIDE_MAX_AGE
@@ -112,18 +111,7 @@ class _Sides:
     @cached_property
     def unreadable(self) -> set[int]:
         """Positions of messages that no reader could decode."""
-        try:
-            self._answer(self.replies)
-        except InvalidInput:
-            return {at for at in range(len(self.keys)) if not self._is_readable(at)}
-        return set()
-
-    def _is_readable(self, position: int) -> bool:
-        try:
-            self._answer(Replies([self.replies.messages[position]]))
-        except InvalidInput:
-            return False
-        return True
+        return set(undecodable(GroupPlan(self.wanted), self.replies.messages))
 
     def _answer(self, replies: Replies) -> tuple[list[pl.Series], list[pl.Series]]:
         """Values and statuses as a reader at R's instant gets them."""

@@ -57,6 +57,15 @@ def test_a_lookup_says_what_is_held_where_it_came_from_and_what_is_unknown(cache
     assert cache.counts == HotKeyCounts(2, 1, 2, 2 + 2 * ENTRY_BYTES + len(message(1)) + len(message(2)))
 
 
+def test_a_message_without_a_whole_header_is_not_held(cache: HotKeys) -> None:
+    """There is nothing in it by which a later one could be judged."""
+    for number in range(2):
+        store(cache, b"a", message(1)[: 40 * number])
+    assert held(cache, b"a") is None
+    store(cache, b"a", message(1))
+    assert held(cache, b"a") == message(1)
+
+
 def test_misses_are_not_held(cache: HotKeys) -> None:
     cache.store("g", "hot", [b"a", b"b"], Replies([None, message(1)], state=state(1)))
     assert cache.lookup("g", [b"a", b"b"]).unanswered == {0}

@@ -235,6 +235,29 @@ def test_one_row_past_its_age_among_many_is_found_out(count: int, limit: str, st
         assert answer.feature_columns()[0].statuses == answer.statuses["g0__f0"].to_list() == wanted
 
 
+@pytest.mark.parametrize("count", [1, FEW_ROWS, FEW_ROWS + 1, 300])
+def test_a_message_that_cannot_be_decoded_is_unavailable_and_nobody_else_suffers(count: int) -> None:
+    layout = MessageLayout((WireField(32, "f0", pl.Int64()), WireField(33, "f1", pl.String())))
+    groups = {name: group_of(name, layout, {"k0": "int64"}) for name in ("g0", "g1")}
+    rows: list[dict[str, Any]] = [
+        {**dict.fromkeys(("event_time", "knowledge_time", "created_at"), NOW), "is_deleted": False, "f0": n, "f1": "é"}
+        for n in range(count)
+    ]
+    messages = encode(layout, frame_of(layout, [{**row, "schema_number": 3} for row in rows]), schema_number=3, fence=0)
+    stored = {b"%s:%d" % (name.encode(), n): one for name in groups for n, one in enumerate(messages)}
+    torn = {0: b"", count // 2: messages[0][:60], count - 1: messages[-1].replace("é".encode(), b"x\xc3")}
+    stored |= {b"g0:%d" % n: one for n, one in torn.items()}
+    asked = [{"k0": n} for n in range(count)]
+    answer = World(RegistrySnapshot(groups, {}), stored, set(), set(), asked, NOW).read(asked)
+    for name in ("f0", "f1"):
+        wanted = ["UNAVAILABLE" if n in torn else "PRESENT" for n in range(count)]
+        assert answer.statuses[f"g0__{name}"].to_list() == wanted
+        assert set(answer.statuses[f"g1__{name}"]) == {"PRESENT"}
+    assert answer.frame["g0__f0"].to_list() == [None if n in torn else n for n in range(count)]
+    assert answer.frame["g1__f0"].to_list() == list(range(count))
+    assert answer.causes == {"g0": f"{len(torn)} messages of g0 cannot be decoded; rebuild its online copy"}
+
+
 @SETTINGS
 @given(data=st.data())
 def test_few_rows_and_batches_read_alike_or_leave_it_to_the_batch(data: st.DataObject) -> None:

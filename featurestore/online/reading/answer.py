@@ -16,6 +16,7 @@ import numpy as np
 import polars as pl
 
 from featurestore.declaration.online import TierName
+from featurestore.errors import InvalidInput
 from featurestore.online.message.columns import chosen, masked, series_of
 from featurestore.online.message.decode import Decoded
 from featurestore.online.message.few import Row
@@ -93,6 +94,19 @@ def answer_of(plan: GroupPlan, replies: Replies, now: datetime) -> GroupAnswer:
         if rows is not None:
             return FewAnswer(plan, replies, limits, rows)
     return BatchAnswer(plan, replies, limits, plan.decoder.read(replies.messages))
+
+
+def undecodable(plan: GroupPlan, messages: Sequence[bytes | None]) -> frozenset[int]:
+    """Positions of messages that are cut short or malformed."""
+    return frozenset(at for at, message in enumerate(messages) if not _is_decodable(plan, message))
+
+
+def _is_decodable(plan: GroupPlan, message: bytes | None) -> bool:
+    try:
+        plan.decoder.read([message])
+    except InvalidInput:
+        return False
+    return True
 
 
 def tier_names(replies: Replies) -> list[TierName | None]:

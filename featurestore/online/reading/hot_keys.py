@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from featurestore.online.message.header import write_order
+from featurestore.online.message.layout import HEADER_SIZE
 from featurestore.online.tier import MaterializationState, Replies
 
 ENTRY_BYTES = 300
@@ -112,7 +113,7 @@ class HotKeys:
             if not all(are_current):
                 return
             for key, message in zip(keys, replies.messages, strict=True):
-                if message is not None:
+                if message is not None and len(message) >= HEADER_SIZE:
                     self._put(key, _Entry(message, is_warm, until, known.turn))
             self._shrink()
 

@@ -6,7 +6,7 @@ read and checked at once; Polars frames of them are built when they are first as
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import cached_property
 from typing import Any
@@ -15,10 +15,11 @@ import polars as pl
 
 from featurestore.clock import Clock
 from featurestore.declaration.online import TierName
+from featurestore.errors import InvalidInput
 from featurestore.frames import FeatureFrame, Rows
-from featurestore.online.reading.answer import FeatureColumn, GroupAnswer, answer_of
+from featurestore.online.reading.answer import FeatureColumn, GroupAnswer, answer_of, undecodable
 from featurestore.online.reading.entities import Entities, entities_of
-from featurestore.online.reading.plan import ReadPlan
+from featurestore.online.reading.plan import GroupPlan, ReadPlan
 from featurestore.online.reading.statuses import ONLINE_STATUS, TIER, UNAVAILABLE
 from featurestore.online.tier import Replies
 
@@ -101,8 +102,7 @@ def read_features(plan: ReadPlan, entity_rows: Rows, read_many: ReadMany, clock:
         clock: The reader's; looked at once, after the store has answered.
 
     Raises:
-        InvalidInput: the rows are no table, lack a key column, or have a column of the name that a feature is to get; or
-            a message cannot be decoded.
+        InvalidInput: the rows are no table, lack a key column, or have a column of the name that a feature is to get.
         SchemaMismatch: a key has another dtype than its entity.
     """
     entities = entities_of(entity_rows, plan)
@@ -111,9 +111,29 @@ def read_features(plan: ReadPlan, entity_rows: Rows, read_many: ReadMany, clock:
 
 
 def assemble(plan: ReadPlan, entities: Entities, replies: Mapping[str, Replies], now: datetime) -> OnlineFeatures:
-    """Turn replies to the keys sent into an answer at the instant `now`."""
-    return _ReadFeatures(
-        entities,
-        [answer_of(one, entities.keys[one.name].spread(replies[one.name], entities.count), now) for one in plan.groups],
-        {name: one.cause for name, one in replies.items() if one.cause},
+    """Turn replies to the keys sent into an answer at the instant `now`; a message that cannot be decoded is UNAVAILABLE, alone."""
+    try:
+        answers = _answers(plan, entities, replies, now)
+    except InvalidInput:
+        replies = {one.name: _decodable(one, replies[one.name]) for one in plan.groups}
+        answers = _answers(plan, entities, replies, now)
+    return _ReadFeatures(entities, answers, {name: one.cause for name, one in replies.items() if one.cause})
+
+
+def _answers(plan: ReadPlan, entities: Entities, replies: Mapping[str, Replies], now: datetime) -> list[GroupAnswer]:
+    return [
+        answer_of(one, entities.keys[one.name].spread(replies[one.name], entities.count), now) for one in plan.groups
+    ]
+
+
+def _decodable(plan: GroupPlan, replies: Replies) -> Replies:
+    """The replies without the messages that cannot be decoded."""
+    broken = undecodable(plan, replies.messages)
+    if not broken:
+        return replies
+    messages = [None if at in broken else message for at, message in enumerate(replies.messages)]
+    cause = f"{len(broken)} messages of {plan.name} cannot be decoded; rebuild its online copy"
+    causes = "; ".join(one for one in (replies.cause, cause) if one)
+    return replace(
+        replies, messages=messages, unanswered=replies.unanswered | broken, warm=replies.warm - broken, cause=causes
     )
