@@ -4,6 +4,7 @@ import os
 import random
 import signal
 import socket
+import socketserver
 import threading
 import time
 from collections.abc import Iterator
@@ -183,6 +184,35 @@ def test_an_unreachable_server_is_named_within_a_second_and_its_password_is_not(
         store.ensure_epoch()
     assert time.monotonic() - started < 1
     assert "hunter2" not in replies.cause + str(caught.value)
+
+
+class Stranger(socketserver.BaseRequestHandler):
+    """Answers whatever it is sent with bytes that are no reply of Redis."""
+
+    said = b""
+
+    def handle(self) -> None:
+        while self.request.recv(65_536):
+            self.request.sendall(self.said)
+
+
+@pytest.mark.parametrize(
+    "said", [b"HTTP/1.1 400 Bad Request\r\n\r\n", b"\x15\x03\x01\x00\x02\x02\x46"], ids=["HTTP", "TLS"]
+)
+def test_what_answers_and_is_no_redis_leaves_keys_unanswered_and_is_told_as_such(said: bytes) -> None:
+    handler = type("Handler", (Stranger,), {"said": said})
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), handler) as stranger:
+        threading.Thread(target=stranger.serve_forever, args=(0.01,), daemon=True).start()
+        address = f"127.0.0.1:{stranger.server_address[1]}"
+        store = RedisOnlineStore(f"redis://{address}/0?socket_timeout=5&socket_connect_timeout=5", clock)
+        for _ in range(2):  # the connection is not kept
+            replies = store.read(GROUP, [key_of(1)])
+            assert replies.unanswered == {0}
+            assert f"What answers at {address} does not speak Redis's protocol" in replies.cause
+            with pytest.raises(StoreUnavailable, match="rediss://"):
+                store.ensure_epoch()
+        store.close()
+        stranger.shutdown()
 
 
 def test_a_hung_server_is_given_up_within_a_second(tmp_path: Path) -> None:

@@ -8,13 +8,13 @@ from typing import Any
 import redis
 from redis.backoff import NoBackoff
 from redis.connection import AbstractConnection, Connection, parse_url
-from redis.exceptions import AuthenticationError, RedisError
+from redis.exceptions import AuthenticationError, InvalidResponse, RedisError
 from redis.exceptions import TimeoutError as RedisTimeout
 from redis.maint_notifications import MaintNotificationsConfig
 from redis.retry import Retry
 
 from featurestore.errors import FeatureStoreError, FenceRefused, InvalidInput, StoreUnavailable
-from featurestore.online.redis.line import ServerSaid
+from featurestore.online.redis.line import NotRedis, ServerSaid
 
 READ_TIMEOUT_SECONDS = 0.05
 WRITE_TIMEOUT_SECONDS = 5.0
@@ -166,11 +166,19 @@ def meaning_of(address: str, error: Exception) -> FeatureStoreError:
         return StoreUnavailable(
             f"All connections to Redis at {address} are in use: more callers at once than it is set up for."
         )
+    if isinstance(error, NotRedis | InvalidResponse):
+        return StoreUnavailable(
+            f"What answers at {address} does not speak Redis's protocol. Check host and port in the settings; a server that "
+            "speaks TLS takes rediss://."
+        )
     kind = "TimeoutError" if isinstance(error, TimeoutError | RedisTimeout) else type(error).__name__
     return StoreUnavailable(
         f"Redis at {address} does not answer ({kind}). Check that it runs and can be reached from here, "
-        "and the address in the settings."
+        f"and the address in the settings{_OF_TLS if isinstance(error, ConnectionResetError) else ''}."
     )
+
+
+_OF_TLS = ": a server that speaks TLS takes rediss://"
 
 
 def _meaning_of_answer(address: str, said: ServerSaid) -> FeatureStoreError:

@@ -143,9 +143,9 @@ class _Talk:
             return False
         try:
             self._line.receive(self.until)
+            self._replies += self._line.replies_so_far()
         except OSError:
             return False  # `finish` meets it again, and knows what to do
-        self._replies += self._line.replies_so_far()
         return len(self._replies) < len(self._question.commands)
 
     def finish(self) -> None:

@@ -28,6 +28,10 @@ class ServerSaid(Exception):
         return str(self).partition(" ")[0]
 
 
+class NotRedis(OSError):
+    """What answers does not speak Redis's protocol."""
+
+
 class Line:
     """One connection, in use by one caller at a time.
 
@@ -42,7 +46,7 @@ class Line:
             raise ConnectionError("The connection was closed while it was being made.")
         self._connection = connection
         self._socket = opened
-        self._reader = hiredis.Reader(replyError=ServerSaid, notEnoughData=_NOT_YET)
+        self._reader = hiredis.Reader(protocolError=NotRedis, replyError=ServerSaid, notEnoughData=_NOT_YET)
         self.is_fresh = True
 
     def fileno(self) -> int:
@@ -61,7 +65,7 @@ class Line:
         """The next reply, whole; an error that the server answered is returned, not raised.
 
         Raises:
-            OSError: The server is gone, or does not answer in time (TimeoutError).
+            OSError: The server is gone, is none (NotRedis), or does not answer in time (TimeoutError).
         """
         while (reply := self._reader.gets()) is _NOT_YET:
             self.receive(until)
@@ -76,7 +80,11 @@ class Line:
         self._reader.feed(received)
 
     def replies_so_far(self) -> Iterator[Any]:
-        """Replies that have arrived whole and were not taken yet."""
+        """Replies that have arrived whole and were not taken yet.
+
+        Raises:
+            NotRedis: It is no reply.
+        """
         while (reply := self._reader.gets()) is not _NOT_YET:
             yield reply
 
