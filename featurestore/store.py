@@ -115,7 +115,12 @@ class FeatureStore:
         return FeatureFrame(joined.rows)
 
     def get_online_features(
-        self, features: Request, entity_rows: Rows, *, full_feature_names: bool = False
+        self,
+        features: Request,
+        entity_rows: Rows,
+        *,
+        full_feature_names: bool = False,
+        timeout_seconds: float | None = None,
     ) -> "OnlineFeatures":
         """The newest values, for each entity row, in one round trip.
 
@@ -126,6 +131,8 @@ class FeatureStore:
             features: References 'group:feature', or a feature service or its name.
             entity_rows: Entity keys of every group asked; list of dicts, dict of lists, Polars, Arrow or pandas.
             full_feature_names: Name columns 'group__feature'.
+            timeout_seconds: How long to wait for the stores; at most, and by default, as long as the settings say. What has
+                not come by then is UNAVAILABLE.
 
         Raises:
             UnknownName: a group, feature or service is not registered.
@@ -137,13 +144,29 @@ class FeatureStore:
         from featurestore.online.reading.retrieval import read_features
 
         plan = read_plan(self.registry, features, full_feature_names)
-        return read_features(plan, entity_rows, self.online.read_many, self.clock)
+        read_many = (
+            self.online.read_many
+            if timeout_seconds is None
+            else partial(self.online.read_many, timeout_seconds=timeout_seconds)
+        )
+        return read_features(plan, entity_rows, read_many, self.clock)
 
     async def get_online_features_async(
-        self, features: Request, entity_rows: Rows, *, full_feature_names: bool = False
+        self,
+        features: Request,
+        entity_rows: Rows,
+        *,
+        full_feature_names: bool = False,
+        timeout_seconds: float | None = None,
     ) -> "OnlineFeatures":
         """`get_online_features` without blocking the event loop: it runs in a thread of the loop's default executor."""
-        read = partial(self.get_online_features, features, entity_rows, full_feature_names=full_feature_names)
+        read = partial(
+            self.get_online_features,
+            features,
+            entity_rows,
+            full_feature_names=full_feature_names,
+            timeout_seconds=timeout_seconds,
+        )
         return await asyncio.to_thread(read)
 
     def materialize(

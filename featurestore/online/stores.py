@@ -98,11 +98,14 @@ class OnlineStores:
         """
         return [part for tier in self.tiers_of(group) for part in tier.parts()]
 
-    def read_many(self, keys_by_group: Mapping[str, Sequence[bytes]]) -> dict[str, Replies]:
+    def read_many(
+        self, keys_by_group: Mapping[str, Sequence[bytes]], *, timeout_seconds: float | None = None
+    ) -> dict[str, Replies]:
         """Read keys of several groups through their tiers, within the deadline of the settings.
 
         Args:
             keys_by_group: Keys of each group as `keys.online_keys` builds them; doubles allowed, any number.
+            timeout_seconds: Where the caller has less time than the deadline.
 
         Returns:
             For each group its replies, in key order. What servers do shows in them, never as an error.
@@ -112,7 +115,8 @@ class OnlineStores:
             InvalidInput: a group is declared for a tier that this deployment does not have.
             StoreUnavailable: a tier cannot be opened at all, and a group has no other.
         """
-        return self._reading.read({name: (self._route(name), keys) for name, keys in keys_by_group.items()})
+        wanted = {name: (self._route(name), keys) for name, keys in keys_by_group.items()}
+        return self._reading.read(wanted, timeout_seconds)
 
     def _route(self, name: str) -> Route:
         route = self._routes.get(name)

@@ -92,10 +92,12 @@ class PreparedRead:
     def groups(self) -> list[RegisteredGroup]:
         return [wanted.group for wanted in self.requested]
 
-    def read(self, rows: Rows) -> OnlineFeatures:
+    def read(self, rows: Rows, timeout_seconds: float | None = None) -> OnlineFeatures:
         """The newest values of some entities; `FeatureStore.get_online_features` has the rules."""
         request = self.request if isinstance(self.request, str) else list(self.request)
-        return self.store.get_online_features(request, rows, full_feature_names=self.full_feature_names)
+        return self.store.get_online_features(
+            request, rows, full_feature_names=self.full_feature_names, timeout_seconds=timeout_seconds
+        )
 
     def require(self, caller: Caller) -> None:
         """Refuse a caller who may not read this.

@@ -27,6 +27,8 @@ ENCODE: dict[BodyFormat, Callable[[ReadResult], Callable[[Slice], bytes]]] = {
 }
 """What writes bodies out of a read."""
 DEADLINE, NO_COPY, NO_ANSWER = "deadline", "no copy", "no answer"
+STORE_SHARE = 0.9
+"""Of the time that is left, what the stores may take: what one tier has not answered by then leaves time to tell the rest."""
 LOG_SECONDS = 10.0
 """A store that is away is logged that often for a group, not for each read."""
 log = logging.getLogger("featurestore.serving")
@@ -34,9 +36,10 @@ log = logging.getLogger("featurestore.serving")
 
 @dataclass(frozen=True, slots=True)
 class Ask:
-    """One request, checked: what remains is to read and to write its body."""
+    """One request, checked: what remains is to read and to write its body by a moment of `time.monotonic`."""
 
     prepared: PreparedRead
+    deadline: float
     entities: Entities
     body_format: BodyFormat
     with_versions: bool
@@ -86,8 +89,9 @@ class Reader:
 
     def _read(self, asks: Sequence[Ask]) -> OnlineFeatures | None:
         prepared = asks[0].prepared
+        left = max(ask.deadline for ask in asks) - monotonic()
         try:
-            return prepared.read(_rows(asks))
+            return prepared.read(_rows(asks), STORE_SHARE * left)
         except FeatureStoreError as error:
             # What clients ask was checked before: this is the store's trouble, whatever it is called.
             log.warning("A read of %s failed: %s", prepared.service, error)

@@ -62,12 +62,14 @@ class HeldStore(KeptStore):
         self.online = behind.online
         self.go, self.begun = threading.Event(), threading.Semaphore(0)
         self.sizes: list[int] = []
+        self.timeouts: list[float] = []
         self.trouble: FeatureStoreError | None = None
         return self
 
     def get_online_features(self, features: Any, entity_rows: Any, **more: Any) -> OnlineFeatures:
         if isinstance(entity_rows, dict):
             self.sizes.append(len(next(iter(entity_rows.values()))))
+            self.timeouts.append(more["timeout_seconds"])
             self.begun.release()
             assert self.go.wait(PATIENCE)
             if self.trouble:
@@ -211,6 +213,22 @@ def test_when_time_is_up_the_answer_has_no_values_and_the_server_goes_on(held: H
     assert 0.05 < took < 5
     assert after.json["results"][1]["values"] == [2.5]
     assert b'featurestore_unanswered_total{cause="deadline"} 1.0' in metrics
+
+
+def test_a_joined_read_has_the_time_of_its_most_patient_request(held: HeldStore) -> None:
+    async def main() -> None:
+        async with served(held) as app:
+            headers = [{"x-request-timeout-ms": str(ms)} for ms in (9_000, 3_000, 6_000)]
+            first = asyncio.create_task(call(app, ONLINE, SPEED, headers=headers[0]))
+            await begun(held)
+            rest = [asyncio.create_task(call(app, ONLINE, SPEED, headers=one)) for one in headers[1:]]
+            await asyncio.sleep(0)
+            held.go.set()
+            await asyncio.gather(first, *rest)
+
+    asyncio.run(main())
+    assert 3 < held.timeouts[0] <= 0.9 * 9
+    assert [seconds for seconds in held.timeouts[1:] if seconds > 0.9 * 6] == []
 
 
 def test_a_request_may_not_ask_for_more_time_than_the_server_gives(held: HeldStore) -> None:

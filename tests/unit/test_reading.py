@@ -266,6 +266,21 @@ def test_a_read_ends_at_its_deadline_whatever_hangs(both: World) -> None:
     assert both.seconds.now == pytest.approx(DEADLINE)
 
 
+@pytest.mark.parametrize("is_cached", [False, True])
+def test_a_caller_with_less_time_leaves_both_tiers_their_share_of_that(both: World, is_cached: bool) -> None:
+    both.hot_keys = HotKeys(max_entries=3) if is_cached else None
+    both.hot.takes = 99.0
+    replies = both.reading().read({"g": (BOTH, keys_of("abc"))}, DEADLINE / 4)["g"]
+    assert values(replies) == [None, 5, 5]
+    assert both.hot.timeouts == [pytest.approx(DEADLINE / 8)]
+    assert both.warm.timeouts == [pytest.approx(DEADLINE / 8)]
+
+
+def test_a_caller_with_more_time_gets_the_deadline(both: World) -> None:
+    both.reading().read({"g": (HOT, keys_of("a"))}, 10 * DEADLINE)
+    assert both.hot.timeouts == [pytest.approx(DEADLINE)]
+
+
 def test_without_time_left_the_warm_tier_is_not_asked(both: World) -> None:
     both.hot.overruns = 0.0985
     replies = both.read("ac")

@@ -74,11 +74,12 @@ class ReadThrough:
         self._hot_keys = hot_keys
         self._monotonic = monotonic
 
-    def read(self, wanted: Mapping[str, Wanted]) -> dict[str, Replies]:
+    def read(self, wanted: Mapping[str, Wanted], timeout_seconds: float | None = None) -> dict[str, Replies]:
         """Read several groups: one call to each tier, the warm one only if need be.
 
         Args:
             wanted: What is read, by group name; keys as `keys.online_keys` builds them, doubles allowed, any number.
+            timeout_seconds: Where the caller has less time than the deadline.
 
         Returns:
             Replies by group name, in key order. What servers do shows in them, never as an error.
@@ -86,16 +87,17 @@ class ReadThrough:
         Raises:
             StoreUnavailable: a tier cannot be opened at all (none is configured, none runs) and a group has no other.
         """
+        seconds = self._deadline_seconds if timeout_seconds is None else min(self._deadline_seconds, timeout_seconds)
         if self._hot_keys is None:
-            return self._read(wanted)
+            return self._read(wanted, seconds)
         known = {name: self._hot_keys.lookup(name, keys) for name, (_, keys) in wanted.items()}
         rest = {name: _rest(wanted[name], found) for name, found in known.items() if found.unanswered}
-        asked = self._read(rest) if rest else {}
+        asked = self._read(rest, seconds) if rest else {}
         return {name: _over(found, asked[name]) if name in asked else found for name, found in known.items()}
 
-    def _read(self, wanted: Mapping[str, Wanted]) -> dict[str, Replies]:
-        end = self._monotonic() + self._deadline_seconds
-        found = self._ask_hot(wanted)
+    def _read(self, wanted: Mapping[str, Wanted], seconds: float) -> dict[str, Replies]:
+        end = self._monotonic() + seconds
+        found = self._ask_hot(wanted, seconds)
         gaps = {name: gap for name, want in wanted.items() if (gap := _gap(want, found.get(name)))}
         if not gaps:
             return found if len(found) == len(wanted) else {name: found.get(name) or Replies([]) for name in wanted}
@@ -108,13 +110,12 @@ class ReadThrough:
                 found[name] = warm
         return {name: found.get(name) or Replies([]) for name in wanted}
 
-    def _ask_hot(self, wanted: Mapping[str, Wanted]) -> dict[str, Replies]:
+    def _ask_hot(self, wanted: Mapping[str, Wanted], seconds: float) -> dict[str, Replies]:
         asked = {name: keys for name, (route, keys) in wanted.items() if "hot" in route.tiers}
         if not asked:
             return {}
         has_warm = any("warm" in route.tiers for route, _ in wanted.values())
-        seconds = self._deadline_seconds * (HOT_SHARE if has_warm else 1.0)
-        return self._ask("hot", asked, wanted, seconds)
+        return self._ask("hot", asked, wanted, seconds * (HOT_SHARE if has_warm else 1.0))
 
     def _ask_warm(
         self, asked: Mapping[str, Sequence[bytes]], wanted: Mapping[str, Wanted], end: float
