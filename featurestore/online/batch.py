@@ -5,11 +5,12 @@ Not here: a connection, or the rule itself.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 
 import numpy as np
 import polars as pl
 
+from featurestore.clock import microseconds
 from featurestore.errors import InvalidInput, SchemaMismatch
 from featurestore.online.message.columns import VERSION
 from featurestore.online.message.layout import (
@@ -74,7 +75,7 @@ def prepare_batch(
             f"{len(keys)} keys and {len(messages)} messages were given for group {group!r}; each key has one."
         )
     headers = read_headers(messages)
-    _check_times(group, keys, headers, _microseconds(now + allowed_skew))
+    _check_times(group, keys, headers, microseconds(now + allowed_skew))
     last_events = headers["event_time"].astype(np.int64)
     versions = _versions_by_key(group, keys, removed)
     for index, (_, last_event) in versions.items():
@@ -102,7 +103,7 @@ def read_headers(messages: Sequence[bytes]) -> Rows:
 
 
 def _check_times(group: str, keys: Sequence[bytes], headers: Rows, latest: int) -> None:
-    earliest = _microseconds(BEFORE_EVERYTHING)
+    earliest = microseconds(BEFORE_EVERYTHING)
     for name in VERSION:
         limit = _LAST_EXACT if name == "created_at" else latest
         wrong = np.flatnonzero((headers[name] > limit) | (headers[name] < earliest))
@@ -161,10 +162,6 @@ def _expiries(last_events: Numbers, ttl: timedelta | None, now: datetime) -> Num
     """Milliseconds from now, at least 1; 0 for never."""
     if ttl is None:
         return np.zeros(last_events.size, np.int64)
-    kept = _microseconds(now) - (ttl + EXPIRY_GRACE) // timedelta(microseconds=1)
+    kept = microseconds(now) - (ttl + EXPIRY_GRACE) // timedelta(microseconds=1)
     remaining: Numbers = -((kept - last_events) // 1000)
     return np.maximum(remaining, 1)
-
-
-def _microseconds(instant: datetime) -> int:
-    return (instant - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(microseconds=1)

@@ -7,14 +7,14 @@ or to stop answering, as servers do by themselves. Not here: the whole tier (`me
 import threading
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from uuid import uuid4
 from zlib import crc32
 
 import numpy as np
 import polars as pl
 
-from featurestore.clock import Clock
+from featurestore.clock import Clock, microseconds
 from featurestore.declaration.online import TierName
 from featurestore.errors import FenceRefused, StoreUnavailable
 from featurestore.online.advance import furthest, is_behind, require_forward, require_owner
@@ -281,7 +281,7 @@ class MemoryPart:
         return self._now_us() + 1000 * milliseconds if milliseconds else None
 
     def _now_us(self) -> int:
-        return (self._clock() - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(microseconds=1)
+        return microseconds(self._clock())
 
 
 def _cut(versions: bytes) -> list[bytes]:

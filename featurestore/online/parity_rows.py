@@ -6,12 +6,13 @@ Not here: which entities are compared, or which part they are of (`parity`).
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from functools import cached_property
 from typing import Any
 
 import polars as pl
 
+from featurestore.clock import instant_of
 from featurestore.declaration.dtypes import TIMESTAMP
 from featurestore.frontier import latest_as_of
 from featurestore.historical import joined_features
@@ -178,7 +179,7 @@ class _Sides:
 
     def _version(self, at: int) -> Version | None:
         message = self.replies.messages[at]
-        return None if message is None else tuple(_EPOCH + timedelta(microseconds=us) for us in write_order(message)[1])
+        return None if message is None else tuple(map(instant_of, write_order(message)[1]))
 
     def _late(self) -> int:
         """Entities of which a newer row is known by now than the part serves."""
@@ -190,9 +191,6 @@ class _Sides:
         places = {key: at for at, key in enumerate(self.keys)}
         readable = [key for key in newest if places[key] not in self.replies.unanswered | self.unreadable]
         return sum(newest[key] > (self._version(places[key]) or ()) for key in readable)
-
-
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def _key(row: Mapping[str, Any], group: RegisteredGroup) -> Key:

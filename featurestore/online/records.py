@@ -6,15 +6,13 @@ node which it describes.
 
 import json
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from typing import Any
 
-from featurestore.errors import InvalidInput
+from featurestore.clock import instant_of, microseconds
 from featurestore.online.tier import Fill, MaterializationState
 
 EPOCH_LENGTH = 32
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,13 +149,6 @@ def read_fill(record: bytes) -> tuple[str, Fill]:
     return stored["epoch"], Fill(_state(stored["target"]), stored["slices"], stored["done"], stored["owner"])
 
 
-def microseconds(instant: datetime) -> int:
-    """Since 1970, UTC."""
-    if instant.tzinfo is None:
-        raise InvalidInput(f"The instant {instant} has no zone. Give it in UTC.")
-    return (instant - _EPOCH) // timedelta(microseconds=1)
-
-
 def _fields(state: MaterializationState) -> dict[str, Any]:
     return {
         "table_id": state.table_id,
@@ -168,5 +159,4 @@ def _fields(state: MaterializationState) -> dict[str, Any]:
 
 
 def _state(stored: dict[str, Any]) -> MaterializationState:
-    as_of = _EPOCH + timedelta(microseconds=stored["as_of"])
-    return MaterializationState(stored["table_id"], stored["version"], as_of, stored["contract"])
+    return MaterializationState(stored["table_id"], stored["version"], instant_of(stored["as_of"]), stored["contract"])

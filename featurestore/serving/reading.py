@@ -3,12 +3,12 @@
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from itertools import chain
 from time import monotonic
 
 import polars as pl
 
+from featurestore.clock import microseconds
 from featurestore.errors import FeatureStoreError
 from featurestore.frames import Rows
 from featurestore.online.reading.retrieval import OnlineFeatures
@@ -113,8 +113,7 @@ def _count(asks: Sequence[Ask]) -> int:
 
 
 def _now(prepared: PreparedRead) -> int:
-    delta = prepared.store.clock() - datetime(1970, 1, 1, tzinfo=UTC)
-    return (delta.days * 86_400 + delta.seconds) * 1_000_000 + delta.microseconds
+    return microseconds(prepared.store.clock())
 
 
 def _slice(ask: Ask, result: ReadResult, start: int) -> Slice:

@@ -5,10 +5,10 @@ from collections.abc import Iterator
 import pytest
 
 from featurestore.online.redis.valkey import EmbeddedValkey
-from featurestore.online.redis.valkey_cluster import EmbeddedCluster
 from tests.contract import dynamo
 from tests.contract.dynamo_tables import Table
 from tests.contract.tiers import redis_seven
+from tests.contract.valkey_cluster import EmbeddedCluster
 
 collect_ignore = ["feast_reader.py"]
 """Runs where Feast is installed, in an environment of its own."""

@@ -20,9 +20,9 @@ import redis
 
 from featurestore.clock import Clock
 from featurestore.online.memory import MemoryTier
-from featurestore.online.redis.valkey_cluster import EmbeddedCluster
 from featurestore.online.tier import Mark, MaterializationState, Replies, Tier, TierPart, WriteResult
 from tests.contract import dynamo
+from tests.contract.valkey_cluster import EmbeddedCluster
 
 
 class TierUnderTest(Protocol):

@@ -14,7 +14,7 @@ from secrets import randbelow
 
 import polars as pl
 
-from featurestore.clock import Clock, system_clock, zoned
+from featurestore.clock import Clock, microseconds, system_clock, zoned
 from featurestore.declaration.online import TierName
 from featurestore.errors import FenceRefused, StoreUnavailable
 from featurestore.online.advance import require_forward, require_owner
@@ -26,7 +26,6 @@ from featurestore.online.dynamo.record import GroupRecord, RecordBook
 from featurestore.online.dynamo.requests import PATIENCE_SECONDS, Requests
 from featurestore.online.dynamo.rule import Conditional, Outcome, Stored, first_request, next_request
 from featurestore.online.message.layout import Flags
-from featurestore.online.records import microseconds
 from featurestore.online.tier import Fill, MaterializationState, WriteResult
 
 _SPREAD = 1_000_000

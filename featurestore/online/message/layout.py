@@ -350,16 +350,6 @@ class MessageLayout:
         """The variable part of a row all of whose strings and lists are null."""
         return b"".join(field.null_tag.to_bytes(2, "little") + varint(0, field.length_width) for field in self.variable)
 
-    @cached_property
-    def blank(self) -> bytes:
-        """A whole row of nulls."""
-        row = self.rows(1)
-        for block in self.blocks:
-            row[self.part_names[block.code]]["tag"] = block.null_tag
-        for field in self.vectors:
-            row[self.part_names[field.name]]["tag"] = field.null_tag
-        return row.tobytes() + self.null_tail
-
 
 def _refuse_doubles(what: str, values: Sequence[object]) -> None:
     doubles = sorted({str(value) for value in values if values.count(value) > 1})

@@ -5,13 +5,13 @@ Not here: reading messages, or the values.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from typing import Any
 
 import numpy as np
 import polars as pl
 
-from featurestore.errors import InvalidInput
+from featurestore.clock import microseconds
 from featurestore.online.message.columns import both
 from featurestore.online.message.decode import Decoded
 from featurestore.online.message.layout import Flags
@@ -22,25 +22,11 @@ UNAVAILABLE = "UNAVAILABLE"
 TIER = pl.Enum(["hot", "warm"])
 STATUSES = (PRESENT, NULL_VALUE, NOT_FOUND, OUTSIDE_MAX_AGE, UNAVAILABLE)
 ONLINE_STATUS = pl.Enum(STATUSES)
-CODES = {name: code for code, name in enumerate(STATUSES)}
 IS_PRESENT, IS_NULL, IS_NOT_FOUND, IS_OUTSIDE, IS_UNAVAILABLE = range(5)
 """Statuses as numbers: their places in `STATUSES`."""
 
 Codes = np.ndarray[Any, np.dtype[np.uint8]]
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_MICROSECOND = timedelta(microseconds=1)
 _LOWEST = -(2**63)
-
-
-def microseconds(instant: datetime) -> int:
-    """An instant in microseconds since 1970 UTC.
-
-    Raises:
-        InvalidInput: it has no zone.
-    """
-    if instant.tzinfo is None:
-        raise InvalidInput(f"The reader's clock gave {instant}, a time without zone. Give one in UTC.")
-    return (instant - _EPOCH) // _MICROSECOND
 
 
 @dataclass(frozen=True, slots=True)

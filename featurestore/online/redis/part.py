@@ -22,11 +22,11 @@ from typing import Any, Literal
 
 import polars as pl
 
-from featurestore.clock import Clock, zoned
+from featurestore.clock import Clock, microseconds, zoned
 from featurestore.errors import InvalidInput, StaleWriter
 from featurestore.online.batch import WriteBatch, prepare_batch
 from featurestore.online.message.layout import Flags
-from featurestore.online.records import Ownership, PartKeys, microseconds, read_state
+from featurestore.online.records import Ownership, PartKeys, read_state
 from featurestore.online.redis.connection import refusal_in
 from featurestore.online.redis.line import ServerSaid
 from featurestore.online.redis.part_book import PartBook
