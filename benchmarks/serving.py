@@ -10,7 +10,6 @@ import json
 import os
 import random
 import signal
-import socket
 import statistics
 import subprocess
 import sys
@@ -30,6 +29,7 @@ import polars as pl
 
 from featurestore.declaration import Catalog, Entity, Feature, Online, pushed_group
 from featurestore.online.redis.valkey import EmbeddedValkey
+from featurestore.ports import free_port
 from featurestore.registry.history import RegistryHistory
 from featurestore.store import FeatureStore
 
@@ -293,12 +293,6 @@ def require_equal(ours: int, theirs: int) -> None:
 
 def by_name(answer: Any) -> dict[str, Any]:
     return dict(zip(answer["metadata"]["feature_names"], answer["results"], strict=True))
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def compare(ours: Contender, theirs: Contender) -> None:

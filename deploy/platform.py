@@ -20,6 +20,7 @@ from pathlib import Path
 import dagster as dg
 
 from featurestore.errors import StoreUnavailable
+from featurestore.ports import free_port
 from featurestore.settings import DEFAULT_ROOT
 
 REPOSITORY = Path(__file__).resolve().parent.parent
@@ -111,12 +112,6 @@ def await_idle(seconds: float = 60.0) -> bool:
                 return False
             time.sleep(0.5)
     return True
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind((HOST, 0))
-        return int(probe.getsockname()[1])
 
 
 def is_listening(port: int) -> bool:

@@ -27,6 +27,8 @@ import boto3
 import pytest
 from botocore.config import Config
 
+from featurestore.ports import free_port
+
 REGION = "eu-central-1"
 PACKAGE = "amplify-dynamodb-simulator@2.9.30"
 START_SECONDS = 60
@@ -78,7 +80,7 @@ def dynamodb_local() -> Iterator[str]:
     """Start the real DynamoDB Local, in memory; yields its endpoint. Skips the test where npm or Java are missing."""
     if missing := [program for program in ("java", "npm") if shutil.which(program) is None]:
         pytest.skip(f"DynamoDB Local needs {' and '.join(missing)}")
-    folder, port = _jar_folder(), _free_port()
+    folder, port = _jar_folder(), free_port()
     options = ["-port", str(port), "-inMemory", "-sharedDb", "-disableTelemetry"]
     command = ["java", "-Xmx512m", "-Djava.library.path=./DynamoDBLocal_lib", "-jar", "DynamoDBLocal.jar", *options]
     process = subprocess.Popen(command, cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
@@ -130,11 +132,6 @@ def _stop(process: subprocess.Popen[Any]) -> None:
     except subprocess.TimeoutExpired:
         process.kill()
         process.wait()
-
-
-def _free_port() -> int:
-    with ThreadingHTTPServer(("127.0.0.1", 0), BaseHTTPRequestHandler) as held:
-        return int(held.server_address[1])
 
 
 Fault = Callable[[str, bytes], "Answer | None"]

@@ -1,16 +1,16 @@
 """A SeaweedFS server of our own, on loopback and free ports: the S3 that contract tests run on."""
 
 import os
-import socket
 import subprocess
 import sysconfig
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 
 from featurestore.errors import FeatureStoreError
 from featurestore.location import Location
+from featurestore.ports import free_ports
 
 BUCKET = "lake"
 KEY_ID = "seaweed-test-key"
@@ -23,7 +23,7 @@ PORTS = [f"{part}.port{kind}" for part in ("master", "volume", "filer", "s3", "a
 @contextmanager
 def seaweed(folder: Path) -> Iterator[Location]:
     """Start a server that keeps its data in `folder`, yield the location of an empty bucket, and stop it."""
-    ports = dict(zip(PORTS, _free_ports(len(PORTS)), strict=True))
+    ports = dict(zip(PORTS, free_ports(len(PORTS)), strict=True))
     endpoint = f"http://127.0.0.1:{ports['s3.port']}"
     identity = {"AWS_ACCESS_KEY_ID": KEY_ID, "AWS_SECRET_ACCESS_KEY": SECRET}
     environment = {"PATH": os.environ["PATH"], "HOME": str(folder), **identity}
@@ -65,14 +65,6 @@ def _options(endpoint: str) -> dict[str, str]:
         "AWS_ALLOW_HTTP": "true",
         "aws_conditional_put": "etag",
     }
-
-
-def _free_ports(count: int) -> list[int]:
-    with ExitStack() as held:
-        sockets = [held.enter_context(socket.socket()) for _ in range(count)]
-        for one in sockets:
-            one.bind(("127.0.0.1", 0))
-        return [one.getsockname()[1] for one in sockets]
 
 
 def _wait_until_up(process: subprocess.Popen[bytes], location: Location, log: Path) -> None:

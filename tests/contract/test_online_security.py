@@ -19,8 +19,9 @@ from featurestore.errors import FeatureStoreError, InvalidInput, StoreUnavailabl
 from featurestore.online.redis import part as part_module
 from featurestore.online.redis.connection import place_of, seeds_of
 from featurestore.online.redis.hot import open_hot_tier
-from featurestore.online.redis.valkey import HOST, EmbeddedValkey, free_port
+from featurestore.online.redis.valkey import HOST, EmbeddedValkey
 from featurestore.online.tier import Fill, MaterializationState, Tier
+from featurestore.ports import free_port
 from tests.contract.online_rows import GROUP, NOW, clock, decoded, key_of, messages_of, plain
 from tests.contract.tiers import Copy, redis_seven
 from tests.contract.valkey_cluster import EmbeddedCluster

@@ -9,9 +9,10 @@ import redis
 
 from featurestore.errors import StoreUnavailable
 from featurestore.online.redis.topology import SLOTS
-from featurestore.online.redis.valkey import HOST, PATIENCE_SECONDS, EmbeddedValkey, free_port
+from featurestore.online.redis.valkey import HOST, PATIENCE_SECONDS, EmbeddedValkey
+from featurestore.ports import free_port
 
-NODE_TIMEOUT_MILLISECONDS = 1500
+NODE_TIMEOUT_MILLISECONDS = 15_000
 _JOIN_SECONDS = 30.0
 _MOVED_KEYS = 1000
 

@@ -20,8 +20,9 @@ from uuid import uuid4
 
 import dagster as dg
 
-from deploy.platform import HOST, free_port, is_listening
+from deploy.platform import HOST, is_listening
 from featurestore.backfill.dagster_api import find_assets, launch_partition_backfill
+from featurestore.ports import free_port
 from tests.platform.airline import REPOSITORY, processes_marked
 
 QUEUE = {"dequeue_interval_seconds": 1, "max_user_code_failure_retries": 30, "user_code_failure_retry_delay": 1}

@@ -9,7 +9,8 @@ import pytest
 from dagster._core.launcher.base import WorkerStatus
 from dagster._core.storage.tags import GRPC_INFO_TAG
 
-from deploy.platform import HOST, free_port
+from deploy.platform import HOST
+from featurestore.ports import free_port
 from resources import run_launcher
 from resources.run_launcher import PATIENCE, WatchedRunLauncher
 

@@ -22,11 +22,12 @@ import dagster as dg
 import pytest
 import redis
 
-from deploy.platform import Platform, free_port, is_listening, running_platform
+from deploy.platform import Platform, is_listening, running_platform
 from feature_assets.groups.flights import catalog
 from feature_assets.groups.flights.sources import departures
 from featurestore.backfill.dagster_api import backfill_status, launch_partition_backfill
 from featurestore.errors import InvalidInput, StoreUnavailable, UnknownName
+from featurestore.ports import free_port
 from tests.platform.airline import DAY, FIRST, REPOSITORY, dagster_home, flight, key, processes_marked
 from tests.platform.sandbox import Sandbox
 

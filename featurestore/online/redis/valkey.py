@@ -16,6 +16,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from featurestore.errors import InvalidInput, StoreUnavailable
+from featurestore.ports import free_port
 
 HOST = "127.0.0.1"
 PATIENCE_SECONDS = 5
@@ -199,13 +200,6 @@ def _binary() -> Path:
         return Path(get_binary_path())
     except ValkeyBinaryNotFoundError as error:
         raise StoreUnavailable(f"The embedded Valkey server does not run here: {error}") from error
-
-
-def free_port() -> int:
-    """A port of this machine that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind((HOST, 0))
-        return int(probe.getsockname()[1])
 
 
 def _ask(port: int, command: bytes) -> bytes:
