@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
+from typing import TypeVar
 
 import polars as pl
 
@@ -23,6 +24,7 @@ AHEAD = MaterializationState("table-1", 5, NOW + timedelta(hours=1))
 WEEK = timedelta(days=7)
 TIMESTAMP = pl.Datetime("us", "UTC")
 Version = tuple[int, int, int]
+Item = TypeVar("Item")
 
 
 def clock() -> datetime:
@@ -43,11 +45,11 @@ def times_frame(versions: Sequence[Version]) -> pl.DataFrame:
 
 
 def messages_of(versions: Sequence[Version], fence: int = 0, deleted: Sequence[bool] | None = None) -> list[bytes]:
-    """One message per version; its value is the version's event number."""
+    """One message per version; its value is the number of the version's creation."""
     rows = times_frame(versions).with_columns(
         pl.Series("is_deleted", deleted or [False] * len(versions), dtype=pl.Boolean),
-        pl.Series("v", [version[0] for version in versions], dtype=pl.Int64),
-        pl.Series("text", ["x" * (version[0] % 40) for version in versions], dtype=pl.String),
+        pl.Series("v", [version[2] for version in versions], dtype=pl.Int64),
+        pl.Series("text", ["x" * (version[2] % 40) for version in versions], dtype=pl.String),
     )
     return encode(LAYOUT, rows, schema_number=1, fence=fence)
 
@@ -78,11 +80,17 @@ def write(store: RedisOnlineStore, numbers: list[int], version: int = 5, fence: 
     store.write(GROUP, keys, messages_of([plain(version)] * len(keys), fence), epoch=store.ensure_epoch(), ttl=WEEK)
 
 
+def shuffled_twice(items: Sequence[Item], seed: int) -> list[Item]:
+    """Each item twice, in an order that `seed` decides."""
+    doubled = [*items, *items]
+    random.Random(seed).shuffle(doubled)
+    return doubled
+
+
 def write_shuffled(url: str, epoch: str, seed: int, key_count: int, versions: int, pause_seconds: float) -> None:
     """Write all versions of all keys, each twice, in an order that `seed` decides; print what became of each batch."""
     store = RedisOnlineStore(url, clock, write_batch_keys=50)
-    pairs = [(key, version) for key in range(key_count) for version in range(1, versions + 1)] * 2
-    random.Random(seed).shuffle(pairs)
+    pairs = shuffled_twice([(key, version) for key in range(key_count) for version in range(1, versions + 1)], seed)
     for start in range(0, len(pairs), 200):
         batch = pairs[start : start + 200]
         messages = messages_of([plain(version) for _, version in batch])
