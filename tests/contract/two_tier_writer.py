@@ -19,7 +19,7 @@ from dataclasses import dataclass
 
 from featurestore.errors import FenceRefused, StoreUnavailable
 from featurestore.online.dynamo.tier import DynamoTier
-from featurestore.online.redis import RedisOnlineStore
+from featurestore.online.redis.tier import RedisOnlineStore
 from featurestore.online.tier import TierPart
 from tests.contract import dynamo
 from tests.contract.online_rows import GROUP, Version, clock, key_of, messages_of, shuffled_twice
