@@ -128,7 +128,7 @@ class ReadThrough:
             return _nobody(asked, "the warm tier has not answered lately and is left alone for a moment")
         replies = self._ask("warm", asked, wanted, seconds)
         is_spent = self._monotonic() - begun >= SPENT * seconds
-        if is_spent and any(one.unanswered for one in replies.values()):
+        if (is_spent and any(one.unanswered for one in replies.values())) or _has_nothing(replies):
             self._breaker.failed()
         else:
             self._breaker.succeeded()
@@ -198,6 +198,12 @@ def _over(known: Replies, asked: Replies) -> Replies:
         "; ".join(causes) if unanswered else "",
         state=known.state,
     )
+
+
+def _has_nothing(replies: Mapping[str, Replies]) -> bool:
+    """Whether not one key was answered, and not for want of a copy: throttling ends a call before its time is up."""
+    is_empty = all(len(one.unanswered) == len(one.messages) for one in replies.values())
+    return is_empty and any(one.has_failed for one in replies.values())
 
 
 def _from_warm(replies: Replies) -> Replies:
