@@ -21,7 +21,7 @@ from time import monotonic, sleep
 
 import polars as pl
 
-from featurestore.clock import system_clock
+from featurestore.clock import microseconds, system_clock
 from featurestore.declaration import Catalog, Entity, Feature, FeatureGroup, Online, pushed_group
 from featurestore.errors import FeatureStoreError
 from featurestore.registry.history import RegistryHistory
@@ -207,7 +207,11 @@ class History:
     @cached_property
     def pushes(self) -> dict[int, Event]:
         """By event time, microseconds since 1970."""
-        return {microseconds(event.event_time): event for event in self.events if event.what == PUSHED}
+        return {
+            microseconds(datetime.fromisoformat(event.event_time)): event
+            for event in self.events
+            if event.what == PUSHED
+        }
 
     @cached_property
     def _arrivals(self) -> list[tuple[float, int]]:
@@ -230,11 +234,6 @@ class History:
     def newest_of(self, rider: str, generation: int) -> int:
         """The last one up to `generation` that has values of a rider."""
         return next(one for one in range(generation, -1, -1) if self.has(rider, one))
-
-
-def microseconds(text: str) -> int:
-    delta = datetime.fromisoformat(text) - datetime.fromisoformat("1970-01-01T00:00:00+00:00")
-    return delta // timedelta(microseconds=1)
 
 
 if __name__ == "__main__":

@@ -13,9 +13,9 @@ from pathlib import Path
 from random import Random
 
 from featurestore.online.dynamo.provision import provision
-from featurestore.online.redis.valkey_cluster import EmbeddedCluster
 from tests.contract import dynamo
 from tests.contract.delaying_proxy import DelayingProxy
+from tests.contract.valkey_cluster import EmbeddedCluster
 
 TABLE = "online"
 DEADLINE_MS = 400

@@ -12,6 +12,7 @@ import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import astuple, dataclass
+from datetime import datetime
 from io import BytesIO
 from pathlib import Path
 from time import monotonic
@@ -19,7 +20,8 @@ from time import monotonic
 import httpx
 import polars as pl
 
-from tests.contract.changing_riders import NOBODIES, NUMBER, REFERENCES, RIDERS, TEXT, microseconds
+from featurestore.clock import microseconds
+from tests.contract.changing_riders import NOBODIES, NUMBER, REFERENCES, RIDERS, TEXT
 
 PATH = "/get-online-features"
 JSON, ARROW = "application/json", "application/vnd.apache.arrow.stream"
@@ -87,7 +89,7 @@ def _of_json(body: bytes) -> Iterator[Value]:
 
 def _time(text: str, status: str) -> int | None:
     """JSON's contract has a time where there is none: the first of 1970."""
-    return microseconds(text) if status == "PRESENT" else None
+    return microseconds(datetime.fromisoformat(text)) if status == "PRESENT" else None
 
 
 def _of_arrow(body: bytes) -> Iterator[Value]:

@@ -23,12 +23,12 @@ from threading import Condition, Event
 from uuid import uuid4
 
 import pytest
+from featurestore.online.valkey import EmbeddedValkey, free_port
 
 from featurestore.online.dynamo.provision import provision
 from featurestore.online.dynamo.tier import DynamoTier
 from featurestore.online.redis import RedisOnlineStore
 from featurestore.online.tier import Tier
-from featurestore.online.valkey import EmbeddedValkey, free_port
 from tests.contract import dynamo
 from tests.contract.online_rows import GROUP, clock, decoded, key_of, moment
 from tests.contract.two_tier_writer import VERSIONS, WARM_VERSIONS, Row, rows_of, warm_rows_of
