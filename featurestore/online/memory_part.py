@@ -119,7 +119,8 @@ class MemoryPart:
         """One group's messages, and what can be said of the others."""
         with self._lock:
             if self._fault:
-                return Replies([None] * len(keys), frozenset(range(len(keys))), cause=f"{self.name}: {self._fault}")
+                cause = f"{self.name}: {self._fault}"
+                return Replies([None] * len(keys), frozenset(range(len(keys))), cause=cause, has_failed=True)
             copy = self._copies.get(group) or _Copy("")
             messages = [self._live(copy, key) for key in keys]
             missed = [position for position, message in enumerate(messages) if message is None]

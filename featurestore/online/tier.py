@@ -62,6 +62,8 @@ class Replies:
         cause: Why keys are unanswered, for people; "" if none are.
         marks: Of parts that had nothing for some keys, for `repair`.
         state: R of the tier's one part where it has one and read it along; None if not.
+        has_failed: Whether keys are unanswered because the warm tier's part was asked and did not answer; one that was never
+            filled did.
     """
 
     messages: list[bytes | None]
@@ -70,6 +72,7 @@ class Replies:
     cause: str = ""
     marks: tuple[Mark, ...] = ()
     state: MaterializationState | None = None
+    has_failed: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,7 @@ from contextlib import suppress
 from featurestore.auth.authenticator import Authenticates
 from featurestore.errors import FeatureStoreError, StoreUnavailable
 from featurestore.online.tier import Tier
+from featurestore.serving.opening import group_of_each_tier
 from featurestore.serving.registry_watch import CurrentStore
 from featurestore.store import FeatureStore
 
@@ -29,14 +30,8 @@ def _require_an_answer(store: FeatureStore) -> None:
     Raises:
         StoreUnavailable: none answers; the message has what each said.
     """
-    one_group_of = {
-        name: group
-        for group in store.registry.groups.values()
-        if group.is_online
-        for name in store.settings.tiers_of(group)
-    }
     said = []
-    for name, group in one_group_of.items():
+    for name, group in group_of_each_tier(store).items():
         try:
             if _answers(store.online.tier(name), group.name):
                 return

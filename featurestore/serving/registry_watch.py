@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 from featurestore.errors import FeatureStoreError, StoreUnavailable
 from featurestore.registry.history import RegistryHistory
+from featurestore.serving.opening import open_tiers
 from featurestore.store import FeatureStore
 
 RETIRED_SECONDS = 30.0
@@ -24,7 +25,7 @@ class CurrentStore:
     damaged, leaves the last good one in place.
 
     Args:
-        open_store: Makes a new store; nothing of it connects.
+        open_store: Makes a new store; nothing of it connects before it is taken.
     """
 
     def __init__(self, open_store: Callable[[], FeatureStore]) -> None:
@@ -43,7 +44,7 @@ class CurrentStore:
         return self._store
 
     def refresh(self) -> bool:
-        """Look whether another registry rules, and take it; blocks for as long as reading it takes.
+        """Look whether another registry rules, and take it; blocks for as long as reading it takes, and meeting the tiers.
 
         Returns:
             Whether there is a new store.
@@ -56,6 +57,7 @@ class CurrentStore:
         if self._store is not None and number == self._number:
             return False
         digest = store.registry.digest
+        open_tiers(store)
         log.info("Serving registry %s", digest[:12])
         self._store, self._number = store, number
         return True

@@ -159,12 +159,24 @@ class Answer:
         return cls(status, {"__type": f"com.amazonaws.dynamodb.v20120810#{code}", "message": code})
 
 
+class _Listener(ThreadingHTTPServer):
+    """Says nothing of clients that hung up."""
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        if not isinstance(sys.exc_info()[1], ConnectionError):
+            super().handle_error(request, client_address)
+
+
 class Proxy:
-    """Stands in front of a server. `faults` are used up, one a request, in order; `requests` tells what came."""
+    """Stands in front of a server. `faults` are used up, one a request, in order; `requests` tells what came.
+
+    While `standing` is set it answers every request that no fault is left for.
+    """
 
     def __init__(self, endpoint: str) -> None:
         self.target = endpoint.removeprefix("http://")
         self.faults: deque[Fault] = deque()
+        self.standing: Answer | None = None
         self.requests: list[tuple[str, dict[str, Any]]] = []
         proxy = self
 
@@ -177,7 +189,7 @@ class Proxy:
             def log_message(self, format: str, *args: object) -> None:
                 """Quiet."""
 
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._server = _Listener(("127.0.0.1", 0), Handler)
         self._server.daemon_threads = True
         self.endpoint = f"http://127.0.0.1:{self._server.server_address[1]}"
         threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True).start()
@@ -218,7 +230,7 @@ class Proxy:
             if answer is not None:
                 self.faults.remove(fault)
                 return answer
-        return None
+        return self.standing
 
     def _forward(self, request: BaseHTTPRequestHandler, body: bytes) -> tuple[int, bytes]:
         connection = HTTPConnection(self.target, timeout=30)
@@ -244,7 +256,7 @@ class Proxy:
 
 def serve_moto() -> None:
     """Serve moto until the process ends; prints its port."""
-    from moto.server import DomainDispatcherApplication, create_backend_app
+    from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
     from werkzeug.serving import make_server
 
     application = DomainDispatcherApplication(create_backend_app)

@@ -44,7 +44,7 @@ def test_a_table_that_keeps_throttling_leaves_keys_unanswered_and_refuses_writes
     throttled = Answer.error("ThrottlingException")
     dynamo_table.proxy.faults.extend([lambda *_: throttled] * 400)
     replies = read(tier, [1, 2])
-    assert replies.unanswered == {0, 1}
+    assert (replies.unanswered, replies.has_failed) == ({0, 1}, True)
     assert "throttles" in replies.cause
     with pytest.raises(StoreUnavailable, match="throttles"):
         write(part, epoch, [1])

@@ -7,6 +7,7 @@ import sys
 import threading
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from time import monotonic
@@ -19,8 +20,9 @@ from starlette.types import ASGIApp
 
 from featurestore.auth.authenticator import authenticator_of
 from featurestore.auth.caller import Rights
-from featurestore.declaration import Catalog, FeatureService
+from featurestore.declaration import Catalog, FeatureService, Online
 from featurestore.errors import FeatureStoreError, StoreUnavailable
+from featurestore.online.dynamo.provision import provision
 from featurestore.online.reading.retrieval import OnlineFeatures
 from featurestore.online.redis.valkey import EmbeddedValkey
 from featurestore.registry.history import RegistryHistory
@@ -30,9 +32,11 @@ from featurestore.serving.options import Limits
 from featurestore.serving.refusal import STATUS_OF, refusal_of
 from featurestore.settings import Settings
 from featurestore.store import FeatureStore
+from tests.contract import dynamo
 from tests.contract.asgi import Answer, alive, call
 from tests.contract.couriers import (
     ABSENT,
+    DAY,
     EMPTY,
     EVERYTHING,
     GROUPS,
@@ -48,6 +52,7 @@ from tests.contract.couriers import (
     deploy,
     environment,
 )
+from tests.contract.dynamo import Proxy
 from tests.scale import cases
 
 ONLINE = "/get-online-features"
@@ -350,6 +355,26 @@ def test_readiness_and_values_follow_the_store(tmp_path: Path) -> None:
     assert [answer.status for answer in answers] == [200, 200, 503, 200, 200, 200, 200]
     statuses = [answers[i].json["results"][1]["statuses"] for i in (1, 4, 6)]
     assert statuses == [["PRESENT"], ["INVALID"], ["PRESENT"]]
+
+
+def test_every_tier_is_met_before_the_first_request(
+    moto_endpoint: str, moto_proxy: Proxy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also the warm one, whose client takes half a second to make, and which a request needs first when the hot one fails."""
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(name, "test")
+    table = dynamo.url_of(moto_proxy.endpoint, "met-first")
+    provision(dynamo.url_of(moto_endpoint, "met-first"))
+    store = FeatureStore.from_env({**environment(tmp_path, MEMORY), "FEATURESTORE_WARM_URL": table})
+    group = replace(courier_score, online=Online(ttl=DAY, tiers=("hot", "warm")))
+    RegistryHistory(store.settings.root).apply(Catalog([], [group], []), clock, "tests")
+
+    async def main() -> None:
+        async with served(store):
+            assert moto_proxy.operations() == ["BatchGetItem"]
+
+    moto_proxy.requests.clear()
+    asyncio.run(main())
 
 
 def test_a_new_registry_is_served_without_a_restart(tmp_path: Path) -> None:

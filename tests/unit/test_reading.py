@@ -302,6 +302,22 @@ def test_a_warm_tier_that_hangs_is_left_alone_for_a_while(both: World) -> None:
     assert reading.read({"g": (BOTH, keys_of("c"))})["g"].cause == ""
 
 
+def test_a_warm_tier_that_answers_nothing_is_left_alone_however_soon_it_says_so(both: World) -> None:
+    """A throttled table gives up as soon as the next pause would be too long: often at half of its time."""
+    both.warm.memory.parts()[0].fail("it is throttled")
+    reading = both.reading()
+    causes = [reading.read({"g": (BOTH, keys_of("c"))})["g"].cause for _ in range(5)]
+    assert ["it is throttled" in cause for cause in causes] == [True, True, True, False, False]
+
+
+def test_callers_in_a_hurry_do_not_close_the_warm_tier_to_others(both: World) -> None:
+    both.warm.takes = 0.02
+    reading = both.reading()
+    for _ in range(9):
+        assert "is slow" in reading.read({"g": (BOTH, keys_of("c"))}, 0.01)["g"].cause
+    assert values(reading.read({"g": (BOTH, keys_of("c"))})["g"]) == [5]
+
+
 def test_a_warm_copy_that_was_never_filled_does_not_close_the_tier_to_others(both: World) -> None:
     reading = both.reading()
     for _ in range(9):

@@ -148,7 +148,7 @@ class DynamoTier:
         causes = {position: found.causes[keys[position]] for position in missed if keys[position] in found.causes}
         cause = "; ".join(dict.fromkeys(causes.values()))
         state = record.state if self.address.is_consistent else None
-        return Replies(messages, frozenset(causes), cause=cause, state=state)
+        return Replies(messages, frozenset(causes), cause=cause, state=state, has_failed=bool(causes))
 
 
 def _basis(records: Mapping[str, GroupRecord | None], group: str) -> tuple[int, bool] | None:
@@ -158,4 +158,4 @@ def _basis(records: Mapping[str, GroupRecord | None], group: str) -> tuple[int, 
 
 
 def _unanswered(keys: Sequence[bytes], cause: str) -> Replies:
-    return Replies([None] * len(keys), frozenset(range(len(keys))), cause=cause if keys else "")
+    return Replies([None] * len(keys), frozenset(range(len(keys))), cause=cause if keys else "", has_failed=True)

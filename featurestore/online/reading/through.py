@@ -27,6 +27,9 @@ LEAST_WARM_SECONDS = 0.002
 SPENT = 0.9
 """Of its time: a call that leaves keys unanswered and took that much waited in vain. A copy never filled says so at once."""
 
+HURRIED_SHARE = 0.25
+"""Of the deadline: a warm tier that had less time than this has not failed. Callers in a hurry do not close it to the others."""
+
 
 @dataclass(frozen=True, slots=True)
 class Route:
@@ -128,10 +131,10 @@ class ReadThrough:
             return _nobody(asked, "the warm tier has not answered lately and is left alone for a moment")
         replies = self._ask("warm", asked, wanted, seconds)
         is_spent = self._monotonic() - begun >= SPENT * seconds
-        if is_spent and any(one.unanswered for one in replies.values()):
-            self._breaker.failed()
-        else:
+        if not ((is_spent and any(one.unanswered for one in replies.values())) or _has_nothing(replies)):
             self._breaker.succeeded()
+        elif seconds >= HURRIED_SHARE * self._deadline_seconds:
+            self._breaker.failed()
         return {name: _from_warm(one) for name, one in replies.items()}
 
     def _ask(
@@ -198,6 +201,12 @@ def _over(known: Replies, asked: Replies) -> Replies:
         "; ".join(causes) if unanswered else "",
         state=known.state,
     )
+
+
+def _has_nothing(replies: Mapping[str, Replies]) -> bool:
+    """Whether not one key was answered, and not for want of a copy: throttling ends a call before its time is up."""
+    is_empty = all(len(one.unanswered) == len(one.messages) for one in replies.values())
+    return is_empty and any(one.has_failed for one in replies.values())
 
 
 def _from_warm(replies: Replies) -> Replies:
