@@ -9,9 +9,9 @@ import polars as pl
 from featurestore.declaration.dtypes import TIMESTAMP
 from featurestore.errors import InvalidInput, SchemaMismatch, StoreUnavailable
 from featurestore.online.reading.retrieval import ONLINE_STATUS, TIER, UNAVAILABLE, OnlineFeatures
+from featurestore.serving import wire
 
-WIRE_UNAVAILABLE = "INVALID"
-PARTS = ("", "__status", "__event_time", "__age_seconds", "__tier")
+PARTS = ("", wire.STATUS, wire.EVENT_TIME, wire.AGE_SECONDS, wire.TIER)
 """What each feature has in the body, in this order: its value, and four columns that are named after it."""
 
 
@@ -54,8 +54,8 @@ def read_answer(body: bytes, rows: pl.DataFrame) -> OnlineFeatures:
     names = _feature_names(table.columns)
     keys = table.columns[: table.width - len(PARTS) * len(names)]
     _check(rows, table, keys, names)
-    tiers = table.select(pl.col(f"{name}__tier").cast(TIER).alias(name) for name in names)
-    times = table.select(pl.col(f"{name}__event_time").cast(TIMESTAMP).alias(name) for name in names)
+    tiers = table.select(pl.col(name + wire.TIER).cast(TIER).alias(name) for name in names)
+    times = table.select(pl.col(name + wire.EVENT_TIME).cast(TIMESTAMP).alias(name) for name in names)
     statuses = table.select(_status(name) for name in names)
     return OnlineFeatures(rows.with_columns(table.select(names)), statuses, times, tiers)
 
@@ -117,6 +117,6 @@ def _check(rows: pl.DataFrame, table: pl.DataFrame, keys: list[str], names: list
 
 
 def _status(name: str) -> pl.Expr:
-    said: Any = pl.col(f"{name}__status")
-    expression: pl.Expr = said.replace(WIRE_UNAVAILABLE, UNAVAILABLE).cast(ONLINE_STATUS).alias(name)
+    said: Any = pl.col(name + wire.STATUS)
+    expression: pl.Expr = said.replace(wire.INVALID, UNAVAILABLE).cast(ONLINE_STATUS).alias(name)
     return expression

@@ -19,9 +19,8 @@ from featurestore.client.refusal import AGAIN, refused
 from featurestore.errors import FeatureStoreError, InvalidInput, StoreUnavailable
 from featurestore.frames import Rows, as_polars
 from featurestore.references import Request
+from featurestore.serving.wire import ARROW, IDEMPOTENCY_HEADER, JSON, TIMEOUT_HEADER
 
-ARROW = "application/vnd.apache.arrow.stream"
-JSON = "application/json"
 READ_SECONDS, PUSH_SECONDS = 1.0, 30.0
 SERVER_SHARE = 0.9
 """Of the time that is left, what the server is given; the rest is for the way."""
@@ -88,7 +87,7 @@ class Server(ABC):
 
     def push_call(self, group: str, rows: Rows, to: str, idempotency_key: str | None) -> Call:
         body = push_body(group, as_polars(rows, "rows"), to)
-        headers = {"accept": JSON, "idempotency-key": idempotency_key or uuid4().hex}
+        headers = {"accept": JSON, IDEMPOTENCY_HEADER: idempotency_key or uuid4().hex}
         return Call("push", body, self._push_seconds, headers)
 
     def pause(self, reply: "Reply | httpx.TransportError", attempts: Attempts) -> float:
@@ -117,7 +116,7 @@ def request_of(call: Call, seconds: float) -> dict[str, Any]:
         "method": "POST",
         "url": call.path,
         "content": call.body,
-        "headers": {**call.headers, "x-request-timeout-ms": str(server_ms)},
+        "headers": {**call.headers, TIMEOUT_HEADER: str(server_ms)},
         "timeout": max(seconds, 0.001),
     }
 

@@ -26,8 +26,9 @@ from featurestore.serving.metrics import Metrics
 from featurestore.serving.openapi import openapi
 from featurestore.serving.options import Limits
 from featurestore.serving.readiness import unready
-from featurestore.serving.refusal import JSON, Refusal, refusal_of
+from featurestore.serving.refusal import Refusal, refusal_of
 from featurestore.serving.registry_watch import CurrentStore
+from featurestore.serving.wire import JSON
 from featurestore.store import FeatureStore
 
 log = logging.getLogger("featurestore.serving")

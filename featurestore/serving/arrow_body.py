@@ -10,6 +10,7 @@ import polars as pl
 
 from featurestore.declaration.dtypes import TIMESTAMP
 from featurestore.serving.slices import Slice
+from featurestore.serving.wire import AGE_SECONDS, EVENT_TIME, STATUS, TIER
 
 
 def encode_arrow(part: Slice) -> bytes:
@@ -20,13 +21,13 @@ def encode_arrow(part: Slice) -> bytes:
         times = column.event_times[part.start : part.end]
         columns += [
             series,
-            pl.Series(f"{column.name}__status", column.statuses[part.start : part.end], pl.String),
-            pl.Series(f"{column.name}__event_time", times, pl.Int64).cast(TIMESTAMP),
+            pl.Series(f"{column.name}{STATUS}", column.statuses[part.start : part.end], pl.String),
+            pl.Series(f"{column.name}{EVENT_TIME}", times, pl.Int64).cast(TIMESTAMP),
         ]
         if part.with_serving_metadata:
             columns += [
-                pl.Series(f"{column.name}__age_seconds", part.ages(times), pl.Float64),
-                pl.Series(f"{column.name}__tier", column.tiers[part.start : part.end], pl.String),
+                pl.Series(f"{column.name}{AGE_SECONDS}", part.ages(times), pl.Float64),
+                pl.Series(f"{column.name}{TIER}", column.tiers[part.start : part.end], pl.String),
             ]
     written = BytesIO()
     pl.DataFrame(columns).write_ipc_stream(written, compat_level=pl.CompatLevel.oldest())

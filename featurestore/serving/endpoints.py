@@ -23,8 +23,8 @@ from featurestore.serving.prepared import PreparedRead, check, prepare, take_ent
 from featurestore.serving.pushing import pushed_rows
 from featurestore.serving.readiness import unready
 from featurestore.serving.reading import Ask, Reader
-from featurestore.serving.refusal import JSON
 from featurestore.serving.registry_watch import CurrentStore
+from featurestore.serving.wire import JSON
 
 MOST_PREPARED = 1024
 PUSHES_AT_ONCE = 4

@@ -6,8 +6,8 @@ from typing import Any
 
 from featurestore.serving.options import Limits
 from featurestore.serving.refusal import Refusal
+from featurestore.serving.wire import TIMEOUT_HEADER
 
-TIMEOUT_HEADER = "X-Request-Timeout-Ms"
 _TIMEOUT_HEADER = TIMEOUT_HEADER.lower().encode()
 _MILLISECONDS = re.compile(rb"[0-9]{1,9}")
 _MOST_DIGITS = 15

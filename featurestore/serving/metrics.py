@@ -24,9 +24,9 @@ from prometheus_client.multiprocess import MultiProcessCollector, mark_process_d
 from featurestore.online.reading.retrieval import FeatureColumn
 from featurestore.pit import PRESENT
 from featurestore.references import RequestedGroup
+from featurestore.serving.options import COUNTERS_VARIABLE
 
 CONTENT_TYPE = CONTENT_TYPE_PLAIN_0_0_4
-FOLDER_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
 LATENCY_BUCKETS = (0.001, 0.002, 0.003, 0.005, 0.01, 0.02, 0.03, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
 AGE_BUCKETS = (
     1,
@@ -132,7 +132,7 @@ class Metrics:
     def text(self) -> bytes:
         """The counters of all workers, as Prometheus reads them."""
         self.sample()
-        folder = os.environ.get(FOLDER_VARIABLE)
+        folder = os.environ.get(COUNTERS_VARIABLE)
         if not folder or values.ValueClass is values.MutexValue:
             return generate_latest(self._registry)
         _forget_the_dead(Path(folder))

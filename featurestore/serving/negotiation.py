@@ -3,11 +3,10 @@
 from functools import lru_cache
 from typing import Literal
 
-from featurestore.serving.refusal import JSON, Refusal
+from featurestore.serving.refusal import Refusal
+from featurestore.serving.wire import ARROW, JSON, PROTOBUF
 
 BodyFormat = Literal["json", "arrow", "protobuf"]
-ARROW = "application/vnd.apache.arrow.stream"
-PROTOBUF = "application/x-protobuf"
 MEDIA_TYPES: dict[BodyFormat, str] = {"json": JSON, "arrow": ARROW, "protobuf": PROTOBUF}
 
 

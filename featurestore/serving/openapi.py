@@ -3,10 +3,8 @@
 from functools import cache
 from typing import Any
 
-from featurestore.serving.limits import TIMEOUT_HEADER
-from featurestore.serving.negotiation import ARROW, PROTOBUF
-from featurestore.serving.refusal import JSON
 from featurestore.serving.slices import WIRE_STATUSES
+from featurestore.serving.wire import ARROW, JSON, PROTOBUF, TIMEOUT_HEADER
 
 Schema = dict[str, Any]
 TEXT: Schema = {"type": "string"}

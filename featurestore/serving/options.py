@@ -7,6 +7,8 @@ from pathlib import Path
 from featurestore.errors import InvalidInput
 
 DEFAULT_HOST, DEFAULT_PORT = "127.0.0.1", 6566
+COUNTERS_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
+"""prometheus_client reads it when it is imported: the folder where the workers keep what they count."""
 
 
 @dataclass(frozen=True, slots=True)

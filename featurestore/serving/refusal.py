@@ -42,7 +42,6 @@ HEADERS_OF: dict[int, dict[str, str]] = {
     429: {"retry-after": "1"},
     503: {"retry-after": "1"},
 }
-JSON = "application/json"
 
 
 class Refusal(Exception):

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 
 from featurestore.clock import Clock, system_clock
 from featurestore.errors import InvalidInput
-from featurestore.serving.options import ServeOptions
+from featurestore.serving.options import COUNTERS_VARIABLE, ServeOptions
 
 if TYPE_CHECKING:
     from granian.server.mp import MPServer
@@ -34,7 +34,6 @@ ALLOCATOR = {"MALLOC_TRIM_THRESHOLD_": 512 * 1024 * 1024, "MALLOC_MMAP_THRESHOLD
 faults were half of the system time of large reads."""
 SWITCH_SECONDS = 0.0005
 """A read has its answer in less time than the interpreter lets another thread wait for its turn by itself (5 ms)."""
-METRICS_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
 
 
 def serve(environment: Mapping[str, str], options: ServeOptions, clock: Clock = system_clock) -> None:
@@ -51,7 +50,7 @@ def serve(environment: Mapping[str, str], options: ServeOptions, clock: Clock = 
         InvalidInput: the address is taken, or the certificate cannot be used.
     """
     with tempfile.TemporaryDirectory(prefix="featurestore-serve-") as folder:
-        os.environ[METRICS_VARIABLE] = folder
+        os.environ[COUNTERS_VARIABLE] = folder
         for name, size_bytes in ALLOCATOR.items():
             os.environ.setdefault(name, str(size_bytes))
         multiprocessing.set_start_method("spawn", force=True)

@@ -10,9 +10,8 @@ import polars as pl
 from featurestore.online.reading.retrieval import UNAVAILABLE, FeatureColumn, OnlineFeatures
 from featurestore.pit import NOT_FOUND, NULL_VALUE, OUTSIDE_MAX_AGE, PRESENT
 from featurestore.serving.prepared import PreparedRead
+from featurestore.serving.wire import INVALID
 
-INVALID = "INVALID"
-"""What Feast's contract calls a value that nobody could speak for; the library says UNAVAILABLE."""
 WIRE_STATUSES = (INVALID, PRESENT, NULL_VALUE, NOT_FOUND, OUTSIDE_MAX_AGE)
 MICROSECONDS = 1_000_000
 

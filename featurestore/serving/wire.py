@@ -1,0 +1,17 @@
+"""What both ends of the wire must call by the same name: media types, headers, statuses, columns of an Arrow body.
+
+Plain values, so that a client needs nothing of what the server is made of. Not here: how bodies are written or read.
+"""
+
+import re
+
+JSON = "application/json"
+ARROW = "application/vnd.apache.arrow.stream"
+PROTOBUF = "application/x-protobuf"
+INVALID = "INVALID"
+"""What Feast's contract calls a value that nobody could speak for; the library says UNAVAILABLE."""
+STATUS, EVENT_TIME, AGE_SECONDS, TIER = "__status", "__event_time", "__age_seconds", "__tier"
+"""Endings of the Arrow columns that stand beside a feature's values; the last two only where they are asked for."""
+TIMEOUT_HEADER = "X-Request-Timeout-Ms"
+IDEMPOTENCY_HEADER = "Idempotency-Key"
+IDEMPOTENCY_KEY = re.compile(r"[A-Za-z0-9_.:-]{1,200}")
