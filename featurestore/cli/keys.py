@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from featurestore.cli.backfill.commands import person
 from featurestore.cli.deployment import Deployment
-from featurestore.cli.surface import as_json, show, user
+from featurestore.cli.surface import as_json, person, show, user
 from featurestore.cli.times import instant_text
 
 if TYPE_CHECKING:
@@ -62,8 +61,7 @@ def create(
     """
     from featurestore.auth.caller import Rights
 
-    if never_expires and days is not None:
-        raise click.UsageError("A key with --days expires. Leave out one of --days and --never-expires.")
+    _check_options(services, push, push_only, days, never_expires)
     rights = Rights(_actions(push, push_only), services, groups)
     _check_names(deployment, rights)
     book, now = _book(deployment), deployment.clock()
@@ -103,6 +101,21 @@ def _book(deployment: Deployment) -> "KeyBook":
     book = deployment.store.settings.key_book(deployment.clock)
     book.prepare()
     return book
+
+
+def _check_options(
+    services: tuple[str, ...], push: bool, push_only: bool, days: int | None, never_expires: bool
+) -> None:
+    """Refuse options of which one would quietly undo the other."""
+    if never_expires and days is not None:
+        raise click.UsageError("A key with --days expires. Leave out one of --days and --never-expires.")
+    if push and push_only:
+        raise click.UsageError("--push lets a key read and push, --push-only push alone. Leave out one of them.")
+    if push_only and services:
+        raise click.UsageError(
+            "--service lets a key read, and one with --push-only reads nothing. Leave out one of them; name what it pushes to with "
+            "--group."
+        )
 
 
 def _actions(push: bool, push_only: bool) -> tuple[Any, ...]:

@@ -1,4 +1,4 @@
-"""What the commands share: the option for JSON, how a document is shown, and who runs this."""
+"""What the commands share: the options for JSON and for who answers, how a document is shown, and who runs this."""
 
 import getpass
 import os
@@ -8,6 +8,9 @@ from typing import Any
 import click
 
 as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON and nothing else.")
+person = click.option(
+    "--as", "person", required=True, metavar="WHO", help="Who does it: an e-mail address or 'team:...'."
+)
 
 
 def user() -> str:

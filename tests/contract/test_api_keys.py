@@ -508,6 +508,9 @@ def test_create_refuses_names_that_are_not_there_and_rights_that_allow_nothing(r
     assert "no names" in run("create", "a", "--group", "a-b", *common, exit_code=1).stderr
     both = run("create", "a", "--group", "*", "--days", "3", "--never-expires", *common, exit_code=2)
     assert "Leave out one of" in both.stderr
+    pushing = [("--push", "--push-only", "--group", "*"), ("--push-only", "--service", "*", "--group", "*")]
+    for options in pushing:
+        assert "Leave out one of them" in run("create", "a", *options, *common, exit_code=2).stderr
     assert "There is no key" in run("list").stdout
 
 

@@ -10,16 +10,13 @@ from typing import Any, TypeVar
 import click
 
 from featurestore.cli.deployment import Deployment
-from featurestore.cli.surface import as_json, show, user
+from featurestore.cli.surface import as_json, person, show, user
 from featurestore.launch import STRATEGIES
 
 F = TypeVar("F", bound=Callable[..., Any])
 DAGSTER_URL = "http://127.0.0.1:3000"
 
 backfill_id = click.argument("backfill_id", metavar="ID")
-person = click.option(
-    "--as", "person", required=True, metavar="WHO", help="Who does it: an e-mail address or 'team:...'."
-)
 dagster_url = click.option(
     "--dagster-url",
     envvar="FEATURESTORE_DAGSTER_URL",
