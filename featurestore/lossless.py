@@ -34,10 +34,14 @@ def cast_lossless(rows: pl.DataFrame, expected: Mapping[str, pl.DataType], what:
     missing = [name for name in expected if name not in rows.columns]
     unknown = [name for name in rows.columns if name not in expected]
     if missing or unknown:
-        raise SchemaMismatch(
-            f"{what} lack columns {missing} and have unknown ones {unknown}. Give exactly {list(expected)}."
-        )
+        raise SchemaMismatch(f"{what} {column_faults(missing, unknown)}. Give exactly {list(expected)}.")
     return rows.select(_cast(rows[name], dtype, what) for name, dtype in expected.items())
+
+
+def column_faults(missing: list[str], unknown: list[str]) -> str:
+    """What is wrong with columns: those that lack, those that nobody knows, or both; at least one is."""
+    faults = [f"lack columns {missing}"] if missing else []
+    return " and ".join([*faults, f"have unknown ones {unknown}"] if unknown else faults)
 
 
 def named_rows(rows: pl.DataFrame, mask: pl.Expr, columns: list[str]) -> list[dict[str, Any]]:

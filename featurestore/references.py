@@ -41,12 +41,18 @@ def resolve(registry: RegistrySnapshot, request: Request, *, full_feature_names:
         feature = group.feature(feature_name)
         column = f"{group.name}__{feature.name}" if full_feature_names else feature.name
         if column in names:
-            raise InvalidInput(
-                f"Two requested features would be named {column!r}. Ask with full_feature_names=True, or for one of them only."
-            )
+            is_same = any(one is feature for one, _ in by_group.get(group.name, ()))
+            raise _repeated(reference, column, is_same=is_same, is_full=full_feature_names)
         names.add(column)
         by_group.setdefault(group.name, []).append((feature, column))
     return [RequestedGroup(registry.group(name), tuple(features)) for name, features in by_group.items()]
+
+
+def _repeated(reference: str, column: str, *, is_same: bool, is_full: bool) -> InvalidInput:
+    if is_same:
+        return InvalidInput(f"Feature {reference!r} is asked for twice. Ask for it once.")
+    way = "Ask for one of them only." if is_full else "Ask with full_feature_names=True, or for one of them only."
+    return InvalidInput(f"Two requested features would be named {column!r}. {way}")
 
 
 def _references(registry: RegistrySnapshot, request: Request) -> Sequence[str]:

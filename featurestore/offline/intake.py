@@ -11,6 +11,7 @@ import polars as pl
 
 from featurestore.declaration.windows import DAY, HOUR, TimeWindow
 from featurestore.errors import InvalidInput, SchemaMismatch
+from featurestore.lossless import column_faults
 from featurestore.offline.spans import of_windows
 from featurestore.registry.snapshot import RegisteredGroup
 
@@ -39,7 +40,7 @@ def check_schema(group: RegisteredGroup, rows: pl.DataFrame, expected: Mapping[s
     unknown = [name for name in rows.columns if name not in expected]
     if missing or unknown:
         raise SchemaMismatch(
-            f"Rows for group {group.name!r} lack columns {missing} and have unknown ones {unknown}. "
+            f"Rows for group {group.name!r} {column_faults(missing, unknown)}. "
             f"Give exactly {list(expected)}; the store sets created_at, year and month."
         )
     wrong = [

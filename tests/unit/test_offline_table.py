@@ -147,9 +147,9 @@ def test_more_scattered_windows_than_one_predicate_takes(table: FeatureTable) ->
             "event_time is Datetime",
         ),
         (lambda f: f.with_columns(plane=pl.col("plane").cast(pl.Categorical)), "plane is Categorical"),
-        (lambda f: f.with_columns(oddity=1), r"unknown ones \['oddity'\]"),
+        (lambda f: f.with_columns(oddity=1), r"^Rows for group '\w+' have unknown ones \['oddity'\]. Give"),
         (lambda f: f.with_columns(created_at=pl.col("event_time")), r"unknown ones \['created_at'\]"),
-        (lambda f: f.drop("value"), r"lack columns \['value'\]"),
+        (lambda f: f.drop("value"), r"lack columns \['value'\]. Give"),
     ],
 )
 def test_columns_that_are_not_exactly_the_declared_ones_are_refused(
