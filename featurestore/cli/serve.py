@@ -91,10 +91,10 @@ def serve(
     """
     limits = Limits(max_body_bytes, max_values, max_in_flight, timeout_ms / 1000, max_timeout_ms / 1000)
     options = ServeOptions(host, port, workers, cert, key, drain_seconds, registry_seconds, limits)
-    click.echo("\n".join(_notices(deployment, options)), err=True)
+    notices = "\n".join(_notices(deployment, options))
     from featurestore.serving.run import serve as run
 
-    run(deployment.environment, options, deployment.clock)
+    run(deployment.environment, options, deployment.clock, announce=lambda: click.echo(notices, err=True))
 
 
 def _notices(deployment: Deployment, options: ServeOptions) -> list[str]:

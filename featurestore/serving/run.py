@@ -13,7 +13,7 @@ import ssl
 import sys
 import tempfile
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -36,7 +36,13 @@ SWITCH_SECONDS = 0.0005
 """A read has its answer in less time than the interpreter lets another thread wait for its turn by itself (5 ms)."""
 
 
-def serve(environment: Mapping[str, str], options: ServeOptions, clock: Clock = system_clock) -> None:
+def serve(
+    environment: Mapping[str, str],
+    options: ServeOptions,
+    clock: Clock = system_clock,
+    *,
+    announce: Callable[[], None] = lambda: None,
+) -> None:
     """Serve until SIGTERM or SIGINT.
 
     SIGTERM drains: /ready says no while requests are still taken for `drain_seconds`, then no connection is taken and those
@@ -45,6 +51,7 @@ def serve(environment: Mapping[str, str], options: ServeOptions, clock: Clock = 
     Args:
         environment: The FEATURESTORE_* and AWS_* variables.
         clock: Of the workers; goes to them by pickle.
+        announce: Called once the address and the certificate are found good, before the workers start.
 
     Raises:
         InvalidInput: the address is taken, or the certificate cannot be used.
@@ -58,6 +65,7 @@ def serve(environment: Mapping[str, str], options: ServeOptions, clock: Clock = 
         server = _server(options)
         server.on_startup(partial(_drain_on_sigterm, server, Path(folder) / DRAINING, options.drain_seconds))
         _check_address(options)
+        announce()
         server.serve(target_loader=loader, wrap_loader=False)
 
 

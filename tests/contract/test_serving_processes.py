@@ -136,6 +136,7 @@ def test_what_cannot_be_served_is_refused_at_once(deployment: dict[str, str], tm
         command = [sys.executable, "-c", PROGRAM, "serve", *options]
         done = subprocess.run(command, env={**inherited, **variables}, capture_output=True, text=True, timeout=60)
         assert done.returncode == 1, done.stderr
+        assert "Serving" not in done.stderr, "nothing is served"
         return done.stderr
 
     cert, _ = certificate(tmp_path)

@@ -142,8 +142,16 @@ REFUSED: dict[str, tuple[list[dict[str, Any]], type[FeatureStoreError], str]] = 
     "a fraction of a click": ([row("a", clicks=1), row("b", clicks=1.5)], InvalidInput, "'row': 1, 'clicks': 1.5"),  # type: ignore[arg-type]
     "a number in words": ([row("a", clicks="1")], SchemaMismatch, "column 'clicks' is String"),  # type: ignore[arg-type]
     "more digits than fit": ([row("a", score=0.1)], InvalidInput, "do not fit Float32 without change"),
-    "a column too many": ([{**row("a"), "knowledge_time": NOW}], SchemaMismatch, "'rider_click' have unknown ones .'knowledge_time'"),
-    "a column too few": ([{k: v for k, v in row("a").items() if k != "page"}], SchemaMismatch, "lack columns .'page'.. Give exactly"),
+    "a column too many": (
+        [{**row("a"), "knowledge_time": NOW}],
+        SchemaMismatch,
+        "'rider_click' have unknown ones .'knowledge_time'",
+    ),
+    "a column too few": (
+        [{k: v for k, v in row("a").items() if k != "page"}],
+        SchemaMismatch,
+        "lack columns .'page'.. Give exactly",
+    ),
     "text that no message holds": ([row("a"), row("b"), row("c", page="x" * 20_000)], InvalidInput, "row 2: 'page'"),
 }
 
