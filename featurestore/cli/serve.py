@@ -52,7 +52,14 @@ USUAL = Limits()
     default=USUAL.in_flight,
     show_default=True,
     type=click.IntRange(1),
-    help="Requests that one worker answers at a time; the next ones get 429.",
+    help="Reads that one worker answers at a time; the next ones get 429.",
+)
+@click.option(
+    "--max-pushes",
+    default=USUAL.pushes_in_flight,
+    show_default=True,
+    type=click.IntRange(1),
+    help="Pushes that one worker takes at a time; the next ones get 429.",
 )
 @click.option(
     "--drain-seconds",
@@ -81,6 +88,7 @@ def serve(
     max_body_bytes: int,
     max_values: int,
     max_in_flight: int,
+    max_pushes: int,
     drain_seconds: float,
     registry_seconds: float,
 ) -> None:
@@ -89,7 +97,7 @@ def serve(
     A Feast client only changes its URL. GET /openapi.json has every path; answers come as JSON, as Arrow or as Protobuf, as Accept
     says. Ends at Ctrl-C; SIGTERM drains first.
     """
-    limits = Limits(max_body_bytes, max_values, max_in_flight, timeout_ms / 1000, max_timeout_ms / 1000)
+    limits = Limits(max_body_bytes, max_values, max_in_flight, max_pushes, timeout_ms / 1000, max_timeout_ms / 1000)
     options = ServeOptions(host, port, workers, cert, key, drain_seconds, registry_seconds, limits)
     notices = "\n".join(_notices(deployment, options))
     from featurestore.serving.run import serve as run

@@ -8,7 +8,6 @@ import logging
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
-from functools import partial
 from importlib.metadata import version
 
 import msgspec
@@ -17,11 +16,12 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import ASGIApp
 
 from featurestore.auth.authenticator import Authenticates, OpenAuthenticator
 from featurestore.errors import FeatureStoreError
 from featurestore.serving.endpoints import Endpoints
+from featurestore.serving.gate import Door, Gate, answer_of
 from featurestore.serving.metrics import Metrics
 from featurestore.serving.openapi import openapi
 from featurestore.serving.options import Limits
@@ -33,9 +33,7 @@ from featurestore.store import FeatureStore
 
 log = logging.getLogger("featurestore.serving")
 ONLINE, PUSH = "/get-online-features", "/push"
-LIMITED = frozenset((ONLINE, PUSH))
-COUNTED = LIMITED | {"/health", "/ready", "/metrics", "/openapi.json"}
-OTHER_PATH = "other"
+COUNTED = frozenset((ONLINE, PUSH, "/health", "/ready", "/metrics", "/openapi.json"))
 SAMPLE_SECONDS = 1.0
 
 
@@ -69,8 +67,7 @@ def create_app(serving: Serving) -> ASGIApp:
 
     starlette = Starlette(
         routes=[
-            Route(ONLINE, describe, methods=["POST"]),  # reads never come here; other methods are refused
-            Route(PUSH, endpoints.push, methods=["POST"]),
+            *[Route(path, _answered_at_the_gate, methods=["POST"]) for path in (ONLINE, PUSH)],
             Route("/health", endpoints.health),
             Route("/ready", endpoints.ready),
             Route("/metrics", endpoints.metrics),
@@ -79,7 +76,12 @@ def create_app(serving: Serving) -> ASGIApp:
         exception_handlers={Refusal: _refused, FeatureStoreError: _failed, HTTPException: _unrouted},
         lifespan=lambda _: _life(serving, stores, endpoints, metrics),
     )
-    return Gate(starlette, endpoints.get_online_features, metrics, serving.limits)
+    limits = serving.limits
+    doors = {
+        ONLINE: Door(endpoints.get_online_features, limits.in_flight, f"answers {limits.in_flight} requests"),
+        PUSH: Door(endpoints.push, limits.pushes_in_flight, f"takes {limits.pushes_in_flight} pushes"),
+    }
+    return Gate(starlette, doors, metrics, limits, COUNTED)
 
 
 async def _sample(metrics: Metrics) -> None:
@@ -89,19 +91,9 @@ async def _sample(metrics: Metrics) -> None:
         metrics.sample()
 
 
-class _Counted:
-    """Passes an answer on, and counts it first: whoever has an answer finds it counted."""
-
-    __slots__ = ("_count", "_send", "is_answered")
-
-    def __init__(self, send: Send, count: Callable[[int], None]) -> None:
-        self._send, self._count, self.is_answered = send, count, False
-
-    async def __call__(self, message: Message) -> None:
-        if message["type"] == "http.response.start":
-            self.is_answered = True
-            self._count(message["status"])
-        await self._send(message)
+async def _answered_at_the_gate(_: Request) -> Response:
+    """Stands in the table of routes so that other methods are told which one is allowed."""
+    raise AssertionError("The gate hands POST to its endpoint itself.")
 
 
 @asynccontextmanager
@@ -128,65 +120,14 @@ async def _life(serving: Serving, stores: CurrentStore, endpoints: Endpoints, me
         stores.close()
 
 
-class Gate:
-    """Counts requests, and turns away those that are too many. Probes and scrapes always pass.
-
-    Reads go straight to their endpoint: the frames around it would cost as much again. All else goes through Starlette.
-    """
-
-    def __init__(self, app: ASGIApp, online: ASGIApp, metrics: Metrics, limits: Limits) -> None:
-        self._app, self._online, self._metrics, self._limits = app, online, metrics, limits
-        self._inside = 0
-        metrics.in_flight = lambda: self._inside
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            await self._app(scope, receive, send)
-            return
-        path = scope["path"]
-        count = partial(self._metrics.count_request, path if path in COUNTED else OTHER_PATH)
-        counted = _Counted(send, count)
-        try:
-            await (self._let_in if path in LIMITED else self._app)(scope, receive, counted)
-        finally:
-            if not counted.is_answered:
-                count(500)
-
-    async def _let_in(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if self._inside >= self._limits.in_flight:
-            await _answer(self._too_many())(scope, receive, send)
-            return
-        self._inside += 1
-        try:
-            is_read = scope["path"] == ONLINE and scope["method"] == "POST"
-            await (self._online if is_read else self._app)(scope, receive, send)
-        except Refusal as refusal:
-            await _answer(refusal)(scope, receive, send)
-        except FeatureStoreError as error:
-            await _answer(refusal_of(error))(scope, receive, send)
-        finally:
-            self._inside -= 1
-
-    def _too_many(self) -> Refusal:
-        return Refusal(
-            429,
-            "TooManyRequests",
-            f"This worker answers {self._limits.in_flight} requests at a time, and has them. Come again after a second.",
-        )
-
-
-def _answer(refusal: Refusal) -> Response:
-    return Response(refusal.body, refusal.status, headers=dict(refusal.headers), media_type=JSON)
-
-
 async def _refused(_: Request, error: Exception) -> Response:
     assert isinstance(error, Refusal)
-    return _answer(error)
+    return answer_of(error)
 
 
 async def _failed(_: Request, error: Exception) -> Response:
     assert isinstance(error, FeatureStoreError)
-    return _answer(refusal_of(error))
+    return answer_of(refusal_of(error))
 
 
 async def _unrouted(request: Request, error: Exception) -> Response:
@@ -195,7 +136,7 @@ async def _unrouted(request: Request, error: Exception) -> Response:
     refusal = Refusal(
         error.status_code, "NotFound" if error.status_code == 404 else "NotAllowedHere", _unrouted_text(request)
     )
-    answer = _answer(refusal)
+    answer = answer_of(refusal)
     answer.headers.update(error.headers or {})
     return answer
 

@@ -1,4 +1,4 @@
-"""What each path does: from a request to the bytes of its answer. Refusals are raised; `app.py` makes answers of them."""
+"""What each path does: from a request to the bytes of its answer. Refusals are raised; `gate.py` and `app.py` make answers of them."""
 
 import asyncio
 from collections.abc import Callable
@@ -14,8 +14,9 @@ from starlette.types import Receive, Scope, Send
 from featurestore.auth.authenticator import Authenticates
 from featurestore.auth.caller import Caller
 from featurestore.serving.asked import ONLINE_REQUEST, PUSH_REQUEST, OnlineRequest, parse
+from featurestore.serving.body import read_body
 from featurestore.serving.coalescing import Coalescer
-from featurestore.serving.limits import Headers, check_values, read_body, timeout_of
+from featurestore.serving.limits import Headers, check_values, timeout_of
 from featurestore.serving.metrics import CONTENT_TYPE, Metrics
 from featurestore.serving.negotiation import MEDIA_TYPES, format_of, require_json
 from featurestore.serving.options import Limits
@@ -79,7 +80,7 @@ class Endpoints:
         body_format = format_of(headers.get(b"accept"))
         require_json(headers.get(b"content-type"))
         timeout = timeout_of(headers, self._limits)
-        asked = parse(await read_body(receive, headers, self._limits), ONLINE_REQUEST)
+        asked = parse(await read_body(receive, headers, self._limits, timeout), ONLINE_REQUEST)
         prepared = await self._prepare(asked, timeout)
         prepared.require(caller)
         entities = take_entities(asked.entities, prepared.key_kinds)
@@ -124,24 +125,27 @@ class Endpoints:
                 self._prepared.clear()
             self._prepared[key] = prepared
 
-    async def push(self, request: Request) -> Response:
-        """Answer `POST /push`. A push is not given up at a deadline: whether it was made must be known."""
-        headers: Headers = dict(request.scope["headers"])
+    async def push(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer `POST /push`. Once its body is there it is not given up at a deadline: whether it was made must be known."""
+        headers: Headers = dict(scope["headers"])
         caller = self._caller(headers.get(b"authorization"))
         require_json(headers.get(b"content-type"))
-        asked = parse(await read_body(request.receive, headers, self._limits), PUSH_REQUEST)
+        timeout = timeout_of(headers, self._limits, self._limits.longest_timeout_seconds)
+        asked = parse(await read_body(receive, headers, self._limits, timeout), PUSH_REQUEST)
         store = self._stores.get()
         group = store.registry.group(asked.push_source_name)
         caller.require("push", groups=[group.name])
         check_values(max(map(len, asked.df.values()), default=0), len(asked.df), self._limits)
-        key = request.headers.get("idempotency-key")
+        said = headers.get(b"idempotency-key")
+        key = None if said is None else said.decode("latin-1")
         pushed = await asyncio.get_running_loop().run_in_executor(
             self._push_threads,
             lambda: store.push(group.name, pushed_rows(group, asked.df), asked.to, idempotency_key=key),
         )
         self._metrics.count_pushed(group.name, pushed.rows)
         names = ("group", "rows", "table_version", "was_repeated", "is_online", "waiting", "note")
-        return Response(msgspec.json.encode({name: getattr(pushed, name) for name in names}), media_type=JSON)
+        body = msgspec.json.encode({name: getattr(pushed, name) for name in names})
+        await Response(body, media_type=JSON)(scope, receive, send)
 
     async def health(self, _: Request) -> Response:
         """Answer `GET /health`: whether the process lives and knows a registry."""

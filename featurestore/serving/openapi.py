@@ -16,6 +16,7 @@ REFUSALS = {
     403: "The API key does not allow this.",
     404: "A group, feature or service is not registered.",
     406: "No body of the kind that Accept names.",
+    408: "The body did not come in time.",
     409: "Someone else wrote meanwhile.",
     413: "The body, or the batch, is larger than the server takes.",
     415: "The body is not JSON.",
@@ -75,7 +76,7 @@ def _online() -> Schema:
         "parameters": [timeout],
         "requestBody": _body("OnlineRequest"),
         "security": _SECURITY,
-        "responses": {"200": answer, **_refusals(400, 401, 403, 404, 406, 413, 415, 422, 429, 503)},
+        "responses": {"200": answer, **_refusals(400, 401, 403, 404, 406, 408, 413, 415, 422, 429, 503)},
     }
 
 
@@ -94,7 +95,7 @@ def _push() -> Schema:
         "security": _SECURITY,
         "responses": {
             "200": {"description": "The rows were taken.", "content": {JSON: {"schema": _reference("Pushed")}}},
-            **_refusals(400, 401, 403, 404, 409, 413, 415, 422, 429, 503),
+            **_refusals(400, 401, 403, 404, 408, 409, 413, 415, 422, 429, 503),
         },
     }
 

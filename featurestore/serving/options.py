@@ -18,7 +18,8 @@ class Limits:
     Args:
         body_bytes: Of a request's body.
         values: Entities times features of one request.
-        in_flight: Requests that are being answered at one time; the next ones are told to come again.
+        in_flight: Reads that are being answered at one time; the next ones are told to come again.
+        pushes_in_flight: The same of pushes, which are slower: they leave the reads their places.
         timeout_seconds: How long a request may take that does not say so itself.
         longest_timeout_seconds: What a request may say at most; more is cut down to it.
 
@@ -29,11 +30,12 @@ class Limits:
     body_bytes: int = 8 * 1024 * 1024
     values: int = 200_000
     in_flight: int = 256
+    pushes_in_flight: int = 32
     timeout_seconds: float = 1.0
     longest_timeout_seconds: float = 10.0
 
     def __post_init__(self) -> None:
-        if min(self.body_bytes, self.values, self.in_flight) < 1 or self.timeout_seconds <= 0:
+        if min(self.body_bytes, self.values, self.in_flight, self.pushes_in_flight) < 1 or self.timeout_seconds <= 0:
             raise InvalidInput(f"Every limit of the server must be above 0; they are {self}.")
         if self.longest_timeout_seconds < self.timeout_seconds:
             raise InvalidInput(

@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -47,8 +47,17 @@ async def call(
     method: str = "",
     headers: Mapping[str, str] | None = None,
     chunks: list[bytes] | None = None,
+    never_ends: bool = False,
+    on_receive: Callable[[bytes], None] = lambda _: None,
+    on_answer: Callable[[], None] = lambda: None,
 ) -> Answer:
-    """One request; a body that is no bytes is sent as JSON, `chunks` one after the other."""
+    """One request; a body that is no bytes is sent as JSON, `chunks` one after the other.
+
+    Args:
+        never_ends: What is sent is not all of the body, and the rest does not come.
+        on_receive: Called with each part that is asked for.
+        on_answer: Called when the answer begins.
+    """
     raw = body if isinstance(body, bytes) else b"" if body is None else json.dumps(body).encode()
     parts = [raw] if chunks is None else chunks
     given = {"content-type": "application/json", **(headers or {})}
@@ -68,14 +77,23 @@ async def call(
         "state": {},
     }
     incoming = iter(
-        [{"type": "http.request", "body": one, "more_body": i + 1 < len(parts)} for i, one in enumerate(parts)]
+        [
+            {"type": "http.request", "body": one, "more_body": never_ends or i + 1 < len(parts)}
+            for i, one in enumerate(parts)
+        ]
     )
     sent: list[Message] = []
 
     async def receive() -> Message:
-        return next(incoming)
+        for message in incoming:
+            on_receive(message["body"])
+            return message
+        await asyncio.Event().wait()
+        raise AssertionError("nobody sets it")
 
     async def send(message: Message) -> None:
+        if not sent:
+            on_answer()
         sent.append(message)
 
     await app(scope, receive, send)
