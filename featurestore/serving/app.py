@@ -25,7 +25,7 @@ from featurestore.serving.gate import Door, Gate, answer_of
 from featurestore.serving.metrics import Metrics
 from featurestore.serving.openapi import openapi
 from featurestore.serving.options import Limits
-from featurestore.serving.readiness import unready
+from featurestore.serving.readiness import Readiness
 from featurestore.serving.refusal import Refusal, refusal_of
 from featurestore.serving.registry_watch import CurrentStore
 from featurestore.serving.wire import JSON
@@ -59,7 +59,8 @@ class Serving:
 def create_app(serving: Serving) -> ASGIApp:
     """The application of one worker process."""
     metrics, stores = Metrics(), CurrentStore(serving.open_store)
-    endpoints = Endpoints(stores, serving.authenticator, serving.limits, metrics, serving.is_draining)
+    readiness = Readiness(stores, serving.authenticator, serving.is_draining)
+    endpoints = Endpoints(stores, serving.authenticator, serving.limits, metrics, readiness)
     document = msgspec.json.encode(openapi(version("featurestore")))
 
     async def describe(_: Request) -> Response:
@@ -74,7 +75,7 @@ def create_app(serving: Serving) -> ASGIApp:
             Route("/openapi.json", describe),
         ],
         exception_handlers={Refusal: _refused, FeatureStoreError: _failed, HTTPException: _unrouted},
-        lifespan=lambda _: _life(serving, stores, endpoints, metrics),
+        lifespan=lambda _: _life(serving, stores, readiness, endpoints, metrics),
     )
     limits = serving.limits
     doors = {
@@ -96,17 +97,23 @@ async def _answered_at_the_gate(_: Request) -> Response:
     raise AssertionError("The gate hands POST to its endpoint itself.")
 
 
+async def _tell_unready(readiness: Readiness) -> None:
+    """Say what is missing; nobody waits for it."""
+    if trouble := await readiness.trouble():
+        log.warning("Not ready yet: %s", trouble)
+
+
 @asynccontextmanager
-async def _life(serving: Serving, stores: CurrentStore, endpoints: Endpoints, metrics: Metrics) -> AsyncIterator[None]:
+async def _life(
+    serving: Serving, stores: CurrentStore, readiness: Readiness, endpoints: Endpoints, metrics: Metrics
+) -> AsyncIterator[None]:
     """Read the registry, follow it, and end what was begun. A registry that cannot be read yet is looked at again."""
     endpoints.open()
     with suppress(FeatureStoreError):
         await asyncio.to_thread(stores.refresh)
     await asyncio.to_thread(serving.authenticator.start)
-    # Opens what the first request would wait for.
-    if trouble := await asyncio.to_thread(unready, stores, serving.authenticator, serving.is_draining):
-        log.warning("Not ready yet: %s", trouble)
     tasks = [
+        asyncio.create_task(_tell_unready(readiness)),
         asyncio.create_task(stores.follow(serving.registry_seconds, endpoints.forget_prepared)),
         asyncio.create_task(_sample(metrics)),
     ]
@@ -115,6 +122,7 @@ async def _life(serving: Serving, stores: CurrentStore, endpoints: Endpoints, me
     finally:
         for task in tasks:
             task.cancel()
+        readiness.close()
         endpoints.close()
         serving.authenticator.close()
         stores.close()

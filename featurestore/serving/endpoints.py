@@ -1,7 +1,6 @@
 """What each path does: from a request to the bytes of its answer. Refusals are raised; `gate.py` and `app.py` make answers of them."""
 
 import asyncio
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from time import monotonic
@@ -22,7 +21,7 @@ from featurestore.serving.negotiation import MEDIA_TYPES, format_of, require_jso
 from featurestore.serving.options import Limits
 from featurestore.serving.prepared import PreparedRead, check, prepare, take_entities
 from featurestore.serving.pushing import pushed_rows
-from featurestore.serving.readiness import unready
+from featurestore.serving.readiness import Readiness
 from featurestore.serving.reading import Ask, Reader
 from featurestore.serving.registry_watch import CurrentStore
 from featurestore.serving.wire import JSON
@@ -40,7 +39,7 @@ class Endpoints:
         authenticator: Says who calls.
         limits: What a request may cost.
         metrics: Counts.
-        is_draining: Whether the server is about to end.
+        readiness: Says whether requests can be answered.
     """
 
     def __init__(
@@ -49,10 +48,10 @@ class Endpoints:
         authenticator: Authenticates,
         limits: Limits,
         metrics: Metrics,
-        is_draining: Callable[[], bool],
+        readiness: Readiness,
     ) -> None:
         self._stores, self._authenticator = stores, authenticator
-        self._limits, self._metrics, self._is_draining = limits, metrics, is_draining
+        self._limits, self._metrics, self._readiness = limits, metrics, readiness
         self._reader = Reader(metrics)
         self._coalescer: Coalescer[Ask, bytes] | None = None
         self._push_threads = ThreadPoolExecutor(PUSHES_AT_ONCE, thread_name_prefix="push")
@@ -154,7 +153,7 @@ class Endpoints:
 
     async def ready(self, _: Request) -> Response:
         """Answer `GET /ready`: whether requests can be answered."""
-        return _probe(await asyncio.to_thread(unready, self._stores, self._authenticator, self._is_draining))
+        return _probe(await self._readiness.trouble())
 
     async def metrics(self, request: Request) -> Response:
         """Answer `GET /metrics`; with auth on, to callers with any key."""
