@@ -19,7 +19,8 @@ from starlette.routing import Route
 from starlette.types import ASGIApp
 
 from featurestore.auth.authenticator import Authenticates, OpenAuthenticator
-from featurestore.errors import FeatureStoreError
+from featurestore.errors import FeatureStoreError, StoreUnavailable
+from featurestore.online.stores import OnlineStores
 from featurestore.serving.endpoints import Endpoints
 from featurestore.serving.gate import Door, Gate, answer_of
 from featurestore.serving.metrics import Metrics
@@ -61,6 +62,7 @@ def create_app(serving: Serving) -> ASGIApp:
     metrics, stores = Metrics(), CurrentStore(serving.open_store)
     readiness = Readiness(stores, serving.authenticator, serving.is_draining)
     endpoints = Endpoints(stores, serving.authenticator, serving.limits, metrics, readiness)
+    metrics.online = lambda: _online_of(stores)
     document = msgspec.json.encode(openapi(version("featurestore")))
 
     async def describe(_: Request) -> Response:
@@ -95,6 +97,12 @@ async def _sample(metrics: Metrics) -> None:
 async def _answered_at_the_gate(_: Request) -> Response:
     """Stands in the table of routes so that other methods are told which one is allowed."""
     raise AssertionError("The gate hands POST to its endpoint itself.")
+
+
+def _online_of(stores: CurrentStore) -> OnlineStores | None:
+    with suppress(StoreUnavailable):
+        return stores.get().online
+    return None
 
 
 async def _tell_unready(readiness: Readiness) -> None:

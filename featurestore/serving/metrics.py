@@ -22,8 +22,10 @@ from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 
 from featurestore.online.reading.retrieval import FeatureColumn
+from featurestore.online.stores import OnlineStores
 from featurestore.pit import PRESENT
 from featurestore.references import RequestedGroup
+from featurestore.serving.online_counts import OnlineCounts
 from featurestore.serving.options import COUNTERS_VARIABLE
 
 CONTENT_TYPE = CONTENT_TYPE_PLAIN_0_0_4
@@ -90,10 +92,15 @@ class Metrics:
             registry=own,
         )
         self._pushes = Counter("featurestore_pushed_rows", "Rows pushed, by group.", ["group"], registry=own)
+        self.online: Callable[[], OnlineStores | None] = _no_store
+        """The online store in use, None before there is one; looked at by `sample`."""
+        self._online_counts = OnlineCounts(own)
 
     def sample(self) -> None:
         """Take down what is not counted as it happens."""
         self._in_flight.set(self.in_flight())
+        if (online := self.online()) is not None:
+            self._online_counts.take(online)
 
     def count_request(self, path: str, code: int) -> None:
         self._requests.labels(path, str(code)).inc()
@@ -139,6 +146,10 @@ class Metrics:
         shared = CollectorRegistry()
         MultiProcessCollector(shared, path=folder)  # type: ignore[no-untyped-call]
         return generate_latest(shared)
+
+
+def _no_store() -> None:
+    return None
 
 
 def _tally(columns: Sequence[FeatureColumn]) -> "Tally[tuple[str, str | None]]":

@@ -545,6 +545,22 @@ def test_metrics_count_what_was_given(store: FeatureStore) -> None:
     assert not [line for line in lines if "made up" in line], "what clients make up is no label"
 
 
+def test_metrics_show_the_cache_of_hot_keys(tmp_path: Path) -> None:
+    own = deploy({**environment(tmp_path, MEMORY), "FEATURESTORE_HOT_KEYS": "10"})
+
+    async def main() -> list[str]:
+        async with served(own) as app:
+            for _ in range(3):
+                await call(app, ONLINE, SPEED)
+            return (await call(app, "/metrics")).body.decode().splitlines()
+
+    lines = asyncio.run(main())
+    assert 'featurestore_hot_key_lookups_total{outcome="miss"} 1.0' in lines
+    assert 'featurestore_hot_key_lookups_total{outcome="hit"} 2.0' in lines
+    assert "featurestore_hot_key_entries 1.0" in lines
+    assert 'featurestore_repairs_total{outcome="written"} 0.0' in lines
+
+
 def every_error(kind: type[FeatureStoreError]) -> list[type[FeatureStoreError]]:
     return [kind, *(one for sub in kind.__subclasses__() for one in every_error(sub))]
 
