@@ -44,8 +44,7 @@ class FeatureClient(Server):
 
         Args:
             features: References 'group:feature', or a feature service or its name.
-            entity_rows: Entity keys of every group asked; list of dicts, dict of lists, Polars, Arrow or pandas. No rows at all
-                are a frame with the keys' columns: the client knows no registry that it could take them from.
+            entity_rows: Entity keys of every group asked; list of dicts, dict of lists, Polars, Arrow or pandas.
             full_feature_names: Name columns 'group__feature'.
 
         Raises:
@@ -66,7 +65,7 @@ class FeatureClient(Server):
 
         Args:
             idempotency_key: Names this push, so that a repeat adds no rows. Without one it is named anew: then only this
-                call's own attempts are known to be the same.
+                call's own attempts are known to be the same. 1 to 200 letters, digits and characters of '_.:-'.
 
         Raises:
             UnknownName, SchemaMismatch, InvalidInput: as `FeatureStore.push`.

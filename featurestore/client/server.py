@@ -19,7 +19,7 @@ from featurestore.client.refusal import AGAIN, refused
 from featurestore.errors import FeatureStoreError, InvalidInput, StoreUnavailable
 from featurestore.frames import Rows, as_polars
 from featurestore.references import Request
-from featurestore.serving.wire import ARROW, IDEMPOTENCY_HEADER, JSON, TIMEOUT_HEADER
+from featurestore.serving.wire import ARROW, IDEMPOTENCY_FORM, IDEMPOTENCY_HEADER, IDEMPOTENCY_KEY, JSON, TIMEOUT_HEADER
 
 READ_SECONDS, PUSH_SECONDS = 1.0, 30.0
 SERVER_SHARE = 0.9
@@ -87,7 +87,10 @@ class Server(ABC):
 
     def push_call(self, group: str, rows: Rows, to: str, idempotency_key: str | None) -> Call:
         body = push_body(group, as_polars(rows, "rows"), to)
-        headers = {"accept": JSON, IDEMPOTENCY_HEADER: idempotency_key or uuid4().hex}
+        headers = {
+            "accept": JSON,
+            IDEMPOTENCY_HEADER: _checked_name(idempotency_key) if idempotency_key else uuid4().hex,
+        }
         return Call("push", body, self._push_seconds, headers)
 
     def pause(self, reply: "Reply | httpx.TransportError", attempts: Attempts) -> float:
@@ -125,6 +128,14 @@ def require_time(attempts: Attempts) -> None:
     """httpx limits the wait for each piece of an answer, not for all of them."""
     if not attempts.left:
         raise httpx.ReadTimeout("the answer was not complete in time")
+
+
+def _checked_name(idempotency_key: str) -> str:
+    if not IDEMPOTENCY_KEY.fullmatch(idempotency_key):
+        raise InvalidInput(
+            f"The idempotency key {idempotency_key[:80]!r} is none that a server takes. Give {IDEMPOTENCY_FORM}."
+        )
+    return idempotency_key
 
 
 def _trusted(verify: Verify) -> bool | ssl.SSLContext:

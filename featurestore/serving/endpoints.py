@@ -15,7 +15,7 @@ from featurestore.auth.caller import Caller
 from featurestore.serving.asked import ONLINE_REQUEST, PUSH_REQUEST, OnlineRequest, parse
 from featurestore.serving.body import read_body
 from featurestore.serving.coalescing import Coalescer
-from featurestore.serving.limits import Headers, check_values, timeout_of
+from featurestore.serving.limits import Headers, check_values, idempotency_key_of, timeout_of
 from featurestore.serving.metrics import CONTENT_TYPE, Metrics
 from featurestore.serving.negotiation import MEDIA_TYPES, format_of, require_json
 from featurestore.serving.options import Limits
@@ -135,8 +135,7 @@ class Endpoints:
         group = store.registry.group(asked.push_source_name)
         caller.require("push", groups=[group.name])
         check_values(max(map(len, asked.df.values()), default=0), len(asked.df), self._limits)
-        said = headers.get(b"idempotency-key")
-        key = None if said is None else said.decode("latin-1")
+        key = idempotency_key_of(headers)
         pushed = await asyncio.get_running_loop().run_in_executor(
             self._push_threads,
             lambda: store.push(group.name, pushed_rows(group, asked.df), asked.to, idempotency_key=key),

@@ -5,9 +5,10 @@ from collections.abc import Mapping
 
 from featurestore.serving.options import Limits
 from featurestore.serving.refusal import Refusal
-from featurestore.serving.wire import TIMEOUT_HEADER
+from featurestore.serving.wire import IDEMPOTENCY_FORM, IDEMPOTENCY_HEADER, IDEMPOTENCY_KEY, TIMEOUT_HEADER
 
 _TIMEOUT_HEADER = TIMEOUT_HEADER.lower().encode()
+_IDEMPOTENCY_HEADER = IDEMPOTENCY_HEADER.lower().encode()
 _MILLISECONDS = re.compile(rb"[0-9]{1,9}")
 
 Headers = Mapping[bytes, bytes]
@@ -34,6 +35,25 @@ def timeout_of(headers: Headers, limits: Limits, usual: float | None = None) -> 
             f"Header {TIMEOUT_HEADER} is {said!r}. Give whole milliseconds from 1 on, or leave it out.",
         )
     return min(int(value) / 1000, limits.longest_timeout_seconds)
+
+
+def idempotency_key_of(headers: Headers) -> str | None:
+    """The name that a push has; None if it has none.
+
+    Raises:
+        Refusal: 400, it is none that may be given.
+    """
+    value = headers.get(_IDEMPOTENCY_HEADER)
+    if value is None:
+        return None
+    said = value.decode("latin-1")
+    if not IDEMPOTENCY_KEY.fullmatch(said):
+        raise Refusal(
+            400,
+            "InvalidHeader",
+            f"Header {IDEMPOTENCY_HEADER} is {said[:80]!r}. Give {IDEMPOTENCY_FORM}, or leave it out.",
+        )
+    return said
 
 
 def check_values(entities: int, features: int, limits: Limits) -> None:

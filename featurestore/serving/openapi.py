@@ -4,7 +4,7 @@ from functools import cache
 from typing import Any
 
 from featurestore.serving.slices import WIRE_STATUSES
-from featurestore.serving.wire import ARROW, JSON, PROTOBUF, TIMEOUT_HEADER
+from featurestore.serving.wire import ARROW, IDEMPOTENCY_HEADER, IDEMPOTENCY_KEY, JSON, PROTOBUF, TIMEOUT_HEADER
 
 Schema = dict[str, Any]
 TEXT: Schema = {"type": "string"}
@@ -82,10 +82,10 @@ def _online() -> Schema:
 
 def _push() -> Schema:
     repeat = {
-        "name": "Idempotency-Key",
+        "name": IDEMPOTENCY_HEADER,
         "in": "header",
         "description": "Names this push: a repeat with the same rows adds none.",
-        "schema": {"type": "string", "minLength": 1, "maxLength": 200, "pattern": "^[A-Za-z0-9_.:-]+$"},
+        "schema": {"type": "string", "pattern": f"^{IDEMPOTENCY_KEY.pattern}$"},
     }
     return {
         "operationId": "push",
@@ -171,7 +171,10 @@ def _online_request() -> Schema:
         feature_service={"type": ["string", "null"]},
         full_feature_names=flag,
         include_feature_view_version_metadata=flag,
-        include_serving_metadata={**flag, "description": "Add each value's age and tier. Not in Feast's contract."},
+        include_serving_metadata={
+            **flag,
+            "description": "Add each value's age and tier, and why groups have INVALID ones. Not in Feast's contract.",
+        },
     )
 
 

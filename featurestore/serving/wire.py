@@ -15,3 +15,4 @@ STATUS, EVENT_TIME, AGE_SECONDS, TIER = "__status", "__event_time", "__age_secon
 TIMEOUT_HEADER = "X-Request-Timeout-Ms"
 IDEMPOTENCY_HEADER = "Idempotency-Key"
 IDEMPOTENCY_KEY = re.compile(r"[A-Za-z0-9_.:-]{1,200}")
+IDEMPOTENCY_FORM = "1 to 200 letters, digits and characters of '_.:-'"

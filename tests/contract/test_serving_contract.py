@@ -3,6 +3,7 @@
 import asyncio
 import io
 import json
+import re
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -39,6 +40,7 @@ from tests.scale import cases
 ONLINE = "/get-online-features"
 NO_TIME = "1970-01-01T00:00:00Z"
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+TOWN = {"town": ["Oslo"], "number": [4], "opened": ["1999-12-31"], "is_open": [True]}
 
 
 @pytest.fixture(scope="module")
@@ -153,7 +155,8 @@ def test_no_entities_get_an_answer_without_values(store: FeatureStore) -> None:
     for accept in ("application/json", "application/vnd.apache.arrow.stream", "application/x-protobuf"):
         answer = ask(store, {"features": EVERYTHING, "entities": {"courier": []}}, headers={"accept": accept})
         assert (answer.status, answer.headers["content-type"]) == (200, accept)
-    assert ask(store, {"features": EVERYTHING, "entities": {"courier": []}}).json["results"][1]["values"] == []
+    named = ask(store, {"features": EVERYTHING, "entities": {"courier": []}})
+    assert named.json["results"][1]["values"] == []
 
 
 BAD = {
@@ -181,7 +184,6 @@ BAD = {
     "no such service": ({"feature_service": "courier_v2", "entities": {"courier": [1]}}, 404, "UnknownName"),
     "not online": ({"features": ["courier_past:trips"], "entities": {"courier": [1]}}, 422, "InvalidInput"),
     "no key": ({"features": ["courier_state:speed"], "entities": {"rider": [1]}}, 422, "InvalidInput"),
-    "nothing at all": ({"features": ["courier_state:speed"], "entities": {}}, 422, "InvalidInput"),
     "unequal": ({"features": ["courier_state:speed"], "entities": {"courier": [1], "x": []}}, 422, "InvalidInput"),
     "text": ({"features": ["courier_state:speed"], "entities": {"courier": ["one"]}}, 422, "SchemaMismatch"),
     "a flag": ({"features": ["courier_state:speed"], "entities": {"courier": [True]}}, 422, "SchemaMismatch"),
@@ -342,12 +344,42 @@ def test_a_push_is_read_back_at_once(tmp_path: Path) -> None:
         (
             {"df": {"courier": [1], "event_timestamp": ["2026-03-01T11:00:00"], "score": [1], "speed": [1]}},
             422,
-            "no zone",
+            "Column 'event_timestamp' has '2026-03-01T11:00:00' in row 0; it takes times with a zone, such as",
         ),
         (
-            {"df": {"courier": ["x"], "event_timestamp": ["2026-03-01T11:00:00Z"], "score": [1], "speed": [1]}},
+            {
+                "df": {
+                    "courier": [1, "x"],
+                    "event_timestamp": [*["2026-03-01T11:00:00Z"] * 2],
+                    "score": [1, 2],
+                    "speed": [1, 2],
+                }
+            },
             422,
-            "courier",
+            "Column 'courier' has 'x' in row 1; it takes int64.",
+        ),
+        (
+            {"df": {"courier": [True], "event_timestamp": ["2026-03-01T11:00:00Z"], "score": [1], "speed": [1]}},
+            422,
+            "Column 'courier' has True in row 0; it takes int64.",
+        ),
+        (
+            {"df": {"courier": [1], "event_timestamp": ["2026-03-01T11:00:00Z"], "score": [[1]], "speed": [1]}},
+            422,
+            "Column 'score' has [1] in row 0; it takes float64, or null.",
+        ),
+        (
+            {
+                "df": {
+                    "courier": [1],
+                    "event_timestamp": ["2026-03-01T11:00:00Z"],
+                    "score": [1],
+                    "speed": [1],
+                    "x": [{}],
+                }
+            },
+            422,
+            "'courier_score' have unknown ones ['x']. Give exactly",
         ),
         ({"df": {"courier": [1], "event_timestamp": ["2026-03-01T11:00:00Z"], "speed": [1]}}, 422, "score"),
         ({"df": {"courier": [1, 2], "event_timestamp": ["2026-03-01T11:00:00Z"]}}, 422, "one length"),
@@ -365,6 +397,30 @@ def test_a_push_that_cannot_be_taken_says_why(
     answer = ask(store, {"push_source_name": "courier_score", "df": df, "to": "offline", **change}, path="/push")
     assert answer.status == status, answer.body
     assert hint in answer.json["message"]
+    assert "context stack" not in answer.json["message"], "Polars' own words"
+
+
+def test_whole_number_keys_in_text_or_floats_are_pushed_to_the_entity_that_reads_find(tmp_path: Path) -> None:
+    own = deploy(environment(tmp_path, MEMORY))
+    event_time = (NOW - HOUR).isoformat()
+    df = {"courier": ["71", 72.0, 73], "event_timestamp": [event_time] * 3, "score": [1, 2, 3], "speed": [1.0] * 3}
+    pushed = ask(own, {"push_source_name": "courier_score", "df": df, "to": "online_and_offline"}, path="/push")
+    assert pushed.status == 200, pushed.body
+    read = ask(own, {"features": ["courier_score:score"], "entities": {"courier": [71, 72, 73]}})
+    assert read.json["results"][1]["values"] == [1.0, 2.0, 3.0]
+
+
+@pytest.mark.parametrize(
+    ("key", "status"), [("a-B_9.:z", 200), ("x" * 200, 200), ("x" * 201, 400), ("", 400), ("a b", 400)]
+)
+def test_an_idempotency_key_is_of_the_form_that_is_described(store: FeatureStore, key: str, status: int) -> None:
+    body = {"push_source_name": "courier_score", "df": {}, "to": "offline"}
+    answer = ask(store, body, path="/push", headers={"idempotency-key": key})
+    assert answer.status == status, answer.body
+    assert status == 200 or "Give 1 to 200 letters" in answer.json["message"]
+    parameters = ask(store, None, path="/openapi.json").json["paths"]["/push"]["post"]["parameters"]
+    described = next(one["schema"]["pattern"] for one in parameters if one["name"] == "Idempotency-Key")
+    assert bool(re.search(described, key)) is (status == 200)
 
 
 def test_the_openapi_document_names_every_path(store: FeatureStore) -> None:

@@ -382,6 +382,15 @@ def test_all_attempts_of_a_push_carry_one_key_and_two_pushes_carry_two() -> None
     assert keys[0] == keys[1] == keys[2] != keys[3]
 
 
+@pytest.mark.parametrize("name", ["a b", "ключ", "x" * 201, "line\n"])
+def test_a_name_of_a_push_that_no_server_takes_is_refused_before_it_is_sent(name: str) -> None:
+    with (
+        FeatureClient("http://127.0.0.1:9") as client,
+        pytest.raises(InvalidInput, match="Give 1 to 200 letters, digits"),
+    ):
+        client.push("g", {"a": [1]}, idempotency_key=name)
+
+
 def test_the_client_needs_neither_redis_nor_dagster_nor_a_web_framework() -> None:
     import subprocess
     import sys
