@@ -53,11 +53,12 @@ def read_answer(body: bytes, rows: pl.DataFrame) -> OnlineFeatures:
     table = _table(body)
     names = _feature_names(table.columns)
     keys = table.columns[: table.width - len(PARTS) * len(names)]
+    rows = rows if rows.columns else table.select(keys).clear()  # no rows that name no keys: the server names them
     _check(rows, table, keys, names)
     tiers = table.select(pl.col(name + wire.TIER).cast(TIER).alias(name) for name in names)
     times = table.select(pl.col(name + wire.EVENT_TIME).cast(TIMESTAMP).alias(name) for name in names)
     statuses = table.select(_status(name) for name in names)
-    return OnlineFeatures(rows.with_columns(table.select(names)), statuses, times, tiers)
+    return OnlineFeatures(rows.with_columns(table.select(names)), statuses, times, tiers, _causes(body, statuses))
 
 
 def read_pushed(body: bytes) -> Pushed:
@@ -78,6 +79,19 @@ def _table(body: bytes) -> pl.DataFrame:
         return pl.read_ipc_stream(body)
     except (pl.exceptions.PolarsError, OSError) as error:
         raise _not_an_answer(f"no Arrow stream ({error})") from error
+
+
+def _causes(body: bytes, statuses: pl.DataFrame) -> dict[str, str]:
+    """Why values are not there, from the schema's metadata; pyarrow reads it, which is not imported where all are there."""
+    if not any((column == UNAVAILABLE).any() for column in statuses):
+        return {}
+    import pyarrow as pa
+
+    try:
+        with pa.ipc.open_stream(body) as stream:
+            return dict(json.loads((stream.schema.metadata or {}).get(wire.CAUSES.encode(), b"{}")))
+    except (pa.ArrowException, ValueError, TypeError) as error:
+        raise _not_an_answer(f"of causes that cannot be read ({error})") from error
 
 
 def _not_an_answer(what: str) -> StoreUnavailable:

@@ -28,13 +28,10 @@ def read_body(features: Request, rows: pl.DataFrame, *, full_feature_names: bool
         rows: The entity rows.
 
     Raises:
-        InvalidInput: there are no columns at all.
+        InvalidInput: there are rows, and no columns.
     """
-    if not rows.columns:
-        raise InvalidInput(
-            "The entity rows are empty and name no keys, which the server has to be told. Pass a frame of no rows with the keys' "
-            "columns, or do not ask."
-        )
+    if rows.height and not rows.columns:
+        raise InvalidInput("The entity rows have no columns. Give each the keys of its entity.")
     body = {
         **_asked(features),
         "entities": {series.name: _key_values(series) for series in rows},

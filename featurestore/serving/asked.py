@@ -14,12 +14,12 @@ class OnlineRequest(msgspec.Struct):
     """`POST /get-online-features`.
 
     Args:
-        entities: Each key's values, one per entity; all of one length.
+        entities: Each key's values, one per entity; all of one length. Without any key there are no entities.
         features: References; what Feast sends empty along with a service.
         feature_service: Name of a service; if it is given, `features` is not looked at.
         full_feature_names: Name features 'group__feature'.
         include_feature_view_version_metadata: Add each group's name and version to `metadata`.
-        include_serving_metadata: Add each value's age and tier. Ours, not Feast's.
+        include_serving_metadata: Add each value's age and tier, and why groups have INVALID values. Ours, not Feast's.
     """
 
     entities: dict[str, list[Any]]

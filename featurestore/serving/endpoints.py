@@ -82,7 +82,7 @@ class Endpoints:
         asked = parse(await read_body(receive, headers, self._limits, timeout), ONLINE_REQUEST)
         prepared = await self._prepare(asked, timeout)
         prepared.require(caller)
-        entities = take_entities(asked.entities, prepared.key_kinds)
+        entities = take_entities(asked.entities or {name: [] for name in prepared.keys}, prepared.key_kinds)
         check_values(entities.count, len(prepared.columns), self._limits)
         ask = Ask(
             prepared,

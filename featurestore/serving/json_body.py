@@ -47,7 +47,7 @@ class JsonWriter:
             written = singles[index][part.start] if singles else _encode(self._values[index][part.start : part.end])
             pieces += [b'{"values":', written, tails[tail]]
         pieces[-1] = pieces[-1][:-1]  # the last one's comma
-        pieces.append(b"]}")
+        pieces.append(b'],"causes":%b}' % _encode(part.causes) if part.with_serving_metadata else b"]}")
         return b"".join(pieces)
 
     @property

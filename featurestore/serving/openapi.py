@@ -134,7 +134,12 @@ def _schemas() -> Schema:
     return {
         "OnlineRequest": _online_request(),
         "PushRequest": _push_request(),
-        "OnlineFeatures": _object(metadata=_reference("Metadata"), results=_list(_reference("Block"))),
+        "OnlineFeatures": _object(
+            ["metadata", "results"],
+            metadata=_reference("Metadata"),
+            results=_list(_reference("Block")),
+            causes={"type": "object", "additionalProperties": TEXT},
+        ),
         "Metadata": _object(
             ["feature_names"],
             feature_names=_list(TEXT),

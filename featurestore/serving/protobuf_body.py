@@ -31,7 +31,9 @@ def encode_protobuf(part: Slice) -> bytes:
         _column(name, column.values[part.start : part.end], dtype, _tail(part, column))
         for column, (name, dtype) in zip(part.result.columns, part.result.prepared.columns, strict=True)
     ]
-    return b"".join([_field(1, one) for one in keys] + [_field(2, one) for one in features])
+    causes = part.causes.items() if part.with_serving_metadata else ()
+    written = [_field(1, one) for one in keys] + [_field(2, one) for one in features]
+    return b"".join(written + [_field(3, _field(1, group.encode()) + _field(2, why.encode())) for group, why in causes])
 
 
 def _key_column(name: str, values: Sequence[Any], dtype: pl.DataType, count: int) -> bytes:

@@ -1,6 +1,6 @@
 """What one read gave, and the parts of it that belong to each request: the form between reading and bodies."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -12,6 +12,7 @@ from featurestore.pit import NOT_FOUND, NULL_VALUE, OUTSIDE_MAX_AGE, PRESENT
 from featurestore.serving.prepared import PreparedRead
 from featurestore.serving.wire import INVALID
 
+NO_ANSWER = "the online store gave this request no answer in its time; the server's log has what failed"
 WIRE_STATUSES = (INVALID, PRESENT, NULL_VALUE, NOT_FOUND, OUTSIDE_MAX_AGE)
 MICROSECONDS = 1_000_000
 
@@ -42,6 +43,13 @@ class ReadResult:
             statuses = [INVALID] * self.count
             return [FeatureColumn(name, nothing, statuses, nothing, nothing) for name, _ in self.prepared.columns]
         return _with_wire_statuses(self.answer.feature_columns())
+
+    @cached_property
+    def causes(self) -> Mapping[str, str]:
+        """By group, why values of it are INVALID for some of the entities."""
+        if self.answer is None:
+            return {group.name: NO_ANSWER for group in self.prepared.groups}
+        return self.answer.causes
 
     @cached_property
     def values(self) -> pl.DataFrame:
@@ -86,7 +94,7 @@ class Slice:
         keys: The entities' keys as the client gave them.
         count: How many there are.
         with_versions: Whether the client asked for the versions of groups.
-        with_serving_metadata: Whether it asked for ages and tiers.
+        with_serving_metadata: Whether it asked for ages, tiers and causes.
     """
 
     result: ReadResult
@@ -99,6 +107,19 @@ class Slice:
     @property
     def end(self) -> int:
         return self.start + self.count
+
+    @property
+    def causes(self) -> dict[str, str]:
+        """By group, why values of this request are INVALID: of what was read together, others may lack theirs alone."""
+        if not self.result.causes:
+            return {}
+        columns, found = iter(self.result.columns), {}
+        for wanted in self.result.prepared.requested:
+            first, *_ = [next(columns) for _ in wanted.features]  # a group answers for an entity as a whole
+            cause = self.result.causes.get(wanted.group.name)
+            if cause and INVALID in first.statuses[self.start : self.end]:
+                found[wanted.group.name] = cause
+        return found
 
     def ages(self, event_times: Sequence[int | None]) -> list[float | None]:
         """Seconds from each event time to the read's instant."""

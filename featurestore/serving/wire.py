@@ -12,6 +12,8 @@ INVALID = "INVALID"
 """What Feast's contract calls a value that nobody could speak for; the library says UNAVAILABLE."""
 STATUS, EVENT_TIME, AGE_SECONDS, TIER = "__status", "__event_time", "__age_seconds", "__tier"
 """Endings of the Arrow columns that stand beside a feature's values; the last two only where they are asked for."""
+CAUSES = "causes"
+"""Of an Arrow body's schema metadata and of the JSON body: by group, why its values are INVALID; only where it is asked for."""
 TIMEOUT_HEADER = "X-Request-Timeout-Ms"
 IDEMPOTENCY_HEADER = "Idempotency-Key"
 IDEMPOTENCY_KEY = re.compile(r"[A-Za-z0-9_.:-]{1,200}")

@@ -8,6 +8,7 @@ import ssl
 import time
 import traceback
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ import pandas as pd
 import polars as pl
 import pyarrow as pa
 import pytest
+import redis
 
 from featurestore.auth.book import KeyBook
 from featurestore.auth.caller import EVERYTHING as ALL_RIGHTS
@@ -123,6 +125,7 @@ def assert_same(found: OnlineFeatures, expected: OnlineFeatures) -> None:
         assert one.equals(other), part
     assert repr(found.to_dict()) == repr(expected.to_dict()), "NaN is not equal to itself"
     assert repr(found.feature_columns()) == repr(expected.feature_columns())
+    assert dict(found.causes) == dict(expected.causes)
 
 
 # --- the same answers
@@ -261,9 +264,33 @@ def test_what_the_store_refuses_the_client_refuses_with_the_same_error(
     assert len(str(found.value)) > 20
 
 
-def test_no_rows_without_columns_are_refused_with_what_to_do(client: FeatureClient) -> None:
-    with pytest.raises(InvalidInput, match="frame of no rows"):
-        client.get_online_features("courier_v1", [])
+@pytest.mark.parametrize("rows", [[], {}, pl.DataFrame()], ids=["list", "dict", "frame"])
+def test_no_rows_without_columns_have_an_answer_without_rows(
+    client: FeatureClient, direct: FeatureStore, rows: Any
+) -> None:
+    for asked in (EVERYTHING, ["depot_state:vans", "courier_score:score"]):
+        expected = direct.get_online_features(asked, rows)
+        assert expected.frame.height == 0
+        assert_same(client.get_online_features(asked, rows), expected)
+
+
+def test_values_that_are_not_there_have_the_stores_own_causes(tmp_path: Path) -> None:
+    with EmbeddedValkey(tmp_path / "valkey") as valkey:
+        variables = environment(tmp_path, valkey.url)
+        with closing(deploy(variables, system_clock)) as direct, running(variables) as server:
+            valkey_client = redis.Redis.from_url(valkey.url)
+            valkey_client.flushall()
+            pushed = direct.registry.group("courier_score")
+            direct.materialize([pushed.name])
+            with FeatureClient(server.url, timeout_seconds=PATIENCE) as client:
+                for asked in (
+                    ["courier_score:score", "courier_state:load", "depot_state:vans"],
+                    ["courier_score:score"],
+                ):
+                    rows = {**{name: [value] for name, value in OSLO.items()}, "courier": [WHOLE]}
+                    expected = direct.get_online_features(asked, rows)
+                    assert set(expected.causes) == {name.partition(":")[0] for name in asked} - {pushed.name}
+                    assert_same(client.get_online_features(asked, rows), expected)
 
 
 # --- pushes

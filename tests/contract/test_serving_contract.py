@@ -6,6 +6,7 @@ import json
 import re
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import polars as pl
@@ -14,9 +15,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from featurestore.online.reading.retrieval import OnlineFeatures
+from featurestore.online.reading.retrieval import FeatureColumn, OnlineFeatures
 from featurestore.serving.app import Serving, create_app
 from featurestore.serving.json_body import wire_time
+from featurestore.serving.slices import ReadResult, Slice
 from featurestore.store import FeatureStore
 from tests.contract.asgi import Answer, alive, call
 from tests.contract.couriers import (
@@ -151,12 +153,42 @@ def test_ages_and_tiers_come_only_when_asked(store: FeatureStore) -> None:
     assert more == plain["results"][1]
 
 
+def test_causes_come_only_when_asked_and_in_every_body(tmp_path: Path) -> None:
+    own = deploy(environment(tmp_path, MEMORY))
+    own.online.hot.parts()[0].fail("away")
+    body = {"features": ["courier_state:speed", "depot_state:vans"], "entities": {"courier": [1], **TOWN}}
+    asked = {**body, "include_serving_metadata": True}
+    causes = {"courier_state": "hot memory 0: away", "depot_state": "hot memory 0: away"}
+    assert set(ask(own, body).json) == {"metadata", "results"}
+    assert ask(own, asked).json["causes"] == causes
+    protobuf = ask(own, asked, headers={"accept": "application/x-protobuf"}).body
+    told = message_classes()["OnlineFeatures"].FromString(protobuf).causes
+    assert {cause.group: cause.why for cause in told} == causes
+    arrow = ask(own, asked, headers={"accept": "application/vnd.apache.arrow.stream"}).body
+    with pa.ipc.open_stream(arrow) as reader:
+        assert json.loads(reader.schema.metadata[b"causes"]) == causes
+    assert b"causes" not in ask(own, body, headers={"accept": "application/vnd.apache.arrow.stream"}).body
+    own.online.hot.parts()[0].fail("")
+    assert ask(own, asked).json["causes"] == {}
+
+
+def test_of_requests_that_are_read_together_each_is_told_its_own_causes() -> None:
+    answer = SimpleNamespace(
+        causes={"g": "a node is away"},
+        feature_columns=lambda: [FeatureColumn("x", [1, None], ["PRESENT", "UNAVAILABLE"], [0, None], ["hot", None])],
+    )
+    requested = [SimpleNamespace(group=SimpleNamespace(name="g"), features=[None])]
+    result = ReadResult(SimpleNamespace(requested=requested), answer, 2, 2, 0)  # type: ignore[arg-type]
+    assert [Slice(result, start, {}, 1).causes for start in (0, 1)] == [{}, {"g": "a node is away"}]
+
+
 def test_no_entities_get_an_answer_without_values(store: FeatureStore) -> None:
     for accept in ("application/json", "application/vnd.apache.arrow.stream", "application/x-protobuf"):
         answer = ask(store, {"features": EVERYTHING, "entities": {"courier": []}}, headers={"accept": accept})
         assert (answer.status, answer.headers["content-type"]) == (200, accept)
     named = ask(store, {"features": EVERYTHING, "entities": {"courier": []}})
     assert named.json["results"][1]["values"] == []
+    assert ask(store, {"features": EVERYTHING, "entities": {}}).json == named.json
 
 
 BAD = {

@@ -259,9 +259,11 @@ def test_whatever_the_store_raises_is_an_answer_without_values(held: HeldStore) 
         async with served(held) as app:
             accepts = ["application/json", "application/vnd.apache.arrow.stream", "application/x-protobuf"]
             found = [await call(app, ONLINE, SPEED, headers={"accept": one}) for one in accepts]
+            found.append(await call(app, ONLINE, {**SPEED, "include_serving_metadata": True}))
             return [*found, await call(app, "/metrics")]
 
-    *answers, metrics = asyncio.run(main())
+    *answers, told, metrics = asyncio.run(main())
+    assert list(told.json["causes"]) == ["courier_state"]
     assert [answer.status for answer in answers] == [200] * 3
     assert answers[0].json["results"][1] == {
         "values": [None],
@@ -269,7 +271,7 @@ def test_whatever_the_store_raises_is_an_answer_without_values(held: HeldStore) 
         "event_timestamps": ["1970-01-01T00:00:00Z"],
     }
     assert b"INVALID" in answers[1].body
-    assert b'featurestore_unanswered_total{cause="StoreUnavailable"} 3.0' in metrics.body
+    assert b'featurestore_unanswered_total{cause="StoreUnavailable"} 4.0' in metrics.body
 
 
 def test_more_requests_than_the_server_takes_are_told_to_come_again(held: HeldStore) -> None:
