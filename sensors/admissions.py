@@ -82,10 +82,19 @@ class Admissions:
         return f"Backfill {request.backfill_id} was {request.state.replace('_', ' ')}{by}: {request.reason}"
 
     def _cancel(self, held: HeldBackfill, reason: str) -> None:
+        """Cancel a backfill, and have Dagster cancel its runs with it; runs that stand for themselves at once.
+
+        The daemon writes a backfill as it read it some seconds before, and may undo the word. Its runs then still wait, and the next
+        look says it again: so they are not canceled here before the backfill has ended.
+        """
         backfill = self.instance.get_backfill(held.dagster_id) if held.dagster_id == held.backfill_id else None
-        if backfill is not None and backfill.status == BulkActionStatus.REQUESTED:
+        status = None if backfill is None else backfill.status
+        if backfill is not None and status == BulkActionStatus.REQUESTED:
             error = SerializableErrorInfo(reason, [], "BackfillNotAdmitted")
             self.instance.update_backfill(backfill._replace(status=BulkActionStatus.CANCELING, error=error))
+        if status in (BulkActionStatus.REQUESTED, BulkActionStatus.CANCELING):
+            self._tag(held.runs, {REASON: reason})
+            return
         for run in held.runs:
             self._cancel_run(run, reason)
 

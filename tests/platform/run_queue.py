@@ -6,7 +6,7 @@ from typing import Any
 from uuid import uuid4
 
 import dagster as dg
-from dagster._core.execution.backfill import PartitionBackfill
+from dagster._core.execution.backfill import BulkActionsFilter, BulkActionStatus, PartitionBackfill
 from dagster._core.remote_origin import RegisteredCodeLocationOrigin, RemoteJobOrigin, RemoteRepositoryOrigin
 from dagster._core.run_coordinator import SubmitRunContext
 from dagster._core.storage.tags import (
@@ -20,7 +20,7 @@ from dagster._core.workspace.workspace import CurrentWorkspace
 
 from featurestore.metadata.book import BackfillBook
 from resources.coordinator import AdmissionCoordinator
-from resources.run_tags import ADMISSION
+from resources.run_tags import ADMISSION, REASON
 from sensors.backfills import backfill_admission
 from tests.platform.sandbox import Sandbox
 
@@ -118,6 +118,18 @@ class Queue:
         self.cursor = result.cursor
         return result
 
+    def cancel_backfills(self) -> None:
+        """What Dagster's daemon does with backfills that are to be canceled: it cancels their runs, and they have ended."""
+        instance = self.sandbox.instance
+        for backfill in instance.get_backfills(BulkActionsFilter(statuses=[BulkActionStatus.CANCELING])):
+            for run in instance.get_runs(dg.RunsFilter(tags={BACKFILL_ID_TAG: backfill.backfill_id})):
+                self.coordinator.cancel_run(run.run_id)
+            instance.update_backfill(backfill._replace(status=BulkActionStatus.CANCELED))
+
+    def reason(self, run: dg.DagsterRun) -> str:
+        """Why a run waits or was canceled, as its pages show it."""
+        return self.run(run).tags.get(REASON, "")
+
     def run(self, run: dg.DagsterRun) -> dg.DagsterRun:
         """A run as it is now."""
         found = self.sandbox.instance.get_run_by_id(run.run_id)
@@ -128,8 +140,3 @@ class Queue:
         """Status and admission of a run, as the queue sees them."""
         now = self.run(run)
         return now.status.value, now.tags.get(ADMISSION, "")
-
-    def messages(self, run: dg.DagsterRun) -> str:
-        """Every message of a run's log."""
-        entries = self.sandbox.instance.all_logs(run.run_id)
-        return "\n".join((entry.dagster_event.message if entry.dagster_event else "") or "" for entry in entries)

@@ -198,13 +198,32 @@ class TestSensor:
         queue.tick()
         person(queue, backfill_id, "rejected", "wait for the mended feed")
         queue.tick()
-        for run in runs:
-            assert queue.admission(run)[0] == "CANCELED"
-            assert "rejected by team:kiosks: wait for the mended feed" in queue.messages(run)
         backfill = sandbox.instance.get_backfill(backfill_id)
         assert backfill is not None
         assert backfill.status == BulkActionStatus.CANCELING
         assert "wait for the mended feed" in str(backfill.error)
+        queue.cancel_backfills()
+        for run in runs:
+            assert queue.admission(run)[0] == "CANCELED"
+            assert "rejected by team:kiosks: wait for the mended feed" in queue.reason(run)
+
+    def test_backfill_that_the_daemon_wrote_again_as_it_was_is_cancelled_all_the_same(self, sandbox: Sandbox) -> None:
+        """It had read it before the rejection, and writes how far it is."""
+        queue = queue_of(sandbox, limited(0.0))
+        backfill_id, [run] = queue.backfill(SALES, days(0, 4))
+        queue.tick()
+        as_read = sandbox.instance.get_backfill(backfill_id)
+        assert as_read is not None
+        person(queue, backfill_id, "rejected", "no")
+        queue.tick()
+        sandbox.instance.update_backfill(as_read)
+        queue.cancel_backfills()
+        assert queue.admission(run)[0] == "QUEUED"
+        queue.tick()
+        queue.cancel_backfills()
+        ended = sandbox.instance.get_backfill(backfill_id)
+        assert ended is not None
+        assert (queue.admission(run)[0], ended.status) == ("CANCELED", BulkActionStatus.CANCELED)
 
     def test_run_that_comes_after_the_rejection_is_cancelled_too(self, sandbox: Sandbox) -> None:
         queue = queue_of(sandbox, limited(0.0))
@@ -212,6 +231,7 @@ class TestSensor:
         queue.tick()
         person(queue, backfill_id, "rejected", "no")
         queue.tick()
+        queue.cancel_backfills()
         later = queue.submit([SALES], days(5, 9), tags={BACKFILL_ID_TAG: backfill_id})
         queue.tick()
         assert queue.admission(later)[0] == "CANCELED"
@@ -222,8 +242,9 @@ class TestSensor:
         by_hand = queue.submit([SALES], days(2, 2), by_hand=True)
         allowed = queue.submit([SALES], days(3, 3), by_hand=True)
         queue.tick()
+        queue.cancel_backfills()
         assert [queue.admission(run)[0] for run in [*runs, by_hand]] == ["CANCELED"] * 3
-        assert "before 2025-03-04 may not be backfilled" in queue.messages(runs[1])
+        assert "before 2025-03-04 may not be backfilled" in queue.reason(runs[1])
         assert queue.book.get(backfill_id).state == "refused"
         assert queue.admission(allowed) == ("QUEUED", "admitted")
 
@@ -236,14 +257,16 @@ class TestSensor:
         queue = queue_of(sandbox, replace(kiosk_sales_daily, transform=broken))
         backfill_id, runs = queue.backfill(SALES, days(0, 4), days(5, 9), submitted=1)
         queue.tick()
+        queue.cancel_backfills()
         assert queue.admission(runs[0])[0] == "CANCELED"
         assert "no such till" in queue.book.get(backfill_id).reason
 
     def test_unknown_strategy_is_cancelled_and_says_which_there_are(self, queue: Queue) -> None:
         _, [run] = queue.backfill(SALES, days(0, 4), tags={"featurestore/strategy": "quick"})
         queue.tick()
+        queue.cancel_backfills()
         assert queue.admission(run)[0] == "CANCELED"
-        assert "'incremental'" in queue.messages(run)
+        assert "'incremental'" in queue.reason(run)
 
     def test_strategy_of_the_launch_is_judged_and_kept(self, queue: Queue) -> None:
         tags = {"featurestore/strategy": "incremental", "featurestore/accept_shift": "true"}
