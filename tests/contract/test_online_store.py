@@ -10,12 +10,14 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from featurestore.errors import FenceRefused, InvalidInput
+from featurestore.online.redis.part import LARGEST_BATCH_KEYS
 from featurestore.online.redis.tier import RedisOnlineStore
 from featurestore.online.tier import Fill, MaterializationState
 from tests.contract.online_rows import (
     GROUP,
     NOW,
     STATE,
+    WEEK,
     Version,
     clock,
     decoded,
@@ -26,6 +28,7 @@ from tests.contract.online_rows import (
     removed_frame,
     write,
 )
+from tests.contract.tiers import Copy
 from tests.scale import cases
 
 
@@ -224,3 +227,19 @@ def test_wrong_settings_are_refused_with_the_remedy(valkey_url: str) -> None:
     naive = RedisOnlineStore(valkey_url, lambda: NOW.replace(tzinfo=None))
     with pytest.raises(InvalidInput, match="without zone"):
         naive.write(GROUP, [], [], epoch="", ttl=None)
+
+
+@pytest.mark.parametrize("ttl", [None, WEEK])
+def test_a_fill_may_send_as_many_keys_at_once_as_a_batch_may_have(valkey_url: str, ttl: timedelta | None) -> None:
+    """More than one command could be given by a script."""
+    numbers = [500 + number // 2500 for number in range(LARGEST_BATCH_KEYS)]
+    keys = [key_of(number) for number in range(LARGEST_BATCH_KEYS)]
+    store = RedisOnlineStore(valkey_url, clock, write_batch_keys=LARGEST_BATCH_KEYS)
+    copy = Copy(store, GROUP)
+    epochs = copy.start_over()
+    (part,) = copy.parts
+    part.record_fill(GROUP, Fill(STATE, 1, 0, "one"), epoch=epochs[part.name], previous=None)
+    copy.fill(keys, messages_of([plain(number) for number in numbers]), epochs=epochs, owner="one", ttl=ttl)
+    copy.set_state(STATE, epochs, is_rebuild=True)
+    assert decoded(copy.read(keys).messages)["v"].to_list() == numbers
+    store.close()

@@ -10,6 +10,7 @@ from itertools import product
 import pytest
 
 from featurestore.errors import FenceRefused, InvalidInput, SchemaMismatch, StaleWriter
+from featurestore.online.batch import EXPIRY_GRACE
 from featurestore.online.tier import Fill, MaterializationState, Replies, WriteResult
 from tests.contract.online_rows import (
     GROUP,
@@ -509,6 +510,21 @@ def test_a_fill_is_written_slice_by_slice_and_seen_once_the_state_is_set(
     assert values(copy.read(KEYS)) == [5] * 20
     assert copy.read([key_of(999)]).unanswered == frozenset()
     assert fills(copy) == [None] * len(copy.parts)
+
+
+def test_what_is_filled_expires_by_itself_each_key_at_its_own_time(
+    under: TierUnderTest, copy: Copy, anew: dict[str, str]
+) -> None:
+    begin_fill(copy, anew, "one")
+    numbers = [500, 500, 500, 900, 900, 500, 500_000, *[600] * 13]
+    copy.fill(KEYS, messages_of([plain(number) for number in numbers]), epochs=anew, owner="one", ttl=WEEK)
+    copy.set_state(STATE, anew, is_rebuild=True)
+    under.settle()
+    assert values(copy.read(KEYS)) == numbers
+    for key, number in zip(KEYS[:8], numbers, strict=False):
+        left = under.remaining(GROUP, key)
+        assert left is not None
+        assert abs(left - timedelta(seconds=number) - EXPIRY_GRACE) < timedelta(seconds=30)
 
 
 def test_what_was_filled_obeys_the_write_rule(under: TierUnderTest, copy: Copy, anew: dict[str, str]) -> None:

@@ -337,11 +337,19 @@ class Copy:
             refused += [own[at] for at in said.refused]
         return WriteResult(sum(r.written for r in results), sum(r.left for r in results), tuple(sorted(refused)))
 
-    def fill(self, keys: Sequence[bytes], messages: Sequence[bytes], *, epochs: Mapping[str, str], owner: str) -> None:
+    def fill(
+        self,
+        keys: Sequence[bytes],
+        messages: Sequence[bytes],
+        *,
+        epochs: Mapping[str, str],
+        owner: str,
+        ttl: timedelta | None = None,
+    ) -> None:
         for part in self.parts:
             own = owned_positions(part, keys)
             mine = [keys[at] for at in own]
-            part.fill(self.group, mine, [messages[at] for at in own], epoch=epochs[part.name], ttl=None, owner=owner)
+            part.fill(self.group, mine, [messages[at] for at in own], epoch=epochs[part.name], ttl=ttl, owner=owner)
 
     def read(self, keys: Sequence[bytes]) -> Replies:
         return self.tier.read_many({self.group: keys})[self.group]

@@ -205,7 +205,7 @@ def _meaning_of_answer(address: str, said: ServerSaid) -> FeatureStoreError:
 _MEANINGS = {
     "NOAUTH": "asks for a password: write user and password into the address",
     "WRONGPASS": "refuses the credentials: check user and password",
-    "NOPERM": "does not allow this user what the store needs: grant the rights that `featurestore.online.redis.part` lists",
+    "NOPERM": "does not allow this user what the store needs: grant the rights that docs/online.md lists",
     "OOM": "is full: raise its maxmemory or shorten the groups' ttl",
     "READONLY": "is a replica: give the address of the primary",
     "LOADING": "is still loading its data: try again",

@@ -11,7 +11,7 @@ def open_hot_tier(url: str, clock: Clock) -> Tier:
         url: `redis://`, `rediss://` (TLS) or `unix://` of one server; `redis+cluster://host:port,host:port` or
             `rediss+cluster://` of some nodes of a cluster. User, password, and query parameters (TLS files, timeouts) as
             redis-py reads them: `rediss://user:password@host:6380/0?ssl_ca_certs=ca.pem&ssl_certfile=me.pem&ssl_keyfile=me.key`.
-            What rights the user needs, `featurestore.online.redis.part` says.
+            What rights the user needs, docs/online.md says.
         clock: Rules what is refused as of the future, and the servers' expiry.
 
     Raises:

@@ -1,18 +1,8 @@
 """One part of the hot tier, as materialization writes it: a server, or a node of a cluster.
 
 Here: the conditional write (its rule is `write.lua`), the unconditional fill, and starting over. Not here: records (`part_book`),
-reads, or which rows go online (materialization).
-
-A user of the server needs these rights and no more (`+select` too for another database than 0):
-
-    ACL SETUSER featurestore on >password ~* +get +mget +set +info +scan +evalsha +script|load
-        +getrange +setrange +pexpire +unlink +del      (what the scripts use)
-        +evalsha_ro +cluster|nodes                     (in a cluster)
-
-Serving without repairs needs only to read:
-
-    ACL SETUSER reader on >password %R~* +mget
-        +get +evalsha_ro +script|load +cluster|nodes   (in a cluster)
+reads, or which rows go online (materialization). What rights a user of the
+server needs, `docs/online.md` says.
 """
 
 from collections.abc import Iterator, Sequence
