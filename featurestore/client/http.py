@@ -38,7 +38,12 @@ class FeatureClient(Server):
         self._http.close()
 
     def get_online_features(
-        self, features: Request, entity_rows: Rows, *, full_feature_names: bool = False
+        self,
+        features: Request,
+        entity_rows: Rows,
+        *,
+        full_feature_names: bool = False,
+        timeout_seconds: float | None = None,
     ) -> OnlineFeatures:
         """The newest values, for each entity row: exactly what `FeatureStore.get_online_features` gives.
 
@@ -46,6 +51,7 @@ class FeatureClient(Server):
             features: References 'group:feature', or a feature service or its name.
             entity_rows: Entity keys of every group asked; list of dicts, dict of lists, Polars, Arrow or pandas.
             full_feature_names: Name columns 'group__feature'.
+            timeout_seconds: How long this read may take, with every attempt; by default as the client was made.
 
         Raises:
             UnknownName: a group, feature or service is not registered.
@@ -56,7 +62,7 @@ class FeatureClient(Server):
             StoreUnavailable: the server does not answer in time, or has too much to do.
         """
         rows = as_polars(entity_rows, "entity_rows")
-        return read_answer(self._send(self.read_call(features, rows, full_feature_names)), rows)
+        return read_answer(self._send(self.read_call(features, rows, full_feature_names, timeout_seconds)), rows)
 
     def push(
         self, group: str, rows: Rows, to: Destination = "online_and_offline", *, idempotency_key: str | None = None
@@ -113,11 +119,16 @@ class AsyncFeatureClient(Server):
         await self._http.aclose()
 
     async def get_online_features(
-        self, features: Request, entity_rows: Rows, *, full_feature_names: bool = False
+        self,
+        features: Request,
+        entity_rows: Rows,
+        *,
+        full_feature_names: bool = False,
+        timeout_seconds: float | None = None,
     ) -> OnlineFeatures:
         """As `FeatureClient.get_online_features`."""
         rows = as_polars(entity_rows, "entity_rows")
-        return read_answer(await self._send(self.read_call(features, rows, full_feature_names)), rows)
+        return read_answer(await self._send(self.read_call(features, rows, full_feature_names, timeout_seconds)), rows)
 
     async def push(
         self, group: str, rows: Rows, to: Destination = "online_and_offline", *, idempotency_key: str | None = None

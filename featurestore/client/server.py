@@ -81,9 +81,9 @@ class Server(ABC):
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.url!r})"
 
-    def read_call(self, features: Request, rows: Any, full_feature_names: bool) -> Call:
+    def read_call(self, features: Request, rows: Any, full_feature_names: bool, seconds: float | None) -> Call:
         body = read_body(features, rows, full_feature_names=full_feature_names)
-        return Call("get-online-features", body, self._seconds, {"accept": ARROW})
+        return Call("get-online-features", body, self._seconds if seconds is None else seconds, {"accept": ARROW})
 
     def push_call(self, group: str, rows: Rows, to: str, idempotency_key: str | None) -> Call:
         body = push_body(group, as_polars(rows, "rows"), to)

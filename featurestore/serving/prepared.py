@@ -174,7 +174,7 @@ def take_entities(given: Mapping[str, list[Any]], keys: Mapping[str, KeyKind]) -
 def _fitting(name: str, values: list[Any], kind: KeyKind) -> list[Any]:
     """Values of the key's type; whole numbers also of clients that write them as text or as floats: Feast takes those too."""
     if not set(map(type, values)) <= kind.types:
-        values = [_whole_number(value) for value in values] if kind.limit else values
+        values = [whole_number(value) for value in values] if kind.limit else values
         given = set(map(type, values))
         if given - kind.types:
             said = "dates, such as '2026-03-01'" if kind.is_date else f"JSON values for {kind.dtype}"
@@ -185,7 +185,7 @@ def _fitting(name: str, values: list[Any], kind: KeyKind) -> list[Any]:
     return values
 
 
-def _whole_number(value: Any) -> Any:
+def whole_number(value: Any) -> Any:
     """The number that is meant; the value itself if that is not certain."""
     if isinstance(value, str) and _DECIMAL.fullmatch(value):
         return int(value)

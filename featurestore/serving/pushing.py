@@ -9,7 +9,7 @@ import polars as pl
 from featurestore.declaration.dtypes import TIMESTAMP, dtype_name
 from featurestore.errors import SchemaMismatch
 from featurestore.registry.snapshot import RegisteredGroup
-from featurestore.serving.prepared import _whole_number as whole_number
+from featurestore.serving.prepared import whole_number
 
 EVENT_TIME = "event_time"
 FEAST_EVENT_TIME = "event_timestamp"

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from inspect import signature
 from typing import Any
 
 import polars as pl
@@ -31,6 +32,7 @@ from featurestore.errors import (
     StoreUnavailable,
     UnknownName,
 )
+from featurestore.store import FeatureStore
 
 ROWS = pl.DataFrame({"plane": ["N1", None, "N3"]})
 SEEN = datetime(2026, 3, 1, tzinfo=UTC)
@@ -294,19 +296,38 @@ def drip(connection: socket.socket) -> None:
         return
 
 
-def ask(script: Script, how: str, seconds: float = 5.0) -> Any:
+def ask(script: Script, how: str, seconds: float = 5.0, **options: Any) -> Any:
     if how == "sync":
         with FeatureClient(script.url, KEY, timeout_seconds=seconds) as client:
-            return client.get_online_features(["g:delay"], ROWS)
+            return client.get_online_features(["g:delay"], ROWS, **options)
 
     async def once() -> Any:
         async with AsyncFeatureClient(script.url, KEY, timeout_seconds=seconds) as client:
-            return await client.get_online_features(["g:delay"], ROWS)
+            return await client.get_online_features(["g:delay"], ROWS, **options)
 
     return asyncio.run(once())
 
 
 both = pytest.mark.parametrize("how", ["sync", "async"])
+
+
+def server_ms(request: bytes) -> int:
+    return int(request.lower().split(b"x-request-timeout-ms: ")[1].split(b"\r\n")[0])
+
+
+@both
+def test_a_read_may_have_a_time_of_its_own(how: str) -> None:
+    script = Script(reply(200, body_of()))
+    with script.running():
+        ask(script, how, seconds=60.0, timeout_seconds=10.0)
+    assert server_ms(script.requests[0]) <= 10_000
+
+
+def test_reads_take_what_the_stores_own_take() -> None:
+    wanted = list(signature(FeatureStore.get_online_features).parameters)
+    for one in (FeatureClient.get_online_features, AsyncFeatureClient.get_online_features):
+        assert list(signature(one).parameters) == wanted
+    assert list(signature(FeatureStore.get_online_features_async).parameters) == wanted
 
 
 @both
@@ -316,7 +337,7 @@ def test_a_lost_connection_and_a_busy_server_are_tried_again(how: str) -> None:
         assert ask(script, how).frame["delay"].to_list() == [1, None, None]
     assert len(script.requests) == 5
     assert len({request.partition(b"\r\n\r\n")[2] for request in script.requests}) == 1
-    limits = [int(request.lower().split(b"x-request-timeout-ms: ")[1].split(b"\r\n")[0]) for request in script.requests]
+    limits = list(map(server_ms, script.requests))
     assert limits == sorted(limits, reverse=True)
     assert 0 < limits[-1] <= limits[0] <= 5000
 
