@@ -8,6 +8,7 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 
+import polars as pl
 import pytest
 
 from featurestore.errors import FeatureStoreError, InvalidInput, StoreUnavailable
@@ -20,7 +21,7 @@ from featurestore.online.memory_part import MemoryPart
 from featurestore.online.message.decode import decode
 from featurestore.online.message.schema import layouts_of
 from featurestore.online.tier import MaterializationState
-from tests.contract.riders import GROUP, HOUR, MICROSECOND, MINUTE, PUBLISH, START, Riders, row
+from tests.contract.riders import GROUP, HOUR, MICROSECOND, MINUTE, PUBLISH, START, TTL, Riders, row
 from tests.scale import cases
 
 NOON = START + 12 * HOUR
@@ -51,15 +52,16 @@ class World:
         return [part.state(GROUP) for part in self.parts]
 
     def trips(self, tier: MemoryTier) -> dict[str, int | None]:
-        """What a tier holds of each rider that it does not hold a tombstone of."""
+        """What a reader gets of each rider: no tombstones, nor what has expired by its clock; a tier may hold it for longer."""
         replies = tier.read_many({GROUP: online_keys(GROUP, NAMES)})[GROUP]
         assert not replies.unanswered, replies.cause
-        rows = decode(layouts_of(self.riders.group), replies.messages).select("found", "is_deleted", "trips").rows()
-        return {name: trips for name, (found, gone, trips) in zip(NAMES, rows, strict=True) if found and not gone}
+        rows = decode(layouts_of(self.riders.group), replies.messages).with_columns(rider=pl.Series(NAMES))
+        is_served = pl.col("found") & ~pl.col("is_deleted") & (pl.col("event_time") >= self.riders.clock.now - TTL)
+        return dict(rows.filter(is_served).select("rider", "trips").rows())
 
     def truth(self) -> dict[str, int | None]:
         """The last row of each rider that is known now and has not expired."""
-        known = self.riders.table.scan(known_by=self.riders.clock.now, event_since=self.riders.clock.now - 6 * HOUR)
+        known = self.riders.table.scan(known_by=self.riders.clock.now, event_since=self.riders.clock.now - TTL)
         rows = known.sort("event_time", "knowledge_time", "created_at").collect().rows(named=True)
         last = {one["rider"]: one for one in rows}
         return {name: one["trips"] for name, one in last.items() if not one["is_deleted"]}

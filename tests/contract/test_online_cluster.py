@@ -282,7 +282,7 @@ def test_reads_recover_by_themselves_when_a_replica_takes_over_from_a_killed_pri
     lost = at(copy, replicated, 0)
     replicated.kill(0)
     assert copy.read(KEYS).unanswered == set(lost)
-    assert soon(lambda: not copy.read(KEYS).unanswered, seconds=20)
+    assert soon(lambda: not copy.read(KEYS).unanswered, seconds=60)
     assert values(copy.read(KEYS)) == [5] * len(KEYS)
     copy.tier.close()
 

@@ -12,7 +12,7 @@ from featurestore.online.redis.topology import SLOTS
 from featurestore.online.redis.valkey import HOST, PATIENCE_SECONDS, EmbeddedValkey
 from featurestore.ports import free_port
 
-NODE_TIMEOUT_MILLISECONDS = 15_000
+NODE_TIMEOUT_MILLISECONDS = 5_000
 _JOIN_SECONDS = 30.0
 _MOVED_KEYS = 1000
 

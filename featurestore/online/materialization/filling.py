@@ -5,7 +5,7 @@ a filler that died goes on with the first undone one; a step brings in what happ
 table once. Not here: which parts need it (materialization).
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import datetime
@@ -60,7 +60,7 @@ class Filling:
             self.error = error
 
     def start_over(self) -> None:
-        self.epoch = self.part.start_over(self.group.name, epoch=self.part.ensure_epoch(self.group.name))
+        self.epoch = self.part.start_over(self.group.name, epoch=self.epoch)
 
     def record(self, fill: Fill, *, previous: str | None) -> None:
         self.part.record_fill(self.group.name, fill, epoch=self.epoch, previous=previous)
@@ -122,8 +122,14 @@ def _token() -> str:
     return f"{uuid4().hex}-{slicing()}"
 
 
-def begin(table: FeatureTable, parts: Sequence[TierPart], clock: Clock, slice_bytes: int) -> list[Filling]:
+def begin(
+    table: FeatureTable, parts: Sequence[TierPart], epochs: Mapping[str, str], clock: Clock, slice_bytes: int
+) -> list[Filling]:
     """Empty the group's copy in some parts, and begin to fill them from what is the newest version after that.
+
+    Args:
+        epochs: The group's epoch in each part, by its name, as it was when the part was found to need it. One that has another
+            by now is not emptied: its filling ends with the error.
 
     Raises:
         InvalidInput: a row cannot be served as it is; nothing was emptied.
@@ -132,7 +138,7 @@ def begin(table: FeatureTable, parts: Sequence[TierPart], clock: Clock, slice_by
     if seen is None:
         return []
     refuse_unservable(ServedRows(table, seen))
-    fillings = [Filling(table.group, part, "", Fill(seen, 1, 0, _token())) for part in parts]
+    fillings = [Filling(table.group, part, epochs[part.name], Fill(seen, 1, 0, _token())) for part in parts]
     for filling in fillings:
         with filling.working():
             filling.start_over()

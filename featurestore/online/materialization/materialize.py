@@ -9,7 +9,7 @@ in `stepping`, a rebuild in `filling`.
 """
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 
 from featurestore.clock import Clock
@@ -73,6 +73,8 @@ class _Move:
         self.steps: dict[str, PartStep] = {}
         self.failures: dict[str, FeatureStoreError] = {}
         self._plans: dict[MaterializationState, Plan | None] = {}
+        self._seen: dict[str, tuple[str, MaterializationState | None]] = {}
+        """Epoch and R of parts that no step can go on from, as they were when that was found."""
 
     def parts(self, parts: Sequence[TierPart], *, rebuild: bool) -> None:
         """Move the parts of one tier: those that can go on by a step each, then the others together."""
@@ -87,22 +89,29 @@ class _Move:
                 self._step(filling.part)
 
     def _step(self, part: TierPart) -> bool:
-        """Take a step, if the part has an R that can be continued; a failure is kept for the end."""
+        """Take a step, if the part has an R that can be continued; a failure is kept for the end.
+
+        Where another writer is ahead, or the planned version's files were vacuumed while this one was held up, it begins anew.
+        """
         with self._failing(part):
             for _ in range(TRIES):
                 epoch = part.ensure_epoch(self.table.group.name)
                 state = part.state(self.table.group.name)
-                plan = None if state is None else self._plan(state)
-                if state is None or plan is None:
+                self._seen[part.name] = (epoch, state)
+                if state is None:
                     return False
-                step = take_step(part, plan, epoch, self.progress)
-                if step is not None:
-                    self.steps[part.name] = _both(self.steps.get(part.name), step)
-                    return True
-                del self._plans[state]
+                with suppress(FileNotFoundError):
+                    plan = self._plan(state)
+                    if plan is None:
+                        return False
+                    step = take_step(part, plan, epoch, self.progress)
+                    if step is not None:
+                        self.steps[part.name] = _both(self.steps.get(part.name), step)
+                        return True
+                self._plans.pop(state, None)
             raise StaleWriter(
-                f"Other materializations of group {self.table.group.name!r} were ahead of this one {TRIES} times. "
-                "Materialize again."
+                f"Other materializations of group {self.table.group.name!r} were ahead of this one, or its table was vacuumed "
+                f"under it, {TRIES} times. Materialize again."
             )
         return False
 
@@ -118,6 +127,8 @@ class _Move:
 
     def _filled(self, parts: Sequence[TierPart], *, start_over: bool) -> list[Filling]:
         """Build the copy anew in parts of one tier, going on with what others have begun."""
+        if start_over:
+            self._seen = {}
         taken = {} if start_over else {part.name: self._taken_over(part) for part in parts}
         fillings = [filling for filling in taken.values() if filling is not None]
         fresh = [part for part in parts if taken.get(part.name) is None and part.name not in self.failures]
@@ -129,16 +140,24 @@ class _Move:
         return None
 
     def _begun(self, parts: Sequence[TierPart]) -> list[Filling]:
+        """Fills that begin anew. A copy that another has built since it was found missing is left as it is."""
+        name, epochs = self.table.group.name, dict[str, str]()
         for part in parts:
             with self._failing(part):
-                state = part.state(self.table.group.name)
-                if state is not None:
-                    refuse_older_registry(self.table.group, state)
-        parts = [part for part in parts if part.name not in self.failures]
+                found = (part.ensure_epoch(name), part.state(name))
+                if found != self._seen.setdefault(part.name, found):
+                    raise StaleWriter(
+                        f"Another has built group {name!r} anew in {part.name} meanwhile. Materialize again."
+                    )
+                if found[1] is not None:
+                    refuse_older_registry(self.table.group, found[1])
+                epochs[part.name] = found[0]
         try:
-            return begin(self.table, parts, self.clock, self.slice_bytes)
+            return begin(
+                self.table, [part for part in parts if part.name in epochs], epochs, self.clock, self.slice_bytes
+            )
         except FeatureStoreError as error:
-            self.failures |= dict.fromkeys((part.name for part in parts), error)
+            self.failures |= dict.fromkeys(epochs, error)
             return []
 
     def _run(self, fillings: list[Filling]) -> list[Filling]:
@@ -147,6 +166,7 @@ class _Move:
             try:
                 run(self.table, fillings, self.progress)
             except FileNotFoundError:
+                self._seen = {}
                 fillings = self._begun([filling.part for filling in fillings])
             else:
                 return fillings

@@ -23,6 +23,10 @@ a fixed width per field (overlong, yet legal), so that offsets are arithmetic.
 Protobuf libraries keep unknown fields, so what they parse and write again still counts right; a writer that leaves nulls out
 altogether leaves `field_count` out too.
 
+There is no checksum: bytes that are cut short, or are no message of the layout, are refused, and nothing is read that Google's
+parser would not read in the same bytes; a flipped bit inside a number is another number. TCP and TLS guard the way, the parity
+check what is stored.
+
 This module is the public face; the work is in `layout`, `encode`, `decode`, `wire` and `proto_text`. No store, no socket.
 """
 
