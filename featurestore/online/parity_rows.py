@@ -19,6 +19,7 @@ from featurestore.historical import joined_features
 from featurestore.offline.difference import VERSION
 from featurestore.offline.table import FeatureTable
 from featurestore.online.message.header import write_order
+from featurestore.online.message.layout import BEFORE_EVERYTHING
 from featurestore.online.reading.answer import answer_of, undecodable
 from featurestore.online.reading.plan import GroupPlan
 from featurestore.online.tier import MaterializationState, Replies
@@ -28,6 +29,8 @@ from featurestore.registry.snapshot import RegisteredGroup
 
 AS_OF = "__as_of"
 UNREADABLE = "unreadable"
+NOTHING_KNOWN = (BEFORE_EVERYTHING,) * 3
+"""The version of a tombstone that a step left where no row was known, or none that had not expired."""
 Version = tuple[datetime, ...]
 Key = tuple[Any, ...]
 
@@ -161,6 +164,9 @@ class _Sides:
             return "unanswered"
         if version is None:
             return self._class_of_absence(status, expected)
+        if version == NOTHING_KNOWN:
+            found = self._class_of_absence(status, expected)
+            return "wrong" if found == self.absent else found
         if isinstance(version, str) or (expected is not None and version <= expected):
             return "wrong"
         row = self.since.get((self.keys[at], version))

@@ -265,6 +265,18 @@ def test_refused_push_reaches_no_tier(world: Clicks) -> None:
     assert world.table.version() == 1
 
 
+def test_step_long_after_the_last_row_expired_leaves_nothing_that_parity_finds_wrong(tmp_path: Path) -> None:
+    """It touches entities of which nothing is known any more, and leaves tombstones of the lowest version."""
+    world = Clicks(tmp_path)
+    world.push(row("a"))
+    move(world)
+    world.push(row("a", clicks=2), row("b", NOW + 3 * MINUTE, clicks=2))
+    world.set_clock.now += 10 * HOUR
+    move(world)
+    assert served_everywhere(world, "a", "b") == [None, None]
+    assert_parity(world)
+
+
 actions = st.lists(
     st.one_of(
         st.tuples(

@@ -71,7 +71,7 @@ def write_pushed(
 
 def _newest(table: FeatureTable, rows: pl.DataFrame, now: datetime) -> pl.DataFrame:
     ttl = table.group.ttl
-    live = rows if ttl is None else rows.filter(pl.col("event_time") > now - ttl)
+    live = rows if ttl is None else rows.filter(pl.col("event_time") >= now - ttl)
     return live.sort(VERSION).unique(table.group.key_names, keep="last", maintain_order=True)
 
 
