@@ -4,6 +4,7 @@ from datetime import date
 
 import dagster as dg
 
+from feature_assets.freshness import freshness_check
 from feature_assets.groups.flights import catalog as flights_catalog
 from feature_assets.groups.flights import departure_delay_v1
 from feature_assets.groups.flights.labels import departure_labels
@@ -17,6 +18,7 @@ from featurestore.declaration import Catalog, Daily
 from resources.store import StoreResource
 from sensors.automation import online_automation
 from sensors.backfills import backfill_admission
+from sensors.freshness import freshness_sensor
 from sensors.pushed import pushed_groups
 
 LANDING_SINCE = Daily(start=date(2024, 12, 1))
@@ -40,8 +42,16 @@ def build_definitions(
             *(online_asset(group) for group in catalog.groups if group.online),
             *training,
         ],
-        asset_checks=[parity_check(group) for group in catalog.groups if group.online],
-        sensors=[online_automation(), backfill_admission(catalog), *pushed_groups(catalog)],
+        asset_checks=[
+            *(parity_check(group) for group in catalog.groups if group.online),
+            *(freshness_check(group) for group in catalog.groups),
+        ],
+        sensors=[
+            online_automation(),
+            backfill_admission(catalog),
+            freshness_sensor(catalog),
+            *pushed_groups(catalog),
+        ],
         resources={"store": store},
         executor=dg.in_process_executor,
     )

@@ -25,6 +25,7 @@ from feature_assets.catalogue import (
 )
 from feature_assets.difference import with_difference
 from feature_assets.events import PartitionReport, StepEvent, report_partitions
+from feature_assets.freshness import policy_of
 from feature_assets.partitions import backfill_policy, partitions_of, upstream_partitions
 from feature_assets.progress import ProgressReport
 from feature_assets.pushed import pushed_asset
@@ -63,7 +64,7 @@ def _spec(catalog: Catalog, group: FeatureGroup) -> dg.AssetSpec:
         code_version=group.code_version,
         metadata={**group_metadata(group), "dagster/column_lineage": column_lineage(catalog, group)},
         partitions_def=partitions_of(group.cadence),
-        freshness_policy=dg.FreshnessPolicy.time_window(fail_window=group.freshness) if group.freshness else None,
+        freshness_policy=policy_of(group, offline_key(group)),
     )
 
 

@@ -8,6 +8,7 @@ from pydantic import Field
 
 from feature_assets.automation import follows_promotions
 from feature_assets.catalogue import group_metadata, group_tags, offline_key, online_key, owners
+from feature_assets.freshness import policy_of
 from feature_assets.progress import EVERY_SECONDS
 from featurestore.declaration import FeatureGroup
 from featurestore.online.materialization.moves import Progress
@@ -38,6 +39,7 @@ def online_asset(group: FeatureGroup) -> dg.AssetsDefinition:
         metadata=group_metadata(group),
         automation_condition=follows_promotions(group),
         pool=f"online_{group.stored_name}",
+        freshness_policy=policy_of(group, online_key(group)),
         retry_policy=dg.RetryPolicy(max_retries=3, delay=5, backoff=dg.Backoff.EXPONENTIAL),
     )
     def online(context: dg.AssetExecutionContext, config: OnlineConfig, store: StoreResource) -> dg.MaterializeResult:  # type: ignore[type-arg]

@@ -8,6 +8,7 @@ from typing import Any, cast
 import dagster as dg
 
 from feature_assets.catalogue import group_metadata, group_tags, offline_key, owners
+from feature_assets.freshness import policy_of
 from featurestore.cli.standing import TableStanding, table_standing
 from featurestore.declaration import FeatureGroup
 from featurestore.offline.log import PUSHED_AT
@@ -42,7 +43,7 @@ def pushed_asset(group: FeatureGroup) -> dg.AssetsDefinition:
         kinds={"deltalake"},
         group_name="offline",
         metadata=group_metadata(group),
-        freshness_policy=dg.FreshnessPolicy.time_window(fail_window=group.freshness) if group.freshness else None,
+        freshness_policy=policy_of(group, offline_key(group)),
     )
 
     @dg.multi_observable_source_asset(name=f"observe_offline__{group.stored_name}", specs=[spec])  # type: ignore[untyped-decorator]

@@ -9,6 +9,11 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from featurestore.declaration import (
+        DAILY,
+        HOURLY,
+        NEAR_REAL_TIME,
+        REAL_TIME,
+        STATIC,
         Backfill,
         Catalog,
         Daily,
@@ -17,6 +22,7 @@ if TYPE_CHECKING:
         Feature,
         FeatureGroup,
         FeatureService,
+        FreshnessTier,
         Hourly,
         KnownValue,
         Online,
@@ -35,6 +41,11 @@ if TYPE_CHECKING:
     from featurestore.store import FeatureStore
 
 __all__ = [
+    "DAILY",
+    "HOURLY",
+    "NEAR_REAL_TIME",
+    "REAL_TIME",
+    "STATIC",
     "Backfill",
     "Catalog",
     "Daily",
@@ -45,6 +56,7 @@ __all__ = [
     "FeatureService",
     "FeatureStore",
     "FeatureStoreError",
+    "FreshnessTier",
     "Hourly",
     "JoinMode",
     "KnownValue",

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
     from featurestore.auth.book import KeyBook
     from featurestore.declaration.online import TierName
+    from featurestore.freshness.journal import FreshnessJournal
     from featurestore.metadata.book import BackfillBook
     from featurestore.registry.snapshot import RegisteredGroup
 
@@ -116,6 +117,17 @@ class Settings:
         from featurestore.metadata.database import Database
 
         return KeyBook(Database(self.metadata_url or self._metadata_file(), lock_seconds=lock_seconds), clock)
+
+    def freshness_journal(self, clock: Clock = system_clock) -> "FreshnessJournal":
+        """What is kept of freshness, in the metadata database; its tables are made if there are none.
+
+        Raises:
+            InvalidInput: the root is in a bucket and no database is named, or its URL cannot be used.
+            StoreUnavailable: the database cannot be reached.
+        """
+        from featurestore.freshness.journal import FreshnessJournal
+
+        return FreshnessJournal.open(self.metadata_url or self._metadata_file(), clock)
 
     def _metadata_file(self) -> "URL":
         from sqlalchemy import URL

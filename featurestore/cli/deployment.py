@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from featurestore.clock import Clock
 
 if TYPE_CHECKING:
+    from featurestore.freshness.journal import FreshnessJournal
     from featurestore.location import Location
     from featurestore.metadata.book import BackfillBook
     from featurestore.store import FeatureStore
@@ -36,6 +37,11 @@ class Deployment:
     def book(self) -> "BackfillBook":
         """The book of backfills; its database is opened when it is first asked for."""
         return self.store.settings.book(self.clock)
+
+    @cached_property
+    def freshness_journal(self) -> "FreshnessJournal":
+        """What is kept of freshness; its database is opened when it is first asked for."""
+        return self.store.settings.freshness_journal(self.clock)
 
     @property
     def root(self) -> "Location":

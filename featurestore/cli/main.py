@@ -121,6 +121,25 @@ def describe(deployment: Deployment, name: str, as_json: bool) -> None:
 
 
 @main.command()
+@click.argument("groups", nargs=-1, metavar="[GROUP]...")
+@click.option("--exit-code", is_flag=True, help="Exit with 1 if a group is in breach, for scripts.")
+@as_json
+@click.pass_obj
+def freshness(deployment: Deployment, groups: tuple[str, ...], exit_code: bool, as_json: bool) -> None:
+    """Show how old the data of each group is, beside its SLO, and why.
+
+    CURRENT LAG is how long ago the group was last known to hold everything due, DATA LAG how old its inputs were then, ONLINE LAG
+    for how long rows that are due online are not there. The worst come first.
+    """
+    from featurestore.cli import freshness as board
+
+    documents = board.freshness_documents(deployment.store, deployment.freshness_journal, groups or None)
+    show(documents, board.freshness_text, as_json)
+    if exit_code and any(document["status"] == "BREACH" for document in documents):
+        raise SystemExit(1)
+
+
+@main.command()
 @click.argument("group")
 @click.pass_obj
 def proto(deployment: Deployment, group: str) -> None:

@@ -9,9 +9,11 @@ from datetime import timedelta
 from inspect import cleandoc
 
 from featurestore.declaration.backfill import Backfill
+from featurestore.declaration.consistency import check_group
 from featurestore.declaration.feature import Entity, Feature
-from featurestore.declaration.group import FeatureGroup, Frame, check_group
+from featurestore.declaration.group import FeatureGroup, Frame
 from featurestore.declaration.online import Online
+from featurestore.declaration.tier import Alerts, FreshnessTier, service_level
 from featurestore.declaration.windows import Pushed
 from featurestore.errors import InvalidInput
 
@@ -25,7 +27,9 @@ def pushed_group(
     description: str,
     online: Online | None = None,
     max_age: timedelta | None = None,
+    tier: FreshnessTier | None = None,
     freshness: timedelta | None = None,
+    alerts: Alerts | None = None,
     version: int = 1,
     tags: Mapping[str, str] | None = None,
 ) -> FeatureGroup:
@@ -42,7 +46,9 @@ def pushed_group(
         description: Its first line is its entry in the catalogue.
         online: `Online(ttl=...)` to serve the group online; from the hot tier, unless it names tiers.
         max_age: Values older than this are not served, offline or online; default the online ttl.
-        freshness: The service level for the age of the newest push.
+        tier: `REAL_TIME` or `NEAR_REAL_TIME` (the default): how late its rows may arrive, and whom a breach reaches.
+        freshness: The service level for the age of the newest push; None: it may be silent for as long as it likes.
+        alerts: Whom a breach reaches: 'page', 'ticket' or 'off'.
         version: Raised for an incompatible change; both versions live until the old one is retired.
         tags: Shown in the catalogue and in Dagster.
 
@@ -69,7 +75,7 @@ def pushed_group(
         lookback=timedelta(0),
         delay=timedelta(0),
         publish=timedelta(0),
-        freshness=freshness,
+        level=service_level(Pushed(), tier, freshness, None, alerts),
         max_age=online.ttl if max_age is None and online is not None else max_age,
         online=_hot(online),
         owner=owner,

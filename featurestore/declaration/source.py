@@ -32,6 +32,8 @@ class Source:
         known_at: Timestamp column that says when a record became known; never before its event time.
         typical_delay: How long after its event time a record is usually known, where no column says so.
         live_from: Since when landing times are to be believed; None while everything that lands is history.
+        freshness: How long it may have no newer event before the groups that read it are in breach. Undeclared, each reader
+            allows it its typical delay and a day, or twice the reader's own SLO if that is longer. A timeless source has none.
         description: One line for the catalogue.
         owner: Who answers for the feed, as 'team:...' or an e-mail address.
 
@@ -46,6 +48,7 @@ class Source:
     known_at: str | None = None
     typical_delay: timedelta | None = None
     live_from: datetime | None = None
+    freshness: timedelta | None = None
     description: str = ""
     owner: str = ""
 
@@ -65,6 +68,7 @@ class Source:
             )
         self._check_columns()
         self._check_knowledge()
+        self._check_freshness()
         if self.live_from is not None:
             object.__setattr__(self, "live_from", utc(self.live_from, name="live_from"))
 
@@ -95,6 +99,16 @@ class Source:
             raise DeclarationError(
                 f"Source {self.name!r} must declare when its history was known: either known_at=<column> or typical_delay=<timedelta>."
             )
+
+    def _check_freshness(self) -> None:
+        if self.freshness is None:
+            return
+        if self.is_timeless:
+            raise DeclarationError(
+                f"Source {self.name!r} is timeless and declares freshness. It has no events; remove it."
+            )
+        if self.freshness <= timedelta(0):
+            raise DeclarationError(f"Source {self.name!r}: freshness is {self.freshness}. It must be longer than zero.")
 
     def __hash__(self) -> int:
         return hash(self.name)

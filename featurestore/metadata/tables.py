@@ -173,6 +173,39 @@ KEY_AUDIT = Table(
 """Only ever appended to, so its highest number tells whether any key was created or revoked since."""
 
 
+CONFIRMED = Table(
+    "freshness_confirmed",
+    METADATA,
+    Column("group_name", PlainText, primary_key=True),
+    Column("at", Instant, nullable=False),
+)
+"""When each group was last confirmed to hold everything that was due."""
+
+FRESHNESS = Table(
+    "freshness_status",
+    METADATA,
+    Column("number", Integer, primary_key=True),
+    Column("group_name", PlainText, nullable=False, index=True),
+    Column("since", Instant, nullable=False, index=True),
+    Column("status", String(8), nullable=False),
+    Column("causes", Document, nullable=False),
+    sqlite_autoincrement=True,
+)
+"""A row whenever a group's status became another: it holds until the group's next row."""
+
+LAGS = Table(
+    "freshness_lag",
+    METADATA,
+    Column("group_name", PlainText, primary_key=True),
+    Column("at", Instant, primary_key=True),
+    Column("status", String(8), nullable=False),
+    Column("materialization_seconds", Float),
+    Column("data_seconds", Float),
+    Column("online_seconds", Float),
+)
+"""Lags now and then, for pictures; null where there was nothing to measure by."""
+
+
 @dataclass(frozen=True, slots=True)
 class Part:
     """Tables that are made together, beside other parts' in one database, and have a version of their own."""
@@ -184,3 +217,4 @@ class Part:
 
 BACKFILLS = Part("backfills", 1, (REQUESTS, GROUPS, AUDIT, KEPT))
 API_KEYS = Part("api_keys", 1, (KEYS, KEY_AUDIT))
+FRESHNESS_KEPT = Part("freshness", 1, (CONFIRMED, FRESHNESS, LAGS))

@@ -60,12 +60,17 @@ class Ingestion:
     refused_files: dict[str, str] = field(default_factory=dict)
 
 
+def raw_location(root: Location, source_name: str) -> Location:
+    """Where the raw rows of a source are."""
+    return root.child("raw", f"source={source_name}")
+
+
 class SourceTable:
     """The raw rows of one source at `{root}/raw/source={name}/`, partitioned by the month of their knowledge time."""
 
     def __init__(self, root: Location, source: Source, clock: Clock = system_clock) -> None:
         self.source = source
-        self.location = root.child("raw", f"source={source.name}")
+        self.location = raw_location(root, source.name)
         self.refused_location = root.child("raw", "refused", f"source={source.name}")
         self._storage = Storage(self.location)
         self._clock = clock

@@ -102,6 +102,13 @@ class TableView:
         return sorted(files["path"].to_list()) if files.height else []
 
 
+def newest_value(table: DeltaTable | None, column: str) -> datetime | None:
+    """The highest instant in a column by the statistics of its files, rounded down to milliseconds; None if none says."""
+    files = pl.DataFrame() if table is None else pl.DataFrame(table.get_add_actions(flatten=True))
+    found = files[f"max.{column}"].max() if f"max.{column}" in files.columns else None
+    return utc(found) if isinstance(found, datetime) else None
+
+
 def _at_least(files: pl.DataFrame, column: str, instant: datetime | None) -> pl.DataFrame:
     """Files that may hold a value from `instant` on; one without statistics may."""
     name = f"max.{column}"

@@ -12,9 +12,17 @@ from featurestore.declaration.dtypes import dtype_name
 from featurestore.declaration.feature import Feature
 from featurestore.declaration.group import FeatureGroup
 from featurestore.declaration.service import FeatureService
+from featurestore.declaration.source import Source
+from featurestore.declaration.tier import usual_refresh
 from featurestore.declaration.windows import Cadence, Hourly, Pushed, Static
 from featurestore.errors import DeclarationError, IncompatibleChange
-from featurestore.registry.snapshot import RegisteredFeature, RegisteredGroup, RegisteredService, RegistrySnapshot
+from featurestore.registry.snapshot import (
+    RegisteredFeature,
+    RegisteredGroup,
+    RegisteredService,
+    RegisteredSource,
+    RegistrySnapshot,
+)
 
 FIRST_NUMBER = 32
 LAST_NUMBER = 2046
@@ -42,6 +50,7 @@ def compile_snapshot(catalog: Catalog, previous: RegistrySnapshot | None) -> Reg
         groups=groups,
         services={service.name: _service(service) for service in catalog.services},
         retired={name: group for name, group in known.items() if name not in groups},
+        sources={source.name: _source(source) for source in catalog.sources},
     )
 
 
@@ -75,6 +84,10 @@ def _register(group: FeatureGroup, known: RegisteredGroup | None) -> RegisteredG
         approval_limit_usd=float(group.backfill.approval_limit_usd),
         approvers=group.backfill.approvers,
         tiers=tuple(sorted(group.online.tiers or ())) if group.online else (),
+        tier=group.level.tier,
+        refresh_us=_declared_refresh(group),
+        alerts=group.level.alerts,
+        arrival_us=_microseconds(group.level.arrival),
     )
 
 
@@ -144,6 +157,21 @@ def _retired_columns(
 
 def _service(service: FeatureService) -> RegisteredService:
     return RegisteredService(service.name, tuple(service.references), service.owner, service.description)
+
+
+def _declared_refresh(group: FeatureGroup) -> int | None:
+    """None where it is what follows from the SLO, delay and publish anyway."""
+    slo, refresh = group.level.slo, group.level.refresh
+    if slo is None or refresh is None or refresh == usual_refresh(slo - group.delay - group.publish):
+        return None
+    return _microseconds(refresh)
+
+
+def _source(source: Source) -> RegisteredSource:
+    usually_late = _microseconds(source.typical_delay) or 0
+    return RegisteredSource(
+        source.name, source.event_time or "", _microseconds(source.freshness), usually_late, source.owner
+    )
 
 
 def _cadence_name(cadence: Cadence) -> Literal["hourly", "daily", "static", "pushed"]:

@@ -11,7 +11,13 @@ from typing import Any, Literal
 
 from featurestore.declaration.feature import Drift
 from featurestore.errors import IncompatibleChange
-from featurestore.registry.snapshot import RegisteredFeature, RegisteredGroup, RegisteredService, RegistrySnapshot
+from featurestore.registry.snapshot import (
+    RegisteredFeature,
+    RegisteredGroup,
+    RegisteredService,
+    RegisteredSource,
+    RegistrySnapshot,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,14 +41,15 @@ class Change:
 
 
 def changes(previous: RegistrySnapshot | None, current: RegistrySnapshot) -> list[Change]:
-    """Every difference between two snapshots, groups before services, by name; empty if and only if they are equal.
+    """Every difference between two snapshots, groups before services before sources, by name; empty if and only if they are equal.
 
     A group that returns is compared with what it was when it was last declared.
     """
     before = previous or RegistrySnapshot(groups={}, services={})
     names = sorted({*before.groups, *current.groups})
     groups = [change for name in names for change in _group_changes(name, before, current)]
-    return groups + list(_service_changes(before.services, current.services))
+    services = list(_service_changes(before.services, current.services))
+    return groups + services + list(_source_changes(before.sources, current.sources))
 
 
 def refuse_incompatible(found: Sequence[Change]) -> None:
@@ -157,6 +164,21 @@ def _one_service_changes(old: RegisteredService, new: RegisteredService) -> Iter
             yield Change("~", f"{label} of service {new.name}{_change(was, now)}")
 
 
+def _source_changes(
+    before: Mapping[str, RegisteredSource], current: Mapping[str, RegisteredSource]
+) -> Iterator[Change]:
+    for name in sorted({*before, *current}):
+        old, new = before.get(name), current.get(name)
+        if new is None:
+            yield Change("-", f"source {name} (its rows are kept)")
+        elif old is None:
+            yield Change("+", f"source {name}")
+        else:
+            for field_name, show in SOURCE.items():
+                if (was := getattr(old, field_name)) != (now := getattr(new, field_name)):
+                    yield Change("~", f"{_words(field_name)} of source {name}{_change(was, now, show)}")
+
+
 def _words(name: str) -> str:
     return name.removesuffix("_us")
 
@@ -204,7 +226,11 @@ FIXED: dict[str, Callable[[Any], str]] = {
 FREE: dict[str, Callable[[Any], str]] = {
     "inputs": _plain,
     "lookback_us": _duration,
+    "tier": _plain,
     "freshness_us": _duration,
+    "refresh_us": _duration,
+    "alerts": _plain,
+    "arrival_us": _duration,
     "max_age_us": _duration,
     "is_online": _plain,
     "ttl_us": _duration,
@@ -215,6 +241,12 @@ FREE: dict[str, Callable[[Any], str]] = {
     "approval_limit_usd": _plain,
     "approvers": _plain,
     "tiers": _plain,
+}
+SOURCE: dict[str, Callable[[Any], str]] = {
+    "event_time": _plain,
+    "freshness_us": _duration,
+    "typical_delay_us": _duration,
+    "owner": _plain,
 }
 REBUILDS = frozenset(["max_age_us", "ttl_us"])
 FEATURE_FIXED = {"dtype_name": "dtype", "number": "field number", "since": "first schema number"}

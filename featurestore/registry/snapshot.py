@@ -19,6 +19,7 @@ from featurestore.declaration.dtypes import TIMESTAMP, parse_dtype, storage_dtyp
 from featurestore.declaration.feature import DEFAULT_DRIFT, Drift
 from featurestore.declaration.group import Kind
 from featurestore.declaration.online import TierName
+from featurestore.declaration.tier import Alerts, usual_refresh
 from featurestore.errors import InvalidInput, unknown_name
 
 FORMAT = 1
@@ -79,6 +80,11 @@ class RegisteredGroup:
     approvers: tuple[str, ...] = ()
     tiers: tuple[TierName, ...] = ()
     """Declared online tiers; none declared: the deployment decides."""
+    tier: str = ""
+    refresh_us: int | None = None
+    """As declared; None: as follows from the SLO."""
+    alerts: Alerts = "ticket"
+    arrival_us: int | None = None
 
     @property
     def has_windows(self) -> bool:
@@ -100,6 +106,25 @@ class RegisteredGroup:
     @property
     def max_age(self) -> timedelta | None:
         return None if self.max_age_us is None else timedelta(microseconds=self.max_age_us)
+
+    @property
+    def freshness(self) -> timedelta | None:
+        """The SLO: the age that the group's data must not reach."""
+        return None if self.freshness_us is None else timedelta(microseconds=self.freshness_us)
+
+    @property
+    def refresh(self) -> timedelta | None:
+        """How often the group is confirmed to hold everything due; None for one without windows, or without an SLO."""
+        if self.refresh_us is not None:
+            return timedelta(microseconds=self.refresh_us)
+        if self.freshness is None or not self.has_windows:
+            return None
+        return usual_refresh(self.freshness - timedelta(microseconds=self.delay_us + self.publish_us))
+
+    @property
+    def arrival(self) -> timedelta | None:
+        """How long after its event time a pushed row may arrive."""
+        return None if self.arrival_us is None else timedelta(microseconds=self.arrival_us)
 
     @property
     def ttl(self) -> timedelta | None:
@@ -137,9 +162,23 @@ class RegisteredService:
     description: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class RegisteredSource:
+    """A source, as those who watch it need it; `event_time` is empty for a timeless one.
+
+    `freshness_us` is how long it may have no newer event, as declared; `typical_delay_us` how late it usually is.
+    """
+
+    name: str
+    event_time: str
+    freshness_us: int | None = None
+    typical_delay_us: int = 0
+    owner: str = ""
+
+
 @dataclass(frozen=True)
 class RegistrySnapshot:
-    """Every group and service at one moment. Equal snapshots have equal digests.
+    """Every group, source and service at one moment. Equal snapshots have equal digests.
 
     `retired` holds groups no longer declared as they last were, so that one that returns keeps its field numbers.
     """
@@ -147,6 +186,7 @@ class RegistrySnapshot:
     groups: Mapping[str, RegisteredGroup]
     services: Mapping[str, RegisteredService]
     retired: Mapping[str, RegisteredGroup] = field(default_factory=dict)
+    sources: Mapping[str, RegisteredSource] = field(default_factory=dict)
 
     def group(self, name: str) -> RegisteredGroup:
         """A group by stored name; also by Feast's form 'name@v2'.
@@ -159,6 +199,18 @@ class RegistrySnapshot:
         if stored not in self.groups:
             raise unknown_name("Group", stored, self.groups, "The registry")
         return self.groups[stored]
+
+    def upstream_of(self, name: str) -> tuple[str, ...]:
+        """The sources and groups that a group reads; none of a source."""
+        return self.groups[name].inputs if name in self.groups else ()
+
+    def sources_of(self, name: str) -> tuple[RegisteredSource, ...]:
+        """Every source that a group rests on, directly or through other groups, in the order of its inputs."""
+        found: dict[str, RegisteredSource] = {}
+        for upstream in self.upstream_of(name):
+            own = (self.sources[upstream],) if upstream in self.sources else self.sources_of(upstream)
+            found |= {source.name: source for source in own}
+        return tuple(found.values())
 
     def service(self, name: str) -> RegisteredService:
         """A feature service by name.
@@ -182,6 +234,7 @@ class RegistrySnapshot:
             "groups": {name: asdict(group) for name, group in self.groups.items()},
             "retired": {name: asdict(group) for name, group in self.retired.items()},
             "services": {name: asdict(service) for name, service in self.services.items()},
+            "sources": {name: asdict(source) for name, source in self.sources.items()},
         }
         return json.dumps(body, sort_keys=True, indent=1, ensure_ascii=False) + "\n"
 
@@ -208,6 +261,7 @@ class RegistrySnapshot:
                 name: RegisteredService(**{**fields, "references": tuple(fields["references"])})
                 for name, fields in body["services"].items()
             },
+            sources={name: RegisteredSource(**fields) for name, fields in body.get("sources", {}).items()},
         )
 
 

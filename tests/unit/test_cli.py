@@ -58,7 +58,7 @@ def test_apply_says_what_changed_and_then_that_nothing_did(project: Project) -> 
     project.declare()
     first = project.run("apply").stdout
     assert "+ group carrier_delay_daily (windowed, daily, features ['delay_mean_7d', 'flights_7d'])" in first
-    assert "Applied 3 changes to the registry at " in first
+    assert "Applied 5 changes to the registry at " in first
     assert project.run("apply").stdout.startswith("Nothing changed in the registry at ")
 
 
@@ -74,7 +74,7 @@ def test_apply_finds_the_project_from_a_folder_below_it(project: Project, monkey
 def test_apply_takes_a_module_and_its_attribute(project: Project) -> None:
     project.declare()
     (project.folder / "pyproject.toml").unlink()
-    assert len(project.json("apply", f"{project.module}:declared")["changes"]) == 3
+    assert len(project.json("apply", f"{project.module}:declared")["changes"]) == 5
     refused = project.run("apply", project.module, exit_code=1)
     assert (
         f"{project.module}:catalog is not there. Catalogues of that module: ['{project.module}:declared']"
@@ -84,7 +84,7 @@ def test_apply_takes_a_module_and_its_attribute(project: Project) -> None:
 
 def test_dry_run_writes_nothing(project: Project) -> None:
     project.declare()
-    assert "Dry run: 3 changes, nothing written" in project.run("apply", "--dry-run").stdout
+    assert "Dry run: 5 changes, nothing written" in project.run("apply", "--dry-run").stdout
     assert not project.root.exists()
     assert project.json("apply", "--dry-run")["digest"] is None
 

@@ -290,7 +290,12 @@ CONTRADICTIONS: list[tuple[str, Callable[[], Catalog], type[FeatureStoreError], 
         "a lookback too short for its upstream",
         lambda: Catalog(
             [source()],
-            [upstream(), declare(reading("hours", "mean_delay"), cadence=Hourly(START), lookback=HOUR, delay=3 * HOUR)],
+            [
+                upstream(),
+                declare(
+                    reading("hours", "mean_delay"), cadence=Hourly(START), lookback=HOUR, delay=3 * HOUR, freshness=DAY
+                ),
+            ],
         ),
         DeclarationError,
         "looks back 1:00:00, and no daily window of 'mean_delay' lies inside that. "

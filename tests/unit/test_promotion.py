@@ -160,6 +160,7 @@ def chained(delay: timedelta, kind: Any = "events", cadence: Hourly | Daily | No
         delay=delay,
         emits=kind,
         owner=OWNER,
+        freshness=2 * DAY,
     )
     return declare(sale_echo)
 

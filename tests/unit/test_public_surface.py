@@ -11,8 +11,9 @@ def test_every_public_name_can_be_imported_and_nothing_else_is_shown() -> None:
 def test_the_public_names_are_these() -> None:
     classes = {"Catalog", "Entity", "Feature", "FeatureGroup", "FeatureService", "FeatureStore", "FeatureStoreError"}
     times = {"Daily", "Hourly", "Pushed", "Static", "TimeWindow", "Online", "Source", "JoinMode"}
+    tiers = {"DAILY", "HOURLY", "NEAR_REAL_TIME", "REAL_TIME", "STATIC", "FreshnessTier"}
     backfills = {"Backfill", "Drift", "KnownValue", "Proxy", "RowCount", "Snapshots"}
-    assert set(featurestore.__all__) == classes | times | backfills | {
+    assert set(featurestore.__all__) == classes | times | tiers | backfills | {
         "feature_group",
         "point_in_time_join",
         "pushed_group",

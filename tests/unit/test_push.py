@@ -26,7 +26,7 @@ from featurestore.cli.description import describe
 from featurestore.cli.listing import list_groups, listing_text
 from featurestore.compute.inputs import WindowInputs, windows_read
 from featurestore.declaration import Backfill, Catalog, Feature, Hourly, Online, Pushed, TimeWindow, feature_group
-from featurestore.declaration.group import check_group
+from featurestore.declaration.consistency import check_group
 from featurestore.errors import DeclarationError, FeatureStoreError, IncompatibleChange, InvalidInput, SchemaMismatch
 from featurestore.location import Location
 from featurestore.lossless import cast_lossless

@@ -132,7 +132,7 @@ def test_every_part_of_a_declaration_is_registered() -> None:
 
 def test_static_and_event_groups_are_registered_as_such() -> None:
     static = daily("seats", name="plane", cadence=Static(datetime(2013, 1, 1, tzinfo=UTC)))
-    events = daily("last", name="flight", cadence=Hourly(date(2025, 1, 1)), emits="events")
+    events = daily("last", name="flight", cadence=Hourly(date(2025, 1, 1)), emits="events", freshness=timedelta(days=1))
     snapshot = compiled(static, events)
     assert (snapshot.group("plane").kind, snapshot.group("plane").start) == ("static", "2013-01-01T00:00:00+00:00")
     assert (snapshot.group("flight").kind, snapshot.group("flight").cadence) == ("events", "hourly")
@@ -217,7 +217,7 @@ def test_numbers_are_never_used_twice_whatever_comes_and_goes(history: list[dict
         snapshot = compiled(*(daily(*features, name=name) for name, features in declared.items()), previous=before)
         assert RegistrySnapshot.from_json(snapshot.to_json()) == snapshot
         refuse_incompatible(changes(before, snapshot))
-        assert (not changes(before, snapshot)) == (snapshot.digest == (before or compiled()).digest)
+        assert (not changes(before, snapshot)) == (before is not None and snapshot.digest == before.digest)
         for name, features in declared.items():
             group, known = snapshot.group(name), last.get(name)
             assert set(group.feature_names) == set(features)
@@ -294,6 +294,7 @@ def test_first_apply_lists_groups_and_services() -> None:
     assert lines(None, snapshot) == [
         "+ group carrier_delay_daily (windowed, daily, features ['a', 'b'])",
         "+ service model_v1 (features ['carrier_delay_daily:a', 'carrier_delay_daily:b'])",
+        "+ source departures",
     ]
 
 
@@ -302,8 +303,10 @@ def test_first_apply_lists_groups_and_services() -> None:
     [
         ({"owner": "a@b.org"}, "~ owner of carrier_delay_daily team:ops -> a@b.org"),
         ({"lookback": timedelta(days=8)}, "~ lookback of carrier_delay_daily 7 days -> 8 days"),
-        ({"freshness": timedelta(hours=30)}, "~ freshness of carrier_delay_daily none -> 30 hours"),
-        ({"freshness": timedelta(seconds=1)}, "~ freshness of carrier_delay_daily none -> 0:00:01"),
+        ({"freshness": timedelta(hours=30)}, "~ freshness of carrier_delay_daily 1 day -> 30 hours"),
+        ({"freshness": timedelta(hours=3, seconds=1)}, "~ freshness of carrier_delay_daily 1 day -> 3:00:01"),
+        ({"refresh": timedelta(hours=6)}, "~ refresh of carrier_delay_daily none -> 6 hours"),
+        ({"alerts": "page"}, "~ alerts of carrier_delay_daily ticket -> page"),
         ({"min_coverage": 0.9}, "~ min_coverage of carrier_delay_daily none -> 0.9"),
         (
             {"description": "Delays."},
@@ -368,7 +371,10 @@ def test_groups_and_services_that_go_or_change_are_told() -> None:
 
 INCOMPATIBLE = [
     ({"features": [number("a", pl.Int64)]}, "~ dtype of carrier_delay_daily:a float64 -> int64"),
-    ({"cadence": Hourly(date(2025, 1, 1))}, "~ cadence of carrier_delay_daily daily -> hourly"),
+    (
+        {"cadence": Hourly(date(2025, 1, 1)), "freshness": timedelta(days=1)},
+        "~ cadence of carrier_delay_daily daily -> hourly",
+    ),
     ({"cadence": Daily(date(2024, 1, 1))}, "2025-01-01T00:00:00+00:00 -> 2024-01-01T00:00:00+00:00"),
     ({"emits": "events"}, "~ kind of carrier_delay_daily windowed -> events"),
     ({"delay": timedelta(hours=3)}, "~ delay of carrier_delay_daily 2 hours -> 3 hours"),
@@ -482,7 +488,7 @@ def test_apply_stores_the_snapshot_and_who_changed_what(tmp_path: Path) -> None:
     assert registry.require_current() == result.snapshot == registry.at(1)
     (entry,) = registry.entries()
     assert (entry.number, entry.digest, entry.applied_at, entry.applied_by) == (1, result.snapshot.digest, NOW, "ada")
-    assert entry.changes == ("+ group carrier_delay_daily (windowed, daily, features ['a'])",)
+    assert entry.changes == ("+ group carrier_delay_daily (windowed, daily, features ['a'])", "+ source departures")
     assert registry.location.names() == [
         "registry/history/00000001.json",
         f"registry/snapshots/{entry.digest}.json",
@@ -532,7 +538,7 @@ def test_refused_apply_writes_nothing(tmp_path: Path) -> None:
 
 def test_plan_tells_all_changes_and_writes_nothing(tmp_path: Path) -> None:
     registry = history(tmp_path)
-    assert [change.sign for change in registry.plan(catalog(daily("a")))] == ["+"]
+    assert [change.sign for change in registry.plan(catalog(daily("a")))] == ["+", "+"]
     assert registry.location.names() == []
     registry.apply(catalog(daily("a")), lambda: NOW, "ada")
     planned = registry.plan(catalog(daily(number("a", pl.Int64), "b")))

@@ -105,7 +105,14 @@ def reading_group(
     transform = {"feed": rows_of_feed, "thing_events": rows_of_events, "hourly_things": rows_of_windows}[driver]
     emits: Any = "events" if kind == "events" else "windows"
     return feature_group(
-        entity=thing, features=[value], cadence=cadence, lookback=lookback, delay=delay, emits=emits, owner=OWNER
+        entity=thing,
+        features=[value],
+        cadence=cadence,
+        lookback=lookback,
+        delay=delay,
+        emits=emits,
+        owner=OWNER,
+        freshness=timedelta(days=90),
     )(transform)
 
 

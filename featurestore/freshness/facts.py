@@ -1,0 +1,56 @@
+"""What the stores say of a group at one instant: the facts that its freshness is judged by. Pure values; nothing is read here."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WindowFacts:
+    """The windows of a group that has some. A window is due from its cut-off on, and late from its horizon on.
+
+    Args:
+        newest: Start of the newest promoted window; None before the first.
+        due: How many windows after it are due and not promoted.
+        late_since: Horizon of the first of those, if it has passed.
+        holes: Windows between the first promoted one and the newest that are neither promoted nor taken back.
+        quarantined: Windows that failed their gate when they were last computed.
+    """
+
+    newest: datetime | None = None
+    due: int = 0
+    late_since: datetime | None = None
+    holes: int = 0
+    quarantined: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OnlineFacts:
+    """The copy that is served, beside its table.
+
+    Args:
+        behind_since: When the oldest row that is known by now, and not online in every part, was to be served; None: it has all.
+        unknown: Why a part could not say; "" if all did.
+    """
+
+    behind_since: datetime | None = None
+    unknown: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GroupFacts:
+    """One group at one instant.
+
+    Args:
+        materialized_at: When the newest promoted window was first promoted, or the last load or push was made; None: never.
+        confirmed_at: When the group was last confirmed to hold everything that was due; None: never.
+        last_events: By source the event time of its newest row; None where it has none. Of a pushed group: its own name.
+        windows: None for a group without windows.
+        online: None for a group that is not served.
+    """
+
+    materialized_at: datetime | None = None
+    confirmed_at: datetime | None = None
+    last_events: Mapping[str, datetime | None] = field(default_factory=dict)
+    windows: WindowFacts | None = None
+    online: OnlineFacts | None = None

@@ -1,0 +1,243 @@
+"""What facts mean: lags, status and causes of one group. Pure: the clock's instant is handed in.
+
+Two lags are never confused. The *materialization lag* is how long ago the group was last known to hold everything due:
+`now - last_materialized_at`. The *data lag* is how old its inputs were then: `last_materialized_at - last_event_time`. Work that is
+done on old windows moves neither: from the horizon of the first window that is missing, `last_materialized_at` stands still.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Literal
+
+from featurestore.declaration.tier import warning_after
+from featurestore.freshness.facts import GroupFacts
+from featurestore.registry.snapshot import RegisteredGroup, RegisteredSource
+
+Status = Literal["OK", "WARN", "BREACH", "NEVER"]
+Kind = Literal["materialization", "late", "source", "arrival", "online"]
+ORDER: tuple[Status, ...] = ("OK", "WARN", "NEVER", "BREACH")
+"""From well to worst."""
+NOTHING = timedelta(0)
+USUAL_SILENCE = timedelta(days=1)
+
+
+@dataclass(frozen=True, slots=True)
+class Cause:
+    """Why a group is not OK.
+
+    Args:
+        kind: What is behind: computing, one window, a source, pushes, or the online copy.
+        status: What it makes of the group.
+        asset: The asset that is late: 'offline/<group>', 'raw/<source>' or 'online/<group>'.
+        since: Since when.
+        text: For a person: what is late and by how much.
+    """
+
+    kind: Kind
+    status: Status
+    asset: str
+    since: datetime
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class SourceFreshness:
+    """A source as its readers find it; `lag` is None while it has no row."""
+
+    name: str
+    last_event_time: datetime | None
+    lag: timedelta | None
+    silence: timedelta
+
+    @property
+    def is_silent(self) -> bool:
+        return self.lag is not None and self.lag > self.silence
+
+
+@dataclass(frozen=True, slots=True)
+class GroupFreshness:
+    """How fresh one group is at `at`. A lag is None where there is nothing to measure it by.
+
+    Args:
+        group: As registered.
+        at: The instant that it was judged for.
+        status: The worst of its causes; OK without any, NEVER before its first rows.
+        materialization_lag: `at - last_materialized_at`.
+        data_lag: `last_materialized_at -` the oldest of its sources' newest events.
+        online_lag: For how long rows that are due online are not; zero: all are.
+        last_materialized_at: When it was last known to hold everything due.
+        last_event_time: The oldest of its sources' newest events.
+        sources: Those that it rests on and that have events.
+        causes: The worst first.
+        facts: What all of it rests on.
+    """
+
+    group: RegisteredGroup
+    at: datetime
+    status: Status
+    materialization_lag: timedelta | None
+    data_lag: timedelta | None
+    online_lag: timedelta | None
+    last_materialized_at: datetime | None
+    last_event_time: datetime | None
+    sources: tuple[SourceFreshness, ...]
+    causes: tuple[Cause, ...]
+    facts: GroupFacts
+
+    @property
+    def holds_everything_due(self) -> bool:
+        """Whether a refresh now would find nothing to do."""
+        windows, online = self.facts.windows, self.facts.online
+        is_computed = self.facts.materialized_at is not None and (windows is None or windows.due == 0)
+        return is_computed and (online is None or (online.behind_since is None and not online.unknown))
+
+    @property
+    def is_refresh_due(self) -> bool:
+        """Whether it is to be confirmed now that the group holds everything due."""
+        refresh, lag = self.group.refresh, self.materialization_lag
+        return refresh is not None and lag is not None and lag >= refresh and self.holds_everything_due
+
+
+def judge(
+    group: RegisteredGroup, sources: Sequence[RegisteredSource], facts: GroupFacts, now: datetime
+) -> GroupFreshness:
+    """How fresh a group is.
+
+    Args:
+        group: As registered; its SLO is `group.freshness`.
+        sources: Every source that it rests on.
+        facts: What the stores say.
+        now: The instant to judge for, in UTC.
+    """
+    last = _last_materialized_at(facts)
+    seen = _sources(group, sources, facts, last)
+    events = [source.last_event_time for source in seen if source.last_event_time is not None]
+    if group.kind == "pushed":
+        events = [event for event in facts.last_events.values() if event is not None]
+    oldest = min(events, default=None)
+    lag = None if last is None else max(NOTHING, now - last)
+    data_lag = None if last is None or oldest is None else max(NOTHING, last - oldest)
+    causes = [
+        *_materialization(group, lag, now),
+        *_late_window(group, facts, now),
+        *_silent_sources(seen),
+        *_late_pushes(group, data_lag, last),
+        *_online(group, facts, now),
+    ]
+    causes.sort(key=lambda cause: (-ORDER.index(cause.status), cause.since))
+    status: Status = "NEVER" if last is None else causes[0].status if causes else "OK"
+    return GroupFreshness(
+        group, now, status, lag, data_lag, _online_lag(facts, now), last, oldest, seen, tuple(causes), facts
+    )
+
+
+def _warning_after(group: RegisteredGroup) -> timedelta | None:
+    if group.freshness is None:
+        return None
+    return warning_after(group.freshness, group.refresh, timedelta(microseconds=group.delay_us + group.publish_us))
+
+
+def _last_materialized_at(facts: GroupFacts) -> datetime | None:
+    if facts.materialized_at is None:
+        return None
+    last = max(facts.materialized_at, facts.confirmed_at or facts.materialized_at)
+    late_since = facts.windows.late_since if facts.windows else None
+    return last if late_since is None else min(last, late_since)
+
+
+def silence_of(source: RegisteredSource, group: RegisteredGroup) -> timedelta:
+    """How long a source may have no newer event for a reader of it: as declared, else a day or twice the reader's SLO."""
+    if source.freshness_us is not None:
+        return timedelta(microseconds=source.freshness_us)
+    usual = max(USUAL_SILENCE, 2 * (group.freshness or NOTHING))
+    return usual + timedelta(microseconds=source.typical_delay_us)
+
+
+def _sources(
+    group: RegisteredGroup, sources: Sequence[RegisteredSource], facts: GroupFacts, last: datetime | None
+) -> tuple[SourceFreshness, ...]:
+    seen = []
+    for source in sources:
+        if not source.event_time:
+            continue
+        event = facts.last_events.get(source.name)
+        lag = None if event is None or last is None else max(NOTHING, last - event)
+        seen.append(SourceFreshness(source.name, event, lag, silence_of(source, group)))
+    return tuple(seen)
+
+
+def _materialization(group: RegisteredGroup, lag: timedelta | None, now: datetime) -> list[Cause]:
+    slo, warning = group.freshness, _warning_after(group)
+    if slo is None or warning is None or lag is None or lag < warning:
+        return []
+    asset = f"offline/{group.name}"
+    if lag < slo:
+        text = f"{asset} was last known to hold everything due {span(lag)} ago; its SLO is {span(slo)}."
+        return [Cause("materialization", "WARN", asset, now - lag + warning, text)]
+    text = f"{asset} was last known to hold everything due {span(lag)} ago, {span(lag - slo)} beyond its SLO of {span(slo)}."
+    return [Cause("materialization", "BREACH", asset, now - lag + slo, text)]
+
+
+def _late_window(group: RegisteredGroup, facts: GroupFacts, now: datetime) -> list[Cause]:
+    windows = facts.windows
+    if windows is None or windows.late_since is None:
+        return []
+    asset, late = f"offline/{group.name}", now - windows.late_since
+    count = f"{windows.due} windows are" if windows.due > 1 else "1 window is"
+    text = f"{asset}: {count} due and not promoted, the first of them {span(late)} after it was to be served."
+    return [Cause("late", "WARN", asset, windows.late_since, text)]
+
+
+def _silent_sources(sources: Sequence[SourceFreshness]) -> list[Cause]:
+    found = []
+    for source in sources:
+        if source.is_silent and source.last_event_time is not None:
+            text = (
+                f"raw/{source.name} has no event newer than {source.last_event_time.isoformat(timespec='seconds')}, "
+                f"{span(source.lag or NOTHING)} before it was last used; it may be silent for {span(source.silence)}."
+            )
+            found.append(Cause("source", "BREACH", f"raw/{source.name}", source.last_event_time + source.silence, text))
+    return found
+
+
+def _late_pushes(group: RegisteredGroup, data_lag: timedelta | None, last: datetime | None) -> list[Cause]:
+    if group.arrival is None or data_lag is None or last is None or data_lag <= group.arrival:
+        return []
+    asset = f"offline/{group.name}"
+    text = f"{asset}: the newest push was {span(data_lag)} old when it came; rows may take {span(group.arrival)}."
+    return [Cause("arrival", "BREACH", asset, last, text)]
+
+
+def _online(group: RegisteredGroup, facts: GroupFacts, now: datetime) -> list[Cause]:
+    lag, slo = _online_lag(facts, now), group.freshness
+    if lag is None or slo is None or facts.online is None or facts.online.behind_since is None or lag * 2 < slo:
+        return []
+    asset = f"online/{group.name}"
+    status: Status = "BREACH" if lag >= slo else "WARN"
+    text = f"{asset} lacks rows that were to be served {span(lag)} ago; the SLO is {span(slo)}."
+    since = facts.online.behind_since + (slo if status == "BREACH" else slo / 2)
+    return [Cause("online", status, asset, since, text)]
+
+
+def _online_lag(facts: GroupFacts, now: datetime) -> timedelta | None:
+    if facts.online is None or facts.online.unknown:
+        return None
+    return NOTHING if facts.online.behind_since is None else max(NOTHING, now - facts.online.behind_since)
+
+
+def span(duration: timedelta) -> str:
+    """A duration for a person, in its two largest units.
+
+    >>> span(timedelta(days=1, hours=2, minutes=3)), span(timedelta(seconds=90)), span(timedelta(milliseconds=300))
+    ('1 d 2 h', '1 min 30 s', '0.3 s')
+    """
+    seconds = duration.total_seconds()
+    if seconds < 10:
+        return f"{seconds:.1f} s"
+    counts, rest = [], int(seconds)
+    for unit, length in (("d", 86_400), ("h", 3_600), ("min", 60), ("s", 1)):
+        count, rest = divmod(rest, length)
+        counts.append((count, unit))
+    first = next(i for i, (count, _) in enumerate(counts) if count)
+    return " ".join(f"{count} {unit}" for count, unit in counts[first : first + 2] if count)
