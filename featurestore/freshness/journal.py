@@ -74,12 +74,12 @@ class FreshnessJournal:
     def confirmed(self) -> dict[str, datetime]:
         """When each group was last confirmed to hold everything due."""
         with self._database.reading() as connection:
-            return dict(connection.execute(select(CONFIRMED.c.group_name, CONFIRMED.c.at)).tuples().all())
+            return _confirmed(connection)
 
     def confirm(self, groups: Iterable[str], at: datetime) -> None:
         """Keep that groups were seen to hold everything due at an instant; an earlier one than is kept changes nothing."""
         with self._database.writing() as connection:
-            known = dict(connection.execute(select(CONFIRMED.c.group_name, CONFIRMED.c.at)).tuples().all())
+            known = _confirmed(connection)
             for name in groups:
                 if name in known and known[name] >= at:
                     continue
@@ -118,7 +118,7 @@ class FreshnessJournal:
         with self._database.reading() as connection:
             rows = connection.execute(
                 select(FRESHNESS.c.group_name, FRESHNESS.c.since, FRESHNESS.c.status).order_by(FRESHNESS.c.number)
-            ).tuples()
+            )
             history: dict[str, list[tuple[datetime, str]]] = {}
             for name, since, status in rows:
                 history.setdefault(name, []).append((since, status))
@@ -132,7 +132,7 @@ class FreshnessJournal:
             query = query.where(LAGS.c.group_name.in_(list(groups)))
         found: dict[str, list[Lag]] = {}
         with self._database.reading() as connection:
-            for name, *fields in connection.execute(query).tuples():
+            for name, *fields in connection.execute(query):
                 found.setdefault(name, []).append(Lag(*fields))
         return found
 
@@ -167,6 +167,10 @@ def cause_document(cause: Cause) -> dict[str, str]:
 Last = tuple[int, Status, datetime]
 
 
+def _confirmed(connection: Connection) -> dict[str, datetime]:
+    return dict(connection.execute(select(CONFIRMED.c.group_name, CONFIRMED.c.at)).all())
+
+
 def _last_changes(connection: Connection) -> dict[str, Last]:
     newest = select(func.max(FRESHNESS.c.number)).group_by(FRESHNESS.c.group_name)
     rows = connection.execute(
@@ -174,12 +178,12 @@ def _last_changes(connection: Connection) -> dict[str, Last]:
             FRESHNESS.c.number.in_(newest)
         )
     )
-    return {name: (number, status, since) for name, number, status, since in rows.tuples()}
+    return {name: (number, status, since) for name, number, status, since in rows}
 
 
 def _last_lags(connection: Connection) -> dict[str, datetime]:
     newest = select(LAGS.c.group_name, func.max(LAGS.c.at)).group_by(LAGS.c.group_name)
-    return dict(connection.execute(newest).tuples().all())
+    return dict(connection.execute(newest).all())
 
 
 def _change(connection: Connection, found: GroupFreshness, last: Last | None) -> StatusChange | None:

@@ -1,0 +1,353 @@
+"""How fresh a group is: what is read of its stores, what that means, and what is kept of it."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from featurestore.declaration import DAILY, HOURLY, Daily, Entity, Feature, FeatureGroup, Hourly, feature_group
+from featurestore.errors import DeclarationError
+from featurestore.freshness.facts import GroupFacts, OnlineFacts, WindowFacts
+from featurestore.freshness.follow import WindowFollower
+from featurestore.freshness.journal import FreshnessJournal
+from featurestore.freshness.judgement import GroupFreshness, judge, span
+from featurestore.location import Location
+from featurestore.offline.ledger import Ledger, LedgerEntry
+from featurestore.registry.snapshot import RegisteredGroup, RegisteredSource
+from tests.offline_rows import SetClock, group_of
+from tests.scale import cases
+
+HOUR, DAY, MINUTE = timedelta(hours=1), timedelta(days=1), timedelta(minutes=1)
+START = datetime(2026, 3, 1, tzinfo=UTC)
+NOW = START + 10 * DAY
+FEED = RegisteredSource("feed", "at")
+
+
+def declare(**more: Any) -> FeatureGroup:
+    """A sound hourly group, with some part of its declaration replaced."""
+
+    def spend_hourly(window: Any, feed: pl.LazyFrame) -> pl.LazyFrame:
+        """Spend."""
+        return feed
+
+    sound = {
+        "entity": Entity("user"),
+        "features": [Feature("spend", pl.Float64, "Spend")],
+        "cadence": Hourly(START.date()),
+        "lookback": HOUR,
+        "owner": "team:a",
+    }
+    return feature_group(**{**sound, **more})(spend_hourly)
+
+
+def hourly(**more: Any) -> RegisteredGroup:
+    """A registered hourly group with an SLO of two hours: delay 10 min, publish 5 min."""
+    sound = {
+        "cadence": "hourly",
+        "start": START.isoformat(),
+        "delay_us": 600_000_000,
+        "publish_us": 300_000_000,
+        "freshness_us": 7_200_000_000,
+    }
+    return replace(group_of(), **{"name": "spend", "kind": "windowed", **sound, **more})
+
+
+def facts(**more: Any) -> GroupFacts:
+    """A healthy group: just promoted, its source alive, its copy whole."""
+    sound = {
+        "materialized_at": NOW - 5 * MINUTE,
+        "last_events": {"feed": NOW - 20 * MINUTE},
+        "windows": WindowFacts(newest=NOW - 2 * HOUR),
+        "online": OnlineFacts(),
+    }
+    return GroupFacts(**{**sound, **more})
+
+
+def judged(group: RegisteredGroup | None = None, now: datetime = NOW, **more: Any) -> GroupFreshness:
+    return judge(group or hourly(), [FEED], facts(**more), now)
+
+
+# what is declared
+
+
+def test_a_cadence_brings_its_tier() -> None:
+    level = declare().level
+    assert (level.tier, level.slo, level.alerts) == ("hourly", HOUR, "page")
+    assert level.refresh == (HOUR - 5 * MINUTE) / 2
+
+
+def test_a_tier_brings_its_cadence() -> None:
+    group = declare(cadence=None, tier=DAILY, start=date(2026, 3, 1), lookback=DAY)
+    assert (group.cadence, group.freshness) == (Daily(date(2026, 3, 1)), DAY)
+
+
+def test_each_part_of_a_tier_can_be_declared_by_itself() -> None:
+    level = declare(tier=HOURLY, freshness=4 * HOUR, refresh=HOUR, alerts="off").level
+    assert (level.tier, level.slo, level.refresh, level.alerts) == ("hourly", 4 * HOUR, HOUR, "off")
+
+
+@pytest.mark.parametrize(
+    ("more", "told"),
+    [
+        ({"freshness": HOUR, "refresh": 55 * MINUTE}, "refresh 0:55:00 + delay 0:00:00 + publish 0:05:00 = 1:00:00"),
+        ({"delay": HOUR}, "Declare freshness above 1:05:30"),
+        ({"refresh": timedelta(seconds=1)}, "the platform looks every 0:00:30"),
+        ({"cadence": None}, "A group has one cadence"),
+        ({"cadence": None, "start": date(2026, 3, 1)}, "start= goes with a tier"),
+        ({"start": date(2026, 3, 1)}, "A group has one cadence"),
+    ],
+)
+def test_a_service_level_that_cannot_be_held_is_refused_with_the_sum(more: dict[str, Any], told: str) -> None:
+    with pytest.raises(DeclarationError, match=told.replace("+", r"\+")):
+        declare(**more)
+
+
+@settings(max_examples=cases(2000, 100), deadline=None)
+@given(st.integers(1, 72), st.integers(0, 90), st.integers(0, 90))
+def test_what_is_not_refused_is_refreshed_twice_within_what_is_left(hours: int, delay: int, publish: int) -> None:
+    slo, taken = hours * HOUR, (delay + publish) * MINUTE
+    try:
+        level = declare(freshness=slo, delay=delay * MINUTE, publish=publish * MINUTE).level
+    except DeclarationError:
+        assert slo - taken <= timedelta(seconds=30)
+        return
+    assert level.refresh is not None
+    assert taken + level.refresh < slo
+    assert 2 * level.refresh <= max(slo - taken, MINUTE)
+
+
+# what facts mean
+
+
+def test_a_healthy_group_is_ok_with_both_lags() -> None:
+    found = judged()
+    assert (found.status, found.materialization_lag, found.data_lag, found.online_lag) == (
+        "OK",
+        5 * MINUTE,
+        15 * MINUTE,
+        timedelta(0),
+    )
+
+
+def test_a_group_never_computed_is_told_apart_from_a_late_one() -> None:
+    assert judged(materialized_at=None, windows=WindowFacts()).status == "NEVER"
+
+
+def test_a_job_that_stands_still_warns_and_then_breaches() -> None:
+    at = NOW - 5 * MINUTE
+    # Healthy it reaches 52:30 refresh + 15 min; half of the way from there to 2 hours is 1:33:45.
+    assert judged(now=at + timedelta(minutes=93)).status == "OK"
+    assert judged(now=at + timedelta(minutes=94)).status == "WARN"
+    late = judged(now=at + 2 * HOUR)
+    assert (late.status, late.causes[0].since, late.causes[0].asset) == ("BREACH", at + 2 * HOUR, "offline/spend")
+
+
+def test_a_confirmation_counts_as_long_as_nothing_is_late() -> None:
+    assert judged(confirmed_at=NOW, materialized_at=NOW - 5 * HOUR).status == "OK"
+    late = WindowFacts(newest=NOW - 5 * HOUR, due=3, late_since=NOW - 3 * HOUR)
+    assert judged(confirmed_at=NOW, materialized_at=NOW, windows=late).materialization_lag == 3 * HOUR
+
+
+def test_a_backfill_of_an_old_day_does_not_end_a_breach() -> None:
+    late = WindowFacts(newest=NOW - 5 * HOUR, due=3, late_since=NOW - 3 * HOUR)
+    assert judged(materialized_at=NOW - MINUTE, windows=late).status == "BREACH"
+
+
+def test_a_late_window_warns_at_once() -> None:
+    late = WindowFacts(newest=NOW - 3 * HOUR, due=1, late_since=NOW - MINUTE)
+    found = judged(windows=late)
+    assert (found.status, found.causes[0].kind) == ("WARN", "late")
+    assert "1 window is due and not promoted, the first of them 1 min after it was to be served" in found.causes[0].text
+
+
+def test_a_dead_source_under_green_jobs_is_a_breach() -> None:
+    found = judged(last_events={"feed": NOW - 2 * DAY})
+    assert (found.status, found.causes[0].asset, found.data_lag) == ("BREACH", "raw/feed", 2 * DAY - 5 * MINUTE)
+    assert (
+        judge(
+            hourly(), [replace(FEED, freshness_us=3 * 86_400_000_000)], facts(last_events={"feed": NOW - 2 * DAY}), NOW
+        ).status
+        == "OK"
+    )
+
+
+def test_the_group_lags_as_its_oldest_source_does() -> None:
+    both = {"feed": NOW - HOUR, "other": NOW - 9 * HOUR}
+    found = judge(
+        hourly(), [FEED, RegisteredSource("other", "at"), RegisteredSource("plain", "")], facts(last_events=both), NOW
+    )
+    assert (found.last_event_time, [source.name for source in found.sources]) == (NOW - 9 * HOUR, ["feed", "other"])
+
+
+def test_rows_that_are_not_online_warn_at_half_the_slo_and_breach_at_it() -> None:
+    assert judged(online=OnlineFacts(behind_since=NOW - 59 * MINUTE)).status == "OK"
+    assert judged(online=OnlineFacts(behind_since=NOW - 60 * MINUTE)).status == "WARN"
+    found = judged(online=OnlineFacts(behind_since=NOW - 2 * HOUR))
+    assert (found.status, found.causes[0].asset, found.online_lag) == ("BREACH", "online/spend", 2 * HOUR)
+
+
+def test_a_refresh_is_due_only_where_everything_due_is_there() -> None:
+    old = {"materialized_at": NOW - HOUR}
+    assert judged(**old).is_refresh_due
+    assert not judged().is_refresh_due
+    for lacking in (
+        {"windows": WindowFacts(newest=NOW - 3 * HOUR, due=1)},
+        {"online": OnlineFacts(behind_since=NOW - MINUTE)},
+        {"online": OnlineFacts(unknown="no answer")},
+    ):
+        assert not judged(**old, **lacking).is_refresh_due
+
+
+def test_a_push_that_came_late_is_told_from_a_silent_producer() -> None:
+    pushed = replace(hourly(), cadence="pushed", kind="pushed", freshness_us=None, arrival_us=300_000_000)
+    now = {"windows": None, "materialized_at": NOW - 3 * HOUR}
+    on_time = judge(pushed, [], facts(last_events={"spend": NOW - 3 * HOUR - MINUTE}, **now), NOW)
+    late = judge(pushed, [], facts(last_events={"spend": NOW - 4 * HOUR}, **now), NOW)
+    assert (on_time.status, late.status, late.causes[0].kind) == ("OK", "BREACH", "arrival")
+
+
+# what is read of the ledger
+
+LATEST = 30
+ENTRIES = st.lists(
+    st.tuples(st.integers(0, LATEST), st.sampled_from(["promoted", "promoted", "quarantined", "rolled_back"])),
+    max_size=25,
+)
+
+
+@settings(max_examples=cases(2000, 60), deadline=None)
+@given(ENTRIES, st.lists(st.integers(0, 25), max_size=3), st.integers(0, 60 * (LATEST + 4)))
+def test_windows_are_counted_as_by_hand(
+    tmp_path_factory: pytest.TempPathFactory, entries: list[tuple[int, Any]], looks: list[int], minutes: int
+) -> None:
+    """Whenever it looks in between, a follower ends with the same facts as one that counts every window."""
+    ledger = Ledger(Location(str(tmp_path_factory.mktemp("ledger"))), "spend")
+    follower, group, now = WindowFollower(hourly(), ledger), hourly(), START + minutes * MINUTE
+    for number, (place, status) in enumerate(entries):
+        if number in looks:
+            follower.look()
+        ledger.append([entry(place, status, number)])
+    follower.look()
+    assert follower.facts(now) == counted(group, entries, now)
+
+
+def entry(place: int, status: Any, number: int) -> LedgerEntry:
+    return LedgerEntry(
+        window_start=START + place * HOUR, recorded_at=START + number * MINUTE, status=status, run_id=str(number),
+        code_version="", source_versions="{}", verdict_digest="", rows=1, history_rows=0, null_key_rows=0,
+        table_version=number + 1,
+    )  # fmt: skip
+
+
+def counted(group: RegisteredGroup, entries: Sequence[tuple[int, str]], now: datetime) -> WindowFacts:
+    """The oracle: one window after the other, by what was said of it last."""
+    promoted, gone, held = set[int](), set[int](), set[int]()
+    for place, status in entries:
+        held.discard(place)
+        if status == "quarantined":
+            held.add(place)
+        elif status == "promoted":
+            promoted.add(place)
+            gone.discard(place)
+        else:
+            promoted.discard(place)
+            gone.add(place)
+    if not promoted:
+        return WindowFacts(quarantined=len(held))
+    first, newest = min(promoted), max(promoted)
+    due = [
+        place
+        for place in range(newest + 1, 200)
+        if START + (place + 1) * HOUR + 10 * MINUTE <= now and place not in gone
+    ]
+    horizon = START + (due[0] + 1) * HOUR + 15 * MINUTE if due else None
+    return WindowFacts(
+        newest=START + newest * HOUR,
+        due=len(due),
+        late_since=horizon if horizon is not None and horizon <= now else None,
+        holes=len([place for place in range(first, newest) if place not in promoted | gone]),
+        quarantined=len(held),
+    )
+
+
+def test_a_window_promoted_again_keeps_the_moment_at_which_it_was_first_there(tmp_path: Path) -> None:
+    ledger = Ledger(Location(str(tmp_path)), "spend")
+    follower = WindowFollower(hourly(), ledger)
+    ledger.append([entry(3, "promoted", 1)])
+    follower.look()
+    ledger.append([entry(3, "promoted", 7), entry(1, "promoted", 7)])
+    follower.look()
+    assert follower.materialized_at == START + MINUTE
+    ledger.append([entry(4, "promoted", 9)])
+    follower.look()
+    assert follower.materialized_at == START + 9 * MINUTE
+
+
+# what is kept
+
+
+@pytest.fixture
+def journal(tmp_path: Path) -> FreshnessJournal:
+    return FreshnessJournal.open(f"sqlite:///{tmp_path}/metadata.db", SetClock(NOW))
+
+
+def test_a_change_of_status_is_kept_once(journal: FreshnessJournal) -> None:
+    well, ill = judged(), judged(materialized_at=NOW - 3 * HOUR)
+    assert [change.before for change in journal.record([well])] == [None]
+    assert journal.record([replace(well, at=NOW + MINUTE)]) == []
+    (change,) = journal.record([replace(ill, at=NOW + 2 * MINUTE)])
+    assert (change.before, change.status, change.since) == ("OK", "BREACH", NOW + 2 * MINUTE)
+    assert journal.changes(after=change.number - 1) == [change]
+    assert journal.statuses() == {"spend": ("BREACH", NOW + 2 * MINUTE)}
+
+
+def test_a_confirmation_never_moves_back(journal: FreshnessJournal) -> None:
+    journal.confirm(["spend"], NOW)
+    journal.confirm(["spend", "other"], NOW - HOUR)
+    assert journal.confirmed() == {"spend": NOW, "other": NOW - HOUR}
+
+
+@settings(max_examples=cases(500, 30), deadline=None)
+@given(
+    st.lists(st.tuples(st.integers(1, 40), st.sampled_from(["OK", "WARN", "BREACH", "NEVER"])), min_size=1, max_size=12)
+)
+def test_attainment_is_the_share_of_minutes_without_a_breach(
+    tmp_path_factory: pytest.TempPathFactory, history: list[tuple[int, Any]]
+) -> None:
+    kept = FreshnessJournal.open(f"sqlite:///{tmp_path_factory.mktemp('journal')}/m.db", SetClock(NOW))
+    minutes: list[str] = []
+    for length, status in history:
+        kept.record([replace(judged(), at=NOW + len(minutes) * MINUTE, status=status)])
+        minutes += [status] * length
+    end = NOW + len(minutes) * MINUTE
+    for window in (7, 60, 10_000):
+        told = [status for status in minutes[-window:] if status != "NEVER"]
+        expected = sum(status != "BREACH" for status in told) / len(told) if told else None
+        (share,) = kept.attainment(end, [window * MINUTE])["spend"]
+        assert share == (pytest.approx(expected) if expected is not None else None)
+
+
+def test_lags_are_kept_at_a_distance_and_forgotten_after_a_month(journal: FreshnessJournal) -> None:
+    for minute in range(10):
+        journal.record([replace(judged(), at=NOW - 40 * DAY + minute * MINUTE)])
+    assert journal.lags(NOW - 50 * DAY) == {}
+    for minute in range(10):
+        journal.record([replace(judged(), at=NOW + minute * MINUTE)])
+    # An SLO of two hours and sixty pictures of it: one every two minutes.
+    assert [lag.at for lag in journal.lags(NOW - 50 * DAY)["spend"]] == [
+        NOW + minute * MINUTE for minute in range(0, 10, 2)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("duration", "text"),
+    [(timedelta(0), "0.0 s"), (timedelta(seconds=59), "59 s"), (HOUR, "1 h"), (25 * HOUR + MINUTE, "1 d 1 h")],
+)
+def test_spans_are_told_in_two_units(duration: timedelta, text: str) -> None:
+    assert span(duration) == text
