@@ -82,7 +82,7 @@ class Looks:
     ) -> Iterator[dg.AssetMaterialization | dg.AssetCheckEvaluation]:
         for group in groups:
             one = found[group.stored_name]
-            if group.stored_name in confirmed:
+            if group.stored_name in confirmed and one.is_served_whole:
                 yield confirmation(group, one)
             if group.stored_name in changed:
                 yield freshness_evaluation(freshness_spec(group), one)

@@ -87,10 +87,15 @@ class GroupFreshness:
 
     @property
     def holds_everything_due(self) -> bool:
-        """Whether a refresh now would find nothing to do."""
-        windows, online = self.facts.windows, self.facts.online
-        is_computed = self.facts.materialized_at is not None and (windows is None or windows.due == 0)
-        return is_computed and (online is None or (online.behind_since is None and not online.unknown))
+        """Whether a refresh now would find nothing to compute."""
+        windows = self.facts.windows
+        return self.facts.materialized_at is not None and (windows is None or windows.due == 0)
+
+    @property
+    def is_served_whole(self) -> bool:
+        """Whether everything that is to be online is; also of a group that is not served."""
+        online = self.facts.online
+        return online is None or (online.behind_since is None and not online.unknown)
 
     @property
     def is_refresh_due(self) -> bool:

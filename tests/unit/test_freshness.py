@@ -196,12 +196,15 @@ def test_a_refresh_is_due_only_where_everything_due_is_there() -> None:
     old = {"materialized_at": NOW - HOUR}
     assert judged(**old).is_refresh_due
     assert not judged().is_refresh_due
-    for lacking in (
-        {"windows": WindowFacts(newest=NOW - 3 * HOUR, due=1)},
-        {"online": OnlineFacts(behind_since=NOW - MINUTE)},
-        {"online": OnlineFacts(unknown="no answer")},
-    ):
-        assert not judged(**old, **lacking).is_refresh_due
+    assert not judged(**old, windows=WindowFacts(newest=NOW - 3 * HOUR, due=1)).is_refresh_due
+
+
+def test_what_is_served_whole_is_told_apart_from_what_is_computed() -> None:
+    assert judged().is_served_whole
+    assert judged(online=None).is_served_whole
+    for lacking in (OnlineFacts(behind_since=NOW - MINUTE), OnlineFacts(unknown="no answer")):
+        found = judged(online=lacking)
+        assert (found.is_served_whole, found.holds_everything_due) == (False, True)
 
 
 def test_a_push_that_came_late_is_told_from_a_silent_producer() -> None:

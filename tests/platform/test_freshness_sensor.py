@@ -1,0 +1,179 @@
+"""Freshness in Dagster: the sensor's ticks by an injected clock, on real tables and a real online store."""
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+import dagster as dg
+import pytest
+import redis
+
+from featurestore.freshness.journal import FreshnessJournal
+from featurestore.promotion import materialize_windows
+from sensors.freshness import freshness_sensor
+from tests.platform.kiosks import (
+    DAY,
+    HOUR,
+    MINUTE,
+    T0,
+    kiosk_orders_hourly,
+    kiosk_sales_daily,
+    kiosks,
+    order,
+    orders,
+)
+from tests.platform.sandbox import Sandbox
+
+GROUP = kiosk_orders_hourly.name
+ONLINE, OFFLINE = dg.AssetKey(["online", GROUP]), dg.AssetKey(["offline", GROUP])
+STEP = 5 * MINUTE
+
+
+@dataclass
+class Kiosk:
+    """A deployment whose clock is moved in steps; at each the hourly job may run, the source may speak, and the sensor looks."""
+
+    sandbox: Sandbox
+    number: int = 0
+    told: list[tuple[datetime, str, str]] | None = None
+
+    def __post_init__(self) -> None:
+        self.told = []
+        self.sensor = freshness_sensor(self.sandbox.catalog)
+
+    @property
+    def journal(self) -> FreshnessJournal:
+        return FreshnessJournal.open(f"sqlite:///{self.sandbox.root}/metadata.db", lambda: self.sandbox.now)
+
+    def tick(self) -> list[object]:
+        """One tick; its events are reported as the daemon does."""
+        resources = dict(self.sandbox.definitions().resources or {})
+        with dg.build_sensor_context(instance=self.sandbox.instance, resources=resources) as context:
+            events = list(self.sensor.evaluate_tick(context).asset_events)
+        for event in events:
+            self.sandbox.instance.report_runless_asset_event(event)
+        return list(events)
+
+    def sell(self) -> None:
+        self.number += 1
+        self.sandbox.ingest(orders, [order(self.number, self.sandbox.now)])
+
+    def compute(self, start: datetime) -> None:
+        """The hourly job of one window, and the step of the online copy that follows it."""
+        cadence = kiosk_orders_hourly.cadence
+        materialize_windows(
+            self.sandbox.offline,
+            self.sandbox.catalog,
+            kiosk_orders_hourly,
+            [cadence.window_at(start)],  # type: ignore[union-attr]
+            run_id=f"run-{self.sandbox.now:%d%H%M}",
+        )
+
+    def live(self, until: datetime, *, jobs: bool = True, feed: bool = True) -> list[str]:
+        """Live until an instant; what the statuses became on the way."""
+        began = len(self.journal.changes())
+        while self.sandbox.now < until:
+            self.sandbox.now += STEP
+            minute = self.sandbox.now.minute
+            if feed and minute % 30 == 0:
+                self.sell()
+            if jobs and minute == 10 and self.sandbox.now > T0 + HOUR:
+                self.compute(self.sandbox.now - HOUR - 10 * MINUTE)
+            if jobs and minute == 15:
+                self.sandbox.store.materialize([GROUP])
+            self.tick()
+        return [change.status for change in self.journal.changes()[began:]]
+
+
+@pytest.fixture
+def kiosk(sandbox: Sandbox, valkey_url: str) -> Kiosk:
+    with redis.Redis.from_url(valkey_url) as server:
+        server.flushall()
+    sandbox.online_url = valkey_url
+    sandbox.now = T0
+    sandbox.use(kiosks(kiosk_orders_hourly))
+    return Kiosk(sandbox)
+
+
+def test_a_healthy_day_is_ok_throughout_and_is_confirmed_twice_within_each_slo(kiosk: Kiosk) -> None:
+    assert kiosk.live(T0 + 2 * HOUR) == ["NEVER", "OK"]
+    assert kiosk.live(T0 + DAY) == []
+    confirmed = [
+        record.timestamp for record in kiosk.sandbox.instance.fetch_materializations(ONLINE, limit=1000).records
+    ]
+    # A refresh every 22.5 minutes, by looks five minutes apart.
+    assert 40 <= len(confirmed) <= 60
+    assert kiosk.sandbox.instance.fetch_materializations(OFFLINE, limit=10).records == []
+
+
+def test_a_job_that_fails_warns_and_breaches_and_is_well_again_when_its_windows_are_caught_up(kiosk: Kiosk) -> None:
+    kiosk.live(T0 + 3 * HOUR + 20 * MINUTE)
+    assert kiosk.live(T0 + 6 * HOUR, jobs=False) == ["WARN", "BREACH"]
+    (check, *_) = kiosk.sandbox.checks(f"online/{GROUP}", "freshness")
+    evaluation = check.evaluation
+    assert evaluation is not None
+    assert (evaluation.passed, evaluation.severity) == (False, dg.AssetCheckSeverity.ERROR)
+    assert "beyond its SLO of 1 h" in str(evaluation.description)
+    # An old window is computed again: a green job, and no end of the breach.
+    kiosk.compute(T0 + HOUR)
+    assert kiosk.live(T0 + 6 * HOUR + 10 * MINUTE, jobs=False) == []
+    for hour in (3, 4, 5):
+        kiosk.compute(T0 + hour * HOUR)
+    kiosk.sandbox.store.materialize([GROUP])
+    assert kiosk.live(T0 + 6 * HOUR + 20 * MINUTE) == ["OK"]
+
+
+def test_a_source_that_dies_under_green_jobs_is_a_breach(kiosk: Kiosk) -> None:
+    kiosk.live(T0 + 3 * HOUR)
+    assert kiosk.live(T0 + 2 * DAY, feed=False)[-1:] == ["BREACH"]
+    (change,) = [change for change in kiosk.journal.changes() if change.status == "BREACH"]
+    assert [cause.asset for cause in change.causes] == ["raw/orders"]
+    assert change.since - (T0 + 3 * HOUR) <= DAY + HOUR
+    kiosk.sell()
+    assert kiosk.live(kiosk.sandbox.now + HOUR) == ["OK"]
+
+
+def test_a_copy_that_stands_still_is_a_breach_though_its_table_is_fresh(kiosk: Kiosk) -> None:
+    kiosk.live(T0 + 3 * HOUR + 20 * MINUTE)
+    changed: list[str] = []
+    while kiosk.sandbox.now < T0 + 6 * HOUR:
+        kiosk.compute(kiosk.sandbox.now.replace(minute=0) - HOUR)
+        changed += kiosk.live(kiosk.sandbox.now + 60 * MINUTE, jobs=False)
+    assert changed[-1] == "BREACH"
+    last = kiosk.journal.changes()[-1]
+    assert last.causes[0].asset == f"online/{GROUP}"
+
+
+def test_the_check_can_be_run_by_hand_and_says_the_same(kiosk: Kiosk) -> None:
+    kiosk.live(T0 + 3 * HOUR)
+    kiosk.sandbox.now += 5 * HOUR
+    job = kiosk.sandbox.definitions().resolve_implicit_global_asset_job_def()
+    chosen = dg.AssetSelection.checks(dg.AssetCheckKey(ONLINE, "freshness"))
+    result = (
+        dg.define_asset_job("by_hand", selection=chosen)
+        .resolve(asset_graph=kiosk.sandbox.definitions().resolve_asset_graph())
+        .execute_in_process(
+            instance=kiosk.sandbox.instance, resources=dict(kiosk.sandbox.definitions().resources or {})
+        )
+    )
+    (evaluation,) = result.get_asset_check_evaluations()
+    assert job is not None
+    assert not evaluation.passed
+    assert f"offline/{GROUP}" in str(evaluation.description)
+
+
+def test_policy_stands_where_freshness_is_reported(sandbox: Sandbox) -> None:
+    sandbox.use(kiosks(kiosk_orders_hourly, kiosk_sales_daily))
+    graph = sandbox.definitions().resolve_asset_graph()
+    assert graph.get(OFFLINE).freshness_policy is None
+    policy = graph.get(ONLINE).freshness_policy
+    assert policy is not None
+    assert policy.fail_window.to_timedelta() == HOUR  # type: ignore[union-attr]
+
+
+def test_nothing_is_looked_at_before_anything_was_applied(tmp_path_factory: pytest.TempPathFactory) -> None:
+    from resources.store import StoreResource
+
+    store = StoreResource(root=str(tmp_path_factory.mktemp("empty")), now=(T0 + timedelta(days=1)).isoformat())
+    with dg.build_sensor_context(resources={"store": store}) as context:
+        told = freshness_sensor(kiosks(kiosk_orders_hourly)).evaluate_tick(context)
+    assert "featurestore apply" in str(told.skip_message)
