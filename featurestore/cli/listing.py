@@ -1,6 +1,7 @@
 """`groups`: every feature group on a line, and the services that read them."""
 
 from dataclasses import asdict
+from datetime import timedelta
 from typing import Any
 
 from featurestore.cli.standing import table_standing
@@ -21,6 +22,7 @@ GROUP_HEADERS = [
     "newest event time",
     "age",
 ]
+WINDOW = {"hourly": timedelta(hours=1), "daily": timedelta(days=1)}
 SERVICE_HEADERS = ["service", "features", "groups", "owner", "description"]
 
 
@@ -70,7 +72,7 @@ def listing_text(found: dict[str, Any]) -> str:
 
 
 def groups_text(groups: list[dict[str, Any]]) -> str:
-    """A line a group; an age above the group's freshness is marked."""
+    """A line a group; marked is an age that no group within its freshness reaches."""
     if not groups:
         return "No groups are declared."
     return table_text(GROUP_HEADERS, [_group_line(group) for group in groups], right=["features", "table version"])
@@ -95,7 +97,9 @@ def _age_text(group: dict[str, Any]) -> str:
     age, freshness = group["age_seconds"], group["freshness_seconds"]
     if age is None:
         return "-"
-    return f"{age_text(age)}, stale" if freshness is not None and age > freshness else age_text(age)
+    # The newest window of a healthy group ended up to one window before its freshness.
+    is_stale = freshness is not None and age > freshness + WINDOW.get(group["cadence"], timedelta(0))
+    return f"{age_text(age)}, stale" if is_stale else age_text(age)
 
 
 def services_text(services: list[dict[str, Any]]) -> str:

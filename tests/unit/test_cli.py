@@ -168,9 +168,9 @@ def test_groups_are_listed_with_the_age_of_their_newest_data(filled: Project) ->
 
 
 def test_data_older_than_the_groups_freshness_is_marked_stale(filled: Project) -> None:
-    at, filled.clock.now = filled.clock.now, LAST_WINDOW + timedelta(days=3)
+    at, filled.clock.now = filled.clock.now, LAST_WINDOW + timedelta(days=4)
     try:
-        assert "2 d, stale" in filled.run("groups").stdout
+        assert "3 d, stale" in filled.run("groups").stdout
     finally:
         filled.clock.now = at
 
