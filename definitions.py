@@ -14,9 +14,12 @@ from feature_assets.parity import parity_check
 from feature_assets.raw import raw_asset
 from feature_assets.training import training_asset
 from featurestore.declaration import Catalog, Daily
+from featurestore.schedule.landings import Landings
 from resources.store import StoreResource
 from sensors.automation import online_automation
 from sensors.backfills import backfill_admission
+from sensors.due_windows import due_windows
+from sensors.landing import landing_files
 from sensors.pushed import pushed_groups
 
 LANDING_SINCE = Daily(start=date(2024, 12, 1))
@@ -33,15 +36,22 @@ def build_definitions(
         training: Assets downstream of its groups.
         store: Where the store lives; empty fields are read from the environment by the runs themselves.
     """
+    landings = Landings()
     return dg.Definitions(
         assets=[
-            *(raw_asset(source, landing) for source in catalog.sources),
+            *(raw_asset(catalog, source, landing) for source in catalog.sources),
             *(offline_asset(catalog, group) for group in catalog.ordered_groups),
             *(online_asset(group) for group in catalog.groups if group.online),
             *training,
         ],
         asset_checks=[parity_check(group) for group in catalog.groups if group.online],
-        sensors=[online_automation(), backfill_admission(catalog), *pushed_groups(catalog)],
+        sensors=[
+            *landing_files(catalog, landing, landings),
+            *due_windows(catalog, landings),
+            online_automation(),
+            backfill_admission(catalog),
+            *pushed_groups(catalog),
+        ],
         resources={"store": store},
         executor=dg.in_process_executor,
     )
