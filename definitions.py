@@ -36,7 +36,7 @@ def build_definitions(
         training: Assets downstream of its groups.
         store: Where the store lives; empty fields are read from the environment by the runs themselves.
     """
-    landings = Landings()
+    landings = Landings(landing.start)
     return dg.Definitions(
         assets=[
             *(raw_asset(catalog, source, landing) for source in catalog.sources),
@@ -46,7 +46,7 @@ def build_definitions(
         ],
         asset_checks=[parity_check(group) for group in catalog.groups if group.online],
         sensors=[
-            *landing_files(catalog, landing, landings),
+            *landing_files(catalog, landings),
             *due_windows(catalog, landings),
             online_automation(),
             backfill_admission(catalog),

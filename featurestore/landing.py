@@ -4,6 +4,7 @@ A file belongs to the day its name starts with. Names that start with a dot or a
 """
 
 from collections.abc import Iterable, Sequence
+from datetime import date
 
 from featurestore.errors import InvalidInput
 from featurestore.location import Location
@@ -21,6 +22,14 @@ def landed_marks(landing: Location, source_name: str) -> dict[str, str]:
 def day_of(name: str) -> str:
     """The day that a landing file belongs to, as its name says."""
     return name[:10]
+
+
+def landing_day(name: str) -> date | None:
+    """The day that a landing file belongs to; None if its name starts with none."""
+    try:
+        return date.fromisoformat(day_of(name))
+    except ValueError:
+        return None
 
 
 def landing_files(landing: Location, source_name: str, days: Sequence[str] | None) -> list[LandingFile]:

@@ -7,6 +7,7 @@ It keeps no cursor: what was launched, and how often, Dagster's runs say. `docs/
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import cache
 from threading import Lock
 
 import dagster as dg
@@ -22,7 +23,7 @@ from featurestore.schedule.landings import Holds, Landings
 from featurestore.schedule.watch import Watch
 from resources.run_tags import OFFLINE
 from resources.store import StoreResource
-from sensors.launches import Run, ended_runs, request, unfinished_runs
+from sensors.launches import SWITCHED_OFF, Run, ended_runs, request, unfinished_runs
 
 NAME = "due_windows"
 MINIMUM_INTERVAL_SECONDS = 30
@@ -71,6 +72,8 @@ class _Schedule:
     def tick(self, context: dg.SensorEvaluationContext, store: StoreResource) -> dg.SensorResult | dg.SkipReason:
         with self.lock:
             settings, now = store.settings(), store.clock()()
+            if not settings.schedule:
+                return dg.SkipReason(SWITCHED_OFF)
             self.is_applied = self.is_applied or RegistryHistory(settings.root).current() is not None
             if not self.is_applied:
                 return dg.SkipReason("Nothing has been applied yet: run `featurestore apply`.")
@@ -78,6 +81,7 @@ class _Schedule:
             if not owed:
                 return dg.SkipReason("Nothing is due.")
             launches = list(self._launches(context.instance, owed, store, now))
+            self.holds.keep(owed.keys() - {group for group, _ in launches})
             return (
                 dg.SensorResult(run_requests=list(_requests(launches, now))) if launches else dg.SkipReason(_why(owed))
             )
@@ -85,21 +89,16 @@ class _Schedule:
     def _launches(
         self, instance: dg.DagsterInstance, owed: Mapping[FeatureGroup, Owed], store: StoreResource, now: datetime
     ) -> Iterator[Launch]:
+        settings = store.settings()
+        unread = cache(lambda source: self.landings.unread(settings.root, settings.landing, source, now.date()))
         ended = ended_runs(instance, OFFLINE, NAME)
         unfinished = unfinished_runs(instance, OFFLINE, NAME)
         for group, work in owed.items():
             attempts = _attempts(group, unfinished, ended)
             windows = launchable(work.ready, attempts, now, self.watch.windows_a_run(group))
             # A run that ended between the look at the ledger and the one at the runs has written to the ledger.
-            if windows and self.watch.is_current(group) and not self._is_held(group, store, now):
-                self.holds.forget(group)
+            if windows and self.watch.is_current(group) and not self.holds.is_held(self.catalog, group, unread, now):
                 yield group, windows
-
-    def _is_held(self, group: FeatureGroup, store: StoreResource, now: datetime) -> bool:
-        settings = store.settings()
-        return self.holds.is_held(
-            self.catalog, group, lambda source: self.landings.unread(settings.root, settings.landing, source), now
-        )
 
 
 def _attempts(group: FeatureGroup, unfinished: Sequence[Run], ended: Sequence[Run]) -> Attempts:

@@ -13,14 +13,14 @@ import dagster as dg
 
 from feature_assets.catalogue import raw_key
 from feature_assets.partitions import MAX_DAYS_A_RUN
-from featurestore.declaration import Catalog, Daily, Source
+from featurestore.declaration import Catalog, Source
 from featurestore.errors import FeatureStoreError
-from featurestore.landing import day_of
+from featurestore.landing import day_of, landing_day
 from featurestore.schedule.attempts import Tried
 from featurestore.schedule.landings import Landings
 from resources.run_tags import RAW
 from resources.store import StoreResource
-from sensors.launches import Run, request, unfinished_runs
+from sensors.launches import SWITCHED_OFF, Run, request, unfinished_runs
 
 NAME = "landing_files"
 MINIMUM_INTERVAL_SECONDS = 30
@@ -32,12 +32,11 @@ Days = tuple[date, date]
 Marks = Mapping[str, str]
 
 
-def landing_files(catalog: Catalog, cadence: Daily, landings: Landings) -> list[dg.SensorDefinition]:
+def landing_files(catalog: Catalog, landings: Landings) -> list[dg.SensorDefinition]:
     """The sensor of one code location; none where there is no source.
 
     Args:
         catalog: The declarations of the location.
-        cadence: Since when its sources land.
         landings: Shared with the sensor of due windows.
     """
 
@@ -48,13 +47,13 @@ def landing_files(catalog: Catalog, cadence: Daily, landings: Landings) -> list[
         default_status=dg.DefaultSensorStatus.RUNNING,
         description="Takes in landing files of folders and buckets: new, late and corrected ones, each content once.",
     )
-    def landed(context: dg.SensorEvaluationContext, store: StoreResource) -> dg.SensorResult:
+    def landed(context: dg.SensorEvaluationContext, store: StoreResource) -> dg.SensorResult | dg.SkipReason:
+        if not store.settings().schedule:
+            return dg.SkipReason(SWITCHED_OFF)
         unread = _unread(context, catalog, landings, store)
         memory, now = Launched.from_cursor(context.cursor, unread), store.clock()()
         runs = unfinished_runs(context.instance, RAW, NAME) if unread else []
-        wanted = {
-            source: _spans(source, unread[source.name], cadence, memory, runs, now) for source in _of(catalog, unread)
-        }
+        wanted = {source: _spans(source, unread[source.name], memory, runs, now) for source in _of(catalog, unread)}
         requests = list(_requests(wanted, now))
         for source, spans in wanted.items():
             memory.note(source, [name for name in unread[source.name] if _is_in(name, spans)], now)
@@ -102,10 +101,10 @@ def _unread(
     context: dg.SensorEvaluationContext, catalog: Catalog, landings: Landings, store: StoreResource
 ) -> dict[str, dict[str, str]]:
     """The unread files of each source that has some; a source whose folder cannot be read stops no other."""
-    settings, found = store.settings(), {}
+    settings, today, found = store.settings(), store.clock()().date(), {}
     for source in catalog.sources:
         try:
-            found[source.name] = landings.unread(settings.root, settings.landing, source)
+            found[source.name] = landings.unread(settings.root, settings.landing, source, today)
         except FeatureStoreError:
             context.log.exception(
                 f"Landing files of source {source.name!r} cannot be looked at; the next tick tries again."
@@ -117,25 +116,14 @@ def _of(catalog: Catalog, unread: Mapping[str, Marks]) -> list[Source]:
     return [source for source in catalog.sources if source.name in unread]
 
 
-def _spans(
-    source: Source, marks: Marks, cadence: Daily, memory: Launched, runs: Sequence[Run], now: datetime
-) -> list[Days | None]:
+def _spans(source: Source, marks: Marks, memory: Launched, runs: Sequence[Run], now: datetime) -> list[Days | None]:
     """The days to launch of a source, as spans without a gap; [None] for a timeless one that has something new."""
     busy = [run for run in runs if source.name in run.names]
     ready = [name for name in marks if not memory.waits(source, name, now)]
     if source.is_timeless:
         return [None] if ready and not busy else []
-    days = {day for name in ready if (day := _partition(name, cadence, now)) is not None}
+    days = {day for name in ready if (day := landing_day(name)) is not None}
     return list(_consecutive(sorted(day for day in days if not any(_covers(run, day) for run in busy))))
-
-
-def _partition(name: str, cadence: Daily, now: datetime) -> date | None:
-    """The day of landing that a file belongs to; None if there is no such partition, or not yet."""
-    try:
-        day = date.fromisoformat(day_of(name))
-    except ValueError:
-        return None
-    return day if cadence.start <= day <= now.date() else None
 
 
 def _covers(run: Run, day: date) -> bool:

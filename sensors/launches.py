@@ -56,6 +56,8 @@ def request(
     return dg.RunRequest(asset_selection=list(keys), tags={**ranged, **own})
 
 
+SWITCHED_OFF = "FEATURESTORE_SCHEDULE is off: nothing is launched by schedule."
+
 RANGE_TAGS = (ASSET_PARTITION_RANGE_START_TAG, ASSET_PARTITION_RANGE_END_TAG)
 
 

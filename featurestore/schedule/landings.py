@@ -6,9 +6,9 @@ but not for ever: a file that nobody manages to take in holds nothing for longer
 that land meanwhile.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 from threading import Lock
 
 import polars as pl
@@ -16,7 +16,7 @@ import polars as pl
 from featurestore.declaration.catalog import Catalog
 from featurestore.declaration.group import FeatureGroup
 from featurestore.declaration.source import Source
-from featurestore.landing import landed_marks
+from featurestore.landing import landed_marks, landing_day
 from featurestore.location import Location
 from featurestore.offline.journal import UNREAD
 from featurestore.offline.receipts import Receipts
@@ -29,23 +29,35 @@ Landed = tuple[str, str, str]
 
 @dataclass
 class Landings:
-    """The receipts of sources, kept in a process and read on; for any number of threads."""
+    """The receipts of sources, kept in a process and read on; for any number of threads.
 
+    Args:
+        since: The first day of landing; files of earlier days are left alone.
+    """
+
+    since: date
     _read: dict[tuple[str, str], tuple[int, dict[str, str]]] = field(default_factory=dict)
     _lock: Lock = field(default_factory=Lock)
 
-    def unread(self, root: Location, landing: Location, source: Source) -> dict[str, str]:
+    def unread(self, root: Location, landing: Location, source: Source, today: date) -> dict[str, str]:
         """The landing files of a source that have no receipt under their mark, with their marks; in name order.
+
+        Left out are files of days to come and, unless the source is timeless, files whose names start with no day.
 
         Raises:
             StoreUnavailable: landing zone or store cannot be reached.
         """
-        marks = landed_marks(landing, source.name)
+        landed = landed_marks(landing, source.name)
+        marks = {name: mark for name, mark in landed.items() if source.is_timeless or self._has_come(name, today)}
         if not marks:
             return {}
         with self._lock:
             taken = self._taken(root, source)
             return {name: mark for name, mark in marks.items() if taken.get(name) != mark}
+
+    def _has_come(self, name: str, today: date) -> bool:
+        day = landing_day(name)
+        return day is not None and self.since <= day <= today
 
     def _taken(self, root: Location, source: Source) -> dict[str, str]:
         version, taken = self._read.get((root.uri, source.name), (UNREAD, {}))
@@ -60,6 +72,7 @@ class Holds:
     """Since when the due windows of each group wait, and for which files."""
 
     _held: dict[str, tuple[datetime, frozenset[Landed]]] = field(default_factory=dict)
+    _given_up: set[Landed] = field(default_factory=set)
 
     def is_held(
         self, catalog: Catalog, group: FeatureGroup, unread: Callable[[Source], dict[str, str]], now: datetime
@@ -72,12 +85,16 @@ class Holds:
         landed = frozenset(
             (source.name, name, mark) for source in catalog.sources_of(group) for name, mark in unread(source).items()
         )
-        since, waited_for = self._held.get(group.stored_name, (now, landed))
-        if not (left := waited_for & landed) or now - since >= LONGEST_HOLD:
+        since, waited_for = self._held.get(group.stored_name, (now, landed - self._given_up))
+        if not (left := waited_for & landed):
+            return False
+        if now - since >= LONGEST_HOLD:
+            self._given_up |= left
             return False
         self._held[group.stored_name] = (since, left)
         return True
 
-    def forget(self, group: FeatureGroup) -> None:
-        """The group's windows were launched: what is due next waits for what has landed by then."""
-        self._held.pop(group.stored_name, None)
+    def keep(self, groups: Iterable[FeatureGroup]) -> None:
+        """Forget the holds of all other groups: what is due next of them waits for what has landed by then."""
+        names = {group.stored_name for group in groups}
+        self._held = {name: held for name, held in self._held.items() if name in names}

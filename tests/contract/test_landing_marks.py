@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import date
 from itertools import count
 from pathlib import Path
 
@@ -47,7 +48,7 @@ class Zone:
         )
 
     def unread(self) -> list[str]:
-        return list(self.landings.unread(self.root, self.landing, sales))
+        return list(self.landings.unread(self.root, self.landing, sales, date(2026, 3, 1)))
 
     def take_in(self, *days: str) -> TakenIn:
         store = OfflineStore(self.root, compile_snapshot(shops(), None), Clock(T0 + DAY))
@@ -57,7 +58,7 @@ class Zone:
 @pytest.fixture(params=["folder", "s3"])
 def zone(request: pytest.FixtureRequest, tmp_path: Path) -> Zone:
     place = Location(str(tmp_path)) if request.param == "folder" else request.getfixturevalue("bucket")
-    return Zone(Location(place.uri, place.options).child(f"zone-{next(NUMBERS)}"), Landings())
+    return Zone(Location(place.uri, place.options).child(f"zone-{next(NUMBERS)}"), Landings(date(2026, 1, 1)))
 
 
 def test_empty_zone_has_nothing_to_take_in(zone: Zone) -> None:
@@ -74,7 +75,7 @@ def test_new_late_and_corrected_files_are_taken_in_once_each(zone: Zone) -> None
     assert zone.unread() == ["2026-02-20T07.parquet", "2026-03-01.parquet"]
     assert zone.take_in("2026-02-20", "2026-03-01").ingestion.files == 2
     assert zone.unread() == []
-    zone.landings = Landings()
+    zone.landings = Landings(date(2026, 1, 1))
     assert zone.unread() == [], "a process that starts anew takes nothing in again"
 
 
@@ -104,7 +105,7 @@ def test_refused_file_has_a_receipt_and_is_refused_again_by_hand(zone: Zone) -> 
 
 
 def test_raw_table_that_was_deleted_is_filled_again_whatever_the_receipts_say(tmp_path: Path) -> None:
-    zone = Zone(Location(str(tmp_path)), Landings())
+    zone = Zone(Location(str(tmp_path)), Landings(date(2026, 1, 1)))
     zone.land("2026-03-01.parquet", "a")
     zone.take_in("2026-03-01")
     (tmp_path / "store" / "raw" / "source=sales").rename(tmp_path / "away")
@@ -121,7 +122,7 @@ def test_mark_of_a_file_that_was_read_is_the_one_that_its_listing_shows(zone: Zo
 
 
 def test_bucket_is_listed_as_dagster_aws_lists_it(bucket: Location) -> None:
-    zone = Zone(bucket.child("listed"), Landings())
+    zone = Zone(bucket.child("listed"), Landings(date(2026, 1, 1)))
     for day in range(1, 6):
         zone.land(f"2026-03-0{day}.parquet", f"s{day}")
     client = boto3.client(

@@ -194,3 +194,12 @@ def test_file_that_cannot_be_taken_in_holds_windows_for_ten_minutes(ticks: Ticks
         assert ticks.tick(DUE) == []
         ticks.pass_time(MINUTE)
     assert ticks.tick(DUE) == [f"{SALES} {day_key(3)} {day_key(3)}"]
+
+
+def test_nothing_is_launched_while_the_schedule_is_off(ticks: Ticks, monkeypatch: pytest.MonkeyPatch) -> None:
+    ticks.pass_time(DAY)
+    land_days(ticks.sandbox, 3, 4)
+    monkeypatch.setenv("FEATURESTORE_SCHEDULE", "off")
+    assert [ticks.tick(LANDING), ticks.tick(DUE)] == [[], []]
+    monkeypatch.delenv("FEATURESTORE_SCHEDULE")
+    assert ticks.tick(LANDING) == [f"raw/orders {day_key(3)} {day_key(3)}"]
