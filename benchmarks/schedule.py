@@ -19,7 +19,7 @@ from featurestore.location import Location
 from featurestore.offline.ledger import Ledger, LedgerEntry
 from featurestore.offline.store import OfflineStore
 from featurestore.registry.compile import compile_snapshot
-from featurestore.schedule.watch import Watch
+from featurestore.schedule.watch import NEW_GROUPS_A_LOOK, Watch
 
 HOUR = timedelta(hours=1)
 NOW = datetime(2025, 2, 1, 12, 30, tzinfo=UTC)
@@ -41,7 +41,8 @@ def measure(root: Location, count: int) -> None:
     for group in groups:
         Ledger(root, group.stored_name).append(entries())
     watch = Watch(catalog)
-    said(f"{count} groups, first look", lambda: watch.owed(root, NOW, lambda: store))
+    looks = -(-count // NEW_GROUPS_A_LOOK)
+    said(f"{count} groups, first looks", lambda: [watch.owed(root, NOW, lambda: store) for _ in range(looks)])
     said("nothing due", lambda: watch.owed(root, NOW + timedelta(minutes=1), lambda: store))
     said("looking again after five minutes", lambda: watch.owed(root, NOW + timedelta(minutes=6), lambda: store))
     said("an hour's end, every group owes a window", lambda: watch.owed(root, NOW + HOUR, lambda: store))

@@ -13,9 +13,9 @@ from threading import Lock
 import dagster as dg
 
 from feature_assets.catalogue import offline_key
-from featurestore.declaration import Catalog, FeatureGroup, TimeWindow
+from featurestore.declaration import Catalog, FeatureGroup, Source, TimeWindow
 from featurestore.declaration.windows import Windowless
-from featurestore.errors import InvalidInput
+from featurestore.errors import FeatureStoreError, InvalidInput
 from featurestore.registry.history import RegistryHistory
 from featurestore.schedule.attempts import Attempts, Tried, launchable
 from featurestore.schedule.due import Owed
@@ -80,25 +80,41 @@ class _Schedule:
             owed = self.watch.owed(settings.root, now, store.offline)
             if not owed:
                 return dg.SkipReason("Nothing is due.")
-            launches = list(self._launches(context.instance, owed, store, now))
+            launches = list(self._launches(context, owed, store, now))
             self.holds.keep(owed.keys() - {group for group, _ in launches})
             return (
                 dg.SensorResult(run_requests=list(_requests(launches, now))) if launches else dg.SkipReason(_why(owed))
             )
 
     def _launches(
-        self, instance: dg.DagsterInstance, owed: Mapping[FeatureGroup, Owed], store: StoreResource, now: datetime
+        self,
+        context: dg.SensorEvaluationContext,
+        owed: Mapping[FeatureGroup, Owed],
+        store: StoreResource,
+        now: datetime,
     ) -> Iterator[Launch]:
-        settings = store.settings()
-        unread = cache(lambda source: self.landings.unread(settings.root, settings.landing, source, now.date()))
-        ended = ended_runs(instance, OFFLINE, NAME)
-        unfinished = unfinished_runs(instance, OFFLINE, NAME)
+        unread = cache(lambda source: self._unread(context, store, source, now))
+        ended = ended_runs(context.instance, OFFLINE, NAME)
+        unfinished = unfinished_runs(context.instance, OFFLINE, NAME)
         for group, work in owed.items():
             attempts = _attempts(group, unfinished, ended)
             windows = launchable(work.ready, attempts, now, self.watch.windows_a_run(group))
             # A run that ended between the look at the ledger and the one at the runs has written to the ledger.
             if windows and self.watch.is_current(group) and not self.holds.is_held(self.catalog, group, unread, now):
                 yield group, windows
+
+    def _unread(
+        self, context: dg.SensorEvaluationContext, store: StoreResource, source: Source, now: datetime
+    ) -> dict[str, str]:
+        """The files that windows may wait for; none where the landing zone cannot be looked at, or all would wait with it."""
+        settings = store.settings()
+        try:
+            return self.landings.unread(settings.root, settings.landing, source, now.date())
+        except FeatureStoreError:
+            context.log.exception(
+                f"Landing files of source {source.name!r} cannot be looked at; no window waits for them."
+            )
+            return {}
 
 
 def _attempts(group: FeatureGroup, unfinished: Sequence[Run], ended: Sequence[Run]) -> Attempts:

@@ -83,6 +83,8 @@ class Journal:
             newest = self.version()
             return (pl.DataFrame(schema=self.schema), UNREAD) if newest is None else (self.records(), newest)
         commits = self._commits_after(version)
+        if not commits:
+            return pl.DataFrame(schema=self.schema), version
         rows = self._read([name for commit in commits for name in commit.added])
         return rows, version + len(commits)
 

@@ -41,6 +41,8 @@ class Standing:
 
     def note(self, entries: pl.DataFrame) -> None:
         """Take in entries of the ledger, in the order in which they were written."""
+        if entries.is_empty():
+            return
         numbers = self._numbers(entries)
         counted = entries.with_columns(number=numbers).filter(pl.col("number") >= 0)
         if counted.is_empty():

@@ -28,6 +28,8 @@ QUARANTINE_SLEEP = timedelta(minutes=1)
 """How often a group is looked at of which a window is in quarantine."""
 READERS = 16
 NEVER = datetime.min.replace(tzinfo=UTC)
+NEW_GROUPS_A_LOOK = 200
+"""A ledger that was never read takes some 20 ms. A tick has 60 seconds in all."""
 A_RUN = 31 * DAY
 
 
@@ -60,7 +62,7 @@ class Watch:
         """
         if root != self._root:
             self._begin(root)
-        awake = [watched for watched in self._watched.values() if watched.sleeps_until <= now]
+        awake = self._awake(now)
         self._read_on(self._with_upstreams(awake))
         found = {watched.group: self._owed_by(watched, now, store) for watched in awake}
         return {group: work for group, work in found.items() if work.ready or work.blocked}
@@ -81,6 +83,13 @@ class Watch:
             for group in self.catalog.ordered_groups
             if not isinstance(group.cadence, Windowless)
         }
+
+    def _awake(self, now: datetime) -> list[_Watched]:
+        """The groups to look at; of those never looked at only so many that a look has its end."""
+        awake = [watched for watched in self._watched.values() if watched.sleeps_until <= now]
+        new = [watched for watched in awake if watched.sleeps_until == NEVER and watched.version == UNREAD]
+        later = {watched.group.stored_name for watched in new[NEW_GROUPS_A_LOOK:]}
+        return [watched for watched in awake if watched.group.stored_name not in later]
 
     def _with_upstreams(self, awake: Iterable[_Watched]) -> list[_Watched]:
         names: set[str] = set()
