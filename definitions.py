@@ -15,10 +15,13 @@ from feature_assets.parity import parity_check
 from feature_assets.raw import raw_asset
 from feature_assets.training import training_asset
 from featurestore.declaration import Catalog, Daily
+from featurestore.schedule.landings import Landings
 from resources.store import StoreResource
 from sensors.automation import online_automation
 from sensors.backfills import backfill_admission
+from sensors.due_windows import due_windows
 from sensors.freshness import freshness_sensor
+from sensors.landing import landing_files
 from sensors.pushed import pushed_groups
 
 LANDING_SINCE = Daily(start=date(2024, 12, 1))
@@ -35,9 +38,10 @@ def build_definitions(
         training: Assets downstream of its groups.
         store: Where the store lives; empty fields are read from the environment by the runs themselves.
     """
+    landings = Landings(landing.start)
     return dg.Definitions(
         assets=[
-            *(raw_asset(source, landing) for source in catalog.sources),
+            *(raw_asset(catalog, source, landing) for source in catalog.sources),
             *(offline_asset(catalog, group) for group in catalog.ordered_groups),
             *(online_asset(group) for group in catalog.groups if group.online),
             *training,
@@ -47,6 +51,8 @@ def build_definitions(
             *(freshness_check(group) for group in catalog.groups),
         ],
         sensors=[
+            *landing_files(catalog, landings),
+            *due_windows(catalog, landings),
             online_automation(),
             backfill_admission(catalog),
             freshness_sensor(catalog),

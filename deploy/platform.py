@@ -1,4 +1,4 @@
-"""The platform's processes on one machine: Dagster's web server and its daemon, and the feature server.
+"""The platform's processes on one machine: Dagster's web server and its daemon, the feature server, and the demo's live feed.
 
 They are children of this process and end with it. The instance is opened once before any of them starts, because
 several processes that make Dagster's storage at the same time can spoil its schema.
@@ -15,11 +15,13 @@ import urllib.request
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import UTC, date, datetime
 from pathlib import Path
 
 import dagster as dg
 
 from featurestore.errors import StoreUnavailable
+from featurestore.location import Location
 from featurestore.ports import free_port
 from featurestore.settings import DEFAULT_ROOT
 
@@ -102,6 +104,28 @@ def running_feature_server(environment: Mapping[str, str], logs: Path, port: int
         yield f"http://{HOST}:{chosen}"
 
 
+@contextmanager
+def running_feed(environment: Mapping[str, str], logs: Path, landing: Location) -> Iterator[str]:
+    """Land the demo's flights, each hour as it ends, while the block lasts, if the demo has landed some; says which it does.
+
+    Hours that ended since the last landed one come first, as they became known.
+    """
+    since = last_landed_day(landing) if landing.is_local else None
+    if since is None:
+        yield "not started, since the demo has landed nothing here: make demo, and make up again"
+        return
+    days = str(max(0, (datetime.now(UTC).date() - since).days))
+    command = ["python", "-m", "examples.flights.replay", "--landing", str(landing.path), "--days", days, "--follow"]
+    with _running({"feed": command}, environment, logs, None):
+        yield f"lands each hour of flights as it ends, under {landing.uri}"
+
+
+def last_landed_day(landing: Location) -> date | None:
+    """The newest day of which the demo's departures have a landing file; None if the demo has landed nothing."""
+    days = [path.name[:10] for path in (landing.path / "departures").glob("*.parquet")]
+    return date.fromisoformat(max(days)) if days else None
+
+
 def await_idle(seconds: float = 60.0) -> bool:
     """Wait until no run is queued or under way, so that stopping interrupts none; False if some still are."""
     unfinished = dg.RunsFilter(statuses=[status for status in dg.DagsterRunStatus if status not in FINISHED])
@@ -125,14 +149,17 @@ def _require_free(port: int, other: str) -> None:
 
 
 @contextmanager
-def _running(commands: Mapping[str, list[str]], environment: Mapping[str, str], logs: Path, url: str) -> Iterator[None]:
-    """Processes by their names, from when `url` answers to the end of the block."""
+def _running(
+    commands: Mapping[str, list[str]], environment: Mapping[str, str], logs: Path, url: str | None
+) -> Iterator[None]:
+    """Processes by their names, from when `url` answers, or at once if they have none, to the end of the block."""
     logs.mkdir(parents=True, exist_ok=True)
     children: dict[str, subprocess.Popen[bytes]] = {}
     try:
         for name, command in commands.items():
             children[name] = _start(command, environment, _log(logs, name))
-        _await_answer(url, children, logs)
+        if url is not None:
+            _await_answer(url, children, logs)
         yield
     finally:
         _stop(list(children.values()))

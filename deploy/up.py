@@ -1,7 +1,7 @@
 """`make up`: the platform for a person, until Ctrl-C.
 
-Dagster's pages and daemon, the embedded online store beside the demo's data, and the feature server. It ends what it started
-and nothing else.
+Dagster's pages and daemon, the embedded online store beside the demo's data, the feature server, and the demo's live feed. It
+ends what it started and nothing else.
 """
 
 import os
@@ -11,12 +11,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 
-from deploy.platform import demo_environment, prepare_instance, running_feature_server, running_platform
+from deploy.platform import demo_environment, prepare_instance, running_feature_server, running_feed, running_platform
 from featurestore.location import Location
 from featurestore.online.redis.embedded import embedded_folder
 from featurestore.online.redis.valkey import EmbeddedValkey
 from featurestore.registry.history import RegistryHistory
 from featurestore.serving.options import DEFAULT_PORT
+from featurestore.settings import Settings
 
 PORT = 3000
 
@@ -43,10 +44,12 @@ def _run() -> None:
         with (
             _feature_server(root, environment, logs) as server,
             running_platform(environment, logs, int(os.environ.get("PORT", PORT))) as platform,
+            running_feed(environment, logs, Settings.from_env().landing) as feed,
         ):
             print(f"feature server {server}")
             print(f"Dagster        {platform.url}")
             print(f"asset graph    {platform.url}/locations/__repository__@flights/asset-groups/offline/lineage")
+            print(f"live feed      {feed}")
             print(f"store          {root.uri}\nCtrl-C stops everything.", flush=True)
             signal.pause()
 

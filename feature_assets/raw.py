@@ -1,18 +1,21 @@
 """`raw/<source>`: the landing files of a day, appended once each."""
 
+from typing import Any
+
 import dagster as dg
 
 from feature_assets.catalogue import owners, raw_key, source_columns
 from feature_assets.partitions import backfill_policy, landing_days
-from featurestore.declaration import Daily, Source
-from featurestore.landing import landing_files
+from featurestore.declaration import Catalog, Daily, Source
+from featurestore.ingestion import take_in
 from resources.store import StoreResource
 
 
-def raw_asset(source: Source, cadence: Daily) -> dg.AssetsDefinition:
+def raw_asset(catalog: Catalog, source: Source, cadence: Daily) -> dg.AssetsDefinition:
     """The asset of a source; a timeless one has no partitions and takes every file.
 
     Args:
+        catalog: Whose groups read the source: for their windows late rows are counted.
         source: The declared feed.
         cadence: Its first day of landing; a partition is a day of landing, today's included.
     """
@@ -30,19 +33,22 @@ def raw_asset(source: Source, cadence: Daily) -> dg.AssetsDefinition:
     )
     def raw(context: dg.AssetExecutionContext, store: StoreResource) -> dg.MaterializeResult:  # type: ignore[type-arg]
         days = None if source.is_timeless else context.partition_keys
-        offline = store.offline()
-        done = offline.source(source).ingest(landing_files(store.settings().landing, source.name, days))
+        taken = take_in(store.offline(), catalog, store.settings().landing, source, days, context.run.run_id)
+        done = taken.ingestion
+        if taken.late:
+            context.log.warning(f"Rows came too late for windows of {sorted(taken.late)}: {taken.late}")
         if done.refused_files:
             listed = "\n".join(done.refused_files.values())
             raise dg.Failure(
                 f"{len(done.refused_files)} landing files are refused, {done.files} others are appended.\n{listed}",
                 allow_retries=False,
             )
-        counts = {
+        counts: dict[str, dg.MetadataValue[Any] | int] = {
             "files": done.files,
-            "files_known_before": done.files_known_before,
+            "files_known_before": done.files_known_before + taken.files_unchanged,
             "rows": done.rows,
             "rows_refused": done.rows_refused,
+            **({"rows_late": dg.MetadataValue.json(taken.late)} if taken.late else {}),
         }
         return dg.MaterializeResult(metadata=counts)
 

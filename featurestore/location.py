@@ -4,28 +4,19 @@ Small files that are written once (registry snapshots, history entries, markers)
 not: Delta and Polars take `uri` and `options` as they are. Nothing connects before the first read or write.
 """
 
-import importlib
 import os
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import lru_cache
 from pathlib import Path
-from typing import Any
 from uuid import uuid4
 
-from featurestore.errors import FeatureStoreError, InvalidInput, StoreUnavailable
-
-CONNECT_TIMEOUT_SECONDS = 3
-READ_TIMEOUT_SECONDS = 10
-CONFLICT_TRIES = 5
+from featurestore.bucket import Bucket
+from featurestore.errors import InvalidInput, StoreUnavailable
 
 SCHEME = re.compile(r"^([A-Za-z][A-Za-z0-9+.-]+):/")
-ENDPOINT = re.compile(r"^https?://[\w.:\[\]-]+(/[^@]*)?$")
 BUCKET = re.compile(r"^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$")
-
-REFUSED_TOKENS = frozenset(["ExpiredToken", "InvalidToken", "TokenRefreshRequired"])
 
 
 @dataclass(frozen=True)
@@ -80,6 +71,16 @@ class Location:
             InvalidInput: the name leads elsewhere, or the bucket or the credentials are refused.
             StoreUnavailable: the store cannot be reached or read.
         """
+        found = self._files.read(_checked(name))
+        return None if found is None else found[0]
+
+    def read_marked(self, name: str) -> tuple[bytes, str] | None:
+        """The content of a file and the mark under which `marks` lists that content; None if there is none.
+
+        Raises:
+            InvalidInput: the name leads elsewhere, or the bucket or the credentials are refused.
+            StoreUnavailable: the store cannot be reached or read.
+        """
         return self._files.read(_checked(name))
 
     def put_if_absent(self, name: str, data: bytes) -> bool:
@@ -118,14 +119,26 @@ class Location:
             InvalidInput: the bucket or the credentials are refused.
             StoreUnavailable: the store cannot be reached or read.
         """
-        return sorted(self._files.names(prefix))
+        return sorted(self._files.marks(prefix))
+
+    def marks(self, prefix: str = "") -> dict[str, str]:
+        """The files that `names` lists, sorted, each with a mark that another content gives another value.
+
+        A mark tells a changed file without reading it. Of a folder it is made of modification time, size and inode, of a bucket
+        it is the object's ETag.
+
+        Raises:
+            InvalidInput: the bucket or the credentials are refused.
+            StoreUnavailable: the store cannot be reached or read.
+        """
+        return dict(sorted(self._files.marks(prefix).items()))
 
     @property
-    def _files(self) -> "_Folder | _Bucket":
+    def _files(self) -> "_Folder | Bucket":
         if self.is_local:
             return _Folder(self.path)
         bucket, _, prefix = self.uri.removeprefix("s3://").partition("/")
-        return _Bucket(bucket, f"{prefix}/" if prefix else "", self.options)
+        return Bucket(bucket, f"{prefix}/" if prefix else "", self.options)
 
 
 def _normalised(uri: str) -> str:
@@ -160,10 +173,12 @@ class _Folder:
 
     root: Path
 
-    def read(self, name: str) -> bytes | None:
+    def read(self, name: str) -> tuple[bytes, str] | None:
         with _folder_errors("read", self.root / name):
             try:
-                return (self.root / name).read_bytes()
+                with (self.root / name).open("rb") as file:
+                    mark = _mark(os.fstat(file.fileno()))
+                    return file.read(), mark
             except (FileNotFoundError, NotADirectoryError):
                 return None
 
@@ -183,13 +198,26 @@ class _Folder:
         with _folder_errors("delete", self.root / name):
             (self.root / name).unlink(missing_ok=True)
 
-    def names(self, prefix: str) -> list[str]:
-        found: list[str] = []
+    def marks(self, prefix: str) -> dict[str, str]:
+        found: dict[str, str] = {}
         with _folder_errors("list", self.root):
             for folder, _, files in os.walk(self.root / prefix.rpartition("/")[0], onerror=_raise_unless_missing):
                 below = Path(folder).relative_to(self.root)
-                found += [(below / name).as_posix() for name in files if not name.startswith(".")]
-        return [name for name in found if name.startswith(prefix)]
+                shown = [name for name in files if not name.startswith(".")]
+                found |= {(below / name).as_posix(): _mark_at(folder, name) for name in shown}
+        return {name: mark for name, mark in found.items() if mark and name.startswith(prefix)}
+
+
+def _mark(status: os.stat_result) -> str:
+    return f"{status.st_mtime_ns}-{status.st_size}-{status.st_ino}"
+
+
+def _mark_at(folder: str, name: str) -> str:
+    """The mark of a file; empty for one that was taken away since it was listed."""
+    try:
+        return _mark(os.stat(os.path.join(folder, name)))
+    except FileNotFoundError:
+        return ""
 
 
 @contextmanager
@@ -255,144 +283,3 @@ def _sync_folder(folder: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-
-
-@dataclass(frozen=True)
-class _Bucket:
-    """Objects of an S3 bucket below a prefix, which is empty or ends in a slash."""
-
-    bucket: str
-    prefix: str
-    options: Mapping[str, str] = field(repr=False)
-
-    def read(self, name: str) -> bytes | None:
-        with self._errors("read", name):
-            try:
-                reply = self._client(tries=2).get_object(Bucket=self.bucket, Key=self.prefix + name)
-                return bytes(reply["Body"].read())
-            except _botocore().ClientError as error:
-                if _code(error) in ("NoSuchKey", "404"):
-                    return None
-                raise
-
-    def put(self, name: str, data: bytes) -> bool:
-        """A put is sent once: a repeat after a lost answer would find its own object and call it another's."""
-        for _ in range(CONFLICT_TRIES):
-            with self._errors("write", name):
-                try:
-                    self._client(tries=1).put_object(
-                        Bucket=self.bucket, Key=self.prefix + name, Body=data, IfNoneMatch="*"
-                    )
-                    return True
-                except _botocore().ClientError as error:
-                    if _code(error) in ("PreconditionFailed", "412"):
-                        return False
-                    if _code(error) not in ("ConditionalRequestConflict", "409"):
-                        raise
-        raise StoreUnavailable(
-            f"Cannot write {self._uri(name)}: another writer was in the way {CONFLICT_TRIES} times. Try again."
-        )
-
-    def write(self, name: str, data: bytes) -> None:
-        with self._errors("write", name):
-            self._client(tries=2).put_object(Bucket=self.bucket, Key=self.prefix + name, Body=data)
-
-    def delete(self, name: str) -> None:
-        with self._errors("delete", name):
-            self._client(tries=2).delete_object(Bucket=self.bucket, Key=self.prefix + name)
-
-    def names(self, prefix: str) -> list[str]:
-        found: list[str] = []
-        with self._errors("list", prefix):
-            pages = self._client(tries=2).get_paginator("list_objects_v2")
-            for page in pages.paginate(Bucket=self.bucket, Prefix=self.prefix + prefix):
-                found += [item["Key"].removeprefix(self.prefix) for item in page.get("Contents", [])]
-        return [name for name in found if not name.endswith("/")]
-
-    def _client(self, *, tries: int) -> Any:
-        return _client(tuple(sorted(self.options.items())), tries)
-
-    def _uri(self, name: str) -> str:
-        return f"s3://{self.bucket}/{self.prefix}{name}"
-
-    @contextmanager
-    def _errors(self, action: str, name: str) -> Iterator[None]:
-        botocore = _botocore()
-        endpoint = _settings(self.options).get("endpoint_url", "AWS's own endpoint")
-        what = f"Cannot {action} {self._uri(name)} at {endpoint}"
-        try:
-            yield
-        except botocore.ClientError as error:
-            raise _refusal(what, self.bucket, error) from error
-        except (botocore.NoCredentialsError, botocore.PartialCredentialsError, botocore.NoRegionError) as error:
-            raise InvalidInput(
-                f"{what}: no credentials or region. Pass AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and AWS_REGION as options."
-            ) from error
-        except botocore.BotoCoreError as error:
-            raise StoreUnavailable(
-                f"{what}: {type(error).__name__}. Check that the endpoint (option AWS_ENDPOINT_URL) is right and that "
-                "the server is up and reachable from here."
-            ) from error
-
-
-def _code(error: Any) -> str:
-    return str(error.response.get("Error", {}).get("Code", ""))
-
-
-def _refusal(what: str, bucket: str, error: Any) -> FeatureStoreError:
-    code = _code(error)
-    status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
-    if code == "NoSuchBucket":
-        return InvalidInput(f"{what}: there is no bucket {bucket!r}. Create it, or correct the location.")
-    if code in REFUSED_TOKENS or status in (401, 403):
-        return InvalidInput(
-            f"{what}: access is refused ({code}). Check AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY and what they allow."
-        )
-    if status in (301, 307, 400):
-        return InvalidInput(f"{what}: the request is refused ({code}). Check AWS_REGION and AWS_ENDPOINT_URL.")
-    return StoreUnavailable(f"{what}: the server answered {code}. Try again; if it stays, look at the server's log.")
-
-
-def _settings(options: Mapping[str, str]) -> dict[str, str]:
-    """Options by short name, as the object stores of deltalake and Polars read them: any case, `aws_` or not."""
-    short = {name.lower().removeprefix("aws_"): value for name, value in options.items()}
-    aliases = {"endpoint": "endpoint_url", "default_region": "region", "token": "session_token"}
-    return {aliases.get(name, name): value for name, value in short.items()}
-
-
-def _boto3() -> Any:
-    try:
-        return importlib.import_module("boto3")
-    except ImportError as error:
-        raise StoreUnavailable("S3 needs boto3, which is not installed: pip install 'featurestore[s3]'.") from error
-
-
-def _botocore() -> Any:
-    _boto3()
-    return importlib.import_module("botocore.exceptions")
-
-
-@lru_cache(maxsize=16)
-def _client(options: tuple[tuple[str, str], ...], tries: int) -> Any:
-    settings = _settings(dict(options))
-    endpoint = settings.get("endpoint_url")
-    if endpoint is not None and not ENDPOINT.fullmatch(endpoint):
-        raise InvalidInput(
-            "Option AWS_ENDPOINT_URL is not of the form http://host:port or https://host, with no user in it."
-        )
-    by_host = settings.get("virtual_hosted_style_request", "false").lower() == "true"
-    config = importlib.import_module("botocore.config").Config(
-        connect_timeout=CONNECT_TIMEOUT_SECONDS,
-        read_timeout=READ_TIMEOUT_SECONDS,
-        retries={"total_max_attempts": tries, "mode": "standard"},
-        s3={"addressing_style": "path" if endpoint and not by_host else "auto"},
-    )
-    return _boto3().client(
-        "s3",
-        endpoint_url=endpoint,
-        region_name=settings.get("region"),
-        aws_access_key_id=settings.get("access_key_id"),
-        aws_secret_access_key=settings.get("secret_access_key"),
-        aws_session_token=settings.get("session_token"),
-        config=config,
-    )

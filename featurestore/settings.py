@@ -10,6 +10,7 @@
 | FEATURESTORE_HOT_KEYS | messages that a process keeps for a second after it read them; 0: none | 0 |
 | FEATURESTORE_METADATA_URL | database of backfills, API keys and their audit: postgresql://... or sqlite:///... | `metadata.db` in a local root |
 | FEATURESTORE_AUTH | on: the server asks for API keys; off: it serves whoever reaches it | off |
+| FEATURESTORE_SCHEDULE | off: nothing is launched for due windows and landing files, as for a restored copy of a store | on |
 | AWS_* | credentials and endpoint of an S3 root, as deltalake and Polars take them | |
 """
 
@@ -48,6 +49,7 @@ class Settings:
     auth: bool = False
     read_deadline_ms: int = 100
     hot_keys: int = 0
+    schedule: bool = True
 
     @classmethod
     def from_env(cls, environment: Mapping[str, str] | None = None) -> "Settings":
@@ -57,7 +59,7 @@ class Settings:
             environment: Instead of `os.environ`.
 
         Raises:
-            InvalidInput: FEATURESTORE_AUTH is neither on nor off, or a number is none.
+            InvalidInput: FEATURESTORE_AUTH or FEATURESTORE_SCHEDULE is neither on nor off, or a number is none.
         """
         env = os.environ if environment is None else environment
         options = {
@@ -76,6 +78,7 @@ class Settings:
             _is_on("FEATURESTORE_AUTH", env.get("FEATURESTORE_AUTH") or "off"),
             _number("FEATURESTORE_READ_DEADLINE_MS", env.get("FEATURESTORE_READ_DEADLINE_MS") or "100", least=1),
             _number("FEATURESTORE_HOT_KEYS", env.get("FEATURESTORE_HOT_KEYS") or "0", least=0),
+            _is_on("FEATURESTORE_SCHEDULE", env.get("FEATURESTORE_SCHEDULE") or "on"),
         )
 
     def tiers_of(self, group: "RegisteredGroup") -> "tuple[TierName, ...]":

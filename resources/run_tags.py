@@ -25,7 +25,12 @@ ESTIMATE = "featurestore/estimate_"
 """How the names of the tags begin that hold what the whole backfill was estimated to take."""
 PROGRESS = "featurestore/progress"
 
-OFFLINE = "offline"
+LAUNCHED_BY = "featurestore/launched_by"
+"""The sensor of ours that launched a run, `due_windows` or `landing_files`."""
+LAUNCHED_AT = "featurestore/launched_at"
+"""When, by the store's clock."""
+
+OFFLINE, RAW = "offline", "raw"
 
 
 def asked_range(tags: Mapping[str, str]) -> tuple[str, str] | None:
@@ -45,8 +50,13 @@ def backfill_of(tags: Mapping[str, str]) -> str:
 
 def offline_groups(instance: dg.DagsterInstance, run: dg.DagsterRun) -> list[str]:
     """Stored names of the groups whose `offline/<group>` a run materializes."""
+    return assets_below(instance, run, OFFLINE)
+
+
+def assets_below(instance: dg.DagsterInstance, run: dg.DagsterRun, prefix: str) -> list[str]:
+    """The names below a prefix, `offline` or `raw`, of the assets that a run materializes."""
     keys = run.asset_selection or _planned_assets(instance, run)
-    return sorted(key.path[1] for key in keys if len(key.path) == 2 and key.path[0] == OFFLINE)
+    return sorted(key.path[1] for key in keys if len(key.path) == 2 and key.path[0] == prefix)
 
 
 def _planned_assets(instance: dg.DagsterInstance, run: dg.DagsterRun) -> set[dg.AssetKey]:

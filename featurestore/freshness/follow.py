@@ -10,6 +10,7 @@ from datetime import datetime, timedelta
 import polars as pl
 
 from featurestore.freshness.facts import WindowFacts
+from featurestore.offline.journal import UNREAD
 from featurestore.offline.ledger import Ledger
 from featurestore.offline.log import read_entry
 from featurestore.offline.storage import Storage
@@ -38,7 +39,7 @@ class WindowFollower:
 
     group: RegisteredGroup
     ledger: Ledger
-    version: int | None = None
+    version: int = UNREAD
     promoted: int = 0
     taken_back: int = 0
     quarantined: int = 0
@@ -47,7 +48,7 @@ class WindowFollower:
 
     def look(self) -> None:
         """Take in what the ledger has since the last look."""
-        entries, self.version = self.ledger.follow(self.version)
+        entries, self.version = self.ledger.journal.read_on(self.version)
         if entries.is_empty():
             return
         for start, recorded_at, status in entries.select("window_start", "recorded_at", "status").iter_rows():

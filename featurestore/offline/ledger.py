@@ -10,15 +10,11 @@ from datetime import datetime
 from typing import Literal
 
 import polars as pl
-from deltalake import write_deltalake
 
 from featurestore.declaration.dtypes import TIMESTAMP
 from featurestore.launch import Strategy
 from featurestore.location import Location
-from featurestore.offline.durability import sync_since
-from featurestore.offline.log import read_entry
-from featurestore.offline.storage import CONFIGURATION, Storage
-from featurestore.offline.view import scan_files
+from featurestore.offline.journal import Journal
 
 Status = Literal["promoted", "quarantined", "rolled_back"]
 
@@ -71,65 +67,30 @@ class LedgerEntry:
 
 
 class Ledger:
-    """The append-only ledger of one group at `{root}/ledger/feature_group={name}/`.
-
-    The column `sequence` orders its entries: clocks of two machines, or one that a test sets, may stand or step back.
-    """
+    """The append-only ledger of one group at `{root}/ledger/feature_group={name}/`."""
 
     def __init__(self, root: Location, group_name: str) -> None:
-        self.location = root.child("ledger", f"feature_group={group_name}")
-        self._storage = Storage(self.location)
+        self.journal = Journal(root.child("ledger", f"feature_group={group_name}"), SCHEMA, DEFAULTS)
+
+    @property
+    def location(self) -> Location:
+        return self.journal.location
 
     def append(self, entries: Sequence[LedgerEntry]) -> None:
         """Record how windows ended, in one commit."""
-        if not entries:
-            return
-        before = self.version()
-        rows = pl.DataFrame([asdict(entry) for entry in entries], schema=SCHEMA)
-        write_deltalake(
-            self._storage.uri,
-            rows.with_columns(sequence=pl.lit(-1 if before is None else before, dtype=pl.Int64) + 1),
-            mode="append",
-            schema_mode="merge",
-            storage_options=self._storage.options,
-            configuration=CONFIGURATION,
-        )
-        sync_since(self.location, before, self.version() or 0)
+        self.journal.append([asdict(entry) for entry in entries])
 
     def version(self) -> int | None:
         """The ledger's Delta version; None before the first entry."""
-        table = self._storage.open()
-        return None if table is None else table.version()
+        return self.journal.version()
 
     def entries(self) -> pl.DataFrame:
         """Every entry, in the order in which they were written."""
-        return self.follow(None)[0]
+        return self.journal.records()
 
     def entries_since(self, version: int | None) -> pl.DataFrame:
         """The entries of every commit after a version of the ledger; all of them after None."""
-        return self.follow(version)[0]
-
-    def follow(self, version: int | None) -> tuple[pl.DataFrame, int | None]:
-        """The entries after a version, and the version that they lead to, for who asks again and again.
-
-        After a version it only looks whether there is a next commit: that is a hundred times cheaper than to open the table.
-        """
-        if version is None:
-            table = self._storage.open()
-            if table is None:
-                return pl.DataFrame(schema=SCHEMA), None
-            return self._read(pl.DataFrame(table.get_add_actions(flatten=True))["path"].to_list()), table.version()
-        names: list[str] = []
-        while (commit := read_entry(self.location, version + 1)) is not None:
-            names += commit.added
-            version += 1
-        return self._read(names) if names else pl.DataFrame(schema=SCHEMA), version
-
-    def _read(self, names: Sequence[str]) -> pl.DataFrame:
-        rows = scan_files(self._storage, names, {**SCHEMA, "sequence": pl.Int64()})
-        filled = [pl.col(name).fill_null(value) for name, value in DEFAULTS.items()]
-        ordered = rows.sort("sequence", "recorded_at", maintain_order=True).select(list(SCHEMA))
-        return ordered.with_columns(filled).collect()
+        return self.journal.records_since(version)
 
     def latest(self) -> pl.DataFrame:
         """The last entry of each window, by window start."""

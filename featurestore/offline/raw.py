@@ -5,9 +5,10 @@ Which landing files there are is the caller's to find; what a transform may see 
 
 import hashlib
 import io
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from typing import Literal
 
 import polars as pl
 from deltalake import CommitProperties, DeltaTable, Transaction, write_deltalake
@@ -35,13 +36,16 @@ PLATFORM_COLUMNS: dict[str, pl.DataType] = {
     "landing_row": pl.Int64(),
 }
 
+NO_TIMES = pl.DataFrame(schema={"landing_file": pl.String, "event_time": TIMESTAMP, "knowledge_time": TIMESTAMP})
+
 
 @dataclass(frozen=True, slots=True)
 class LandingFile:
-    """A Parquet file that a feed left: its name within the feed's folder, and its bytes."""
+    """A Parquet file that a feed left: its name within the feed's folder, its bytes, and the mark that its listing shows."""
 
     name: str
     data: bytes
+    mark: str = ""
 
     @property
     def identity(self) -> str:
@@ -50,14 +54,27 @@ class LandingFile:
 
 
 @dataclass(frozen=True, slots=True)
+class TakenFile:
+    """What became of one landing file: `reason` says why it was refused, and is empty for another."""
+
+    file: LandingFile
+    status: Literal["appended", "known", "refused"]
+    rows: int = 0
+    rows_refused: int = 0
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Ingestion:
-    """What one call of `SourceTable.ingest` did."""
+    """What one call of `SourceTable.ingest` did; `live_times` are those of the rows it appended that are no history."""
 
     files: int = 0
     files_known_before: int = 0
     rows: int = 0
     rows_refused: int = 0
     refused_files: dict[str, str] = field(default_factory=dict)
+    taken: tuple[TakenFile, ...] = field(default=(), compare=False, repr=False)
+    live_times: pl.DataFrame = field(default_factory=lambda: NO_TIMES, compare=False, repr=False)
 
 
 def raw_location(root: Location, source_name: str) -> Location:
@@ -148,12 +165,32 @@ class SourceTable:
             except (InvalidInput, SchemaMismatch) as error:
                 refused[file.name] = str(error)
         if not frames:
-            return Ingestion(files_known_before=len(known), refused_files=refused)
-        bad = sum(self._set_aside(identity, frame) for identity, frame in frames.items())
+            return Ingestion(0, len(known), 0, 0, refused, _taken(files, refused, {}, {}))
+        bad = {identity: self._set_aside(identity, frame) for identity, frame in frames.items()}
         good = pl.concat(frames.values()).filter(pl.col("refusal").is_null()).drop("refusal")
         if not self._append(good, list(frames), table):
             return None
-        return Ingestion(len(frames), len(known), good.height, bad, refused)
+        taken = _taken(files, refused, {name: frame.height - bad[name] for name, frame in frames.items()}, bad)
+        return Ingestion(
+            len(frames), len(known), good.height, sum(bad.values()), refused, taken, self._live_times(good)
+        )
+
+    def has(self, identities: Iterable[str]) -> set[str]:
+        """Those of some files, by name and content, that were appended."""
+        table = self.open()
+        return {name for name in identities if table is not None and table.transaction_version(name) is not None}
+
+    def live_times_of(self, file_names: Sequence[str]) -> pl.DataFrame:
+        """Times of the rows, no history, that each of some files brought when it landed last."""
+        rows = self.scan().filter(pl.col("landing_file").is_in(list(file_names)) & ~pl.col("is_history"))
+        newest = rows.filter(pl.col("landed_at") == pl.col("landed_at").max().over("landing_file"))
+        return self._live_times(newest.collect())
+
+    def _live_times(self, rows: pl.DataFrame) -> pl.DataFrame:
+        if self.source.event_time is None:
+            return NO_TIMES
+        event_time = pl.col(self.source.event_time).alias("event_time")
+        return rows.filter(~pl.col("is_history")).select("landing_file", event_time, "knowledge_time")
 
     def _rows(self, file: LandingFile) -> pl.DataFrame:
         try:
@@ -249,3 +286,17 @@ class SourceTable:
             return False
         sync_since(self.location, before, before + 1)
         return True
+
+
+def _taken(
+    files: Sequence[LandingFile], refused: Mapping[str, str], rows: Mapping[str, int], bad: Mapping[str, int]
+) -> tuple[TakenFile, ...]:
+    """What became of each file; rows by the files' identities."""
+    return tuple(
+        TakenFile(file, "refused", reason=refused[file.name])
+        if file.name in refused
+        else TakenFile(file, "appended", rows[file.identity], bad[file.identity])
+        if file.identity in rows
+        else TakenFile(file, "known")
+        for file in files
+    )

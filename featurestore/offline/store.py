@@ -11,6 +11,7 @@ from featurestore.declaration.source import Source
 from featurestore.location import Location
 from featurestore.offline.ledger import Ledger
 from featurestore.offline.raw import SourceTable
+from featurestore.offline.receipts import Receipts
 from featurestore.offline.staging import Staging
 from featurestore.offline.table import FeatureTable
 from featurestore.registry.snapshot import RegistrySnapshot
@@ -36,6 +37,9 @@ class OfflineStore:
 
     def source(self, source: Source) -> SourceTable:
         return SourceTable(self.root, source, self.clock)
+
+    def receipts(self, source: Source) -> Receipts:
+        return Receipts(self.root, source.name)
 
     def ledger(self, group_name: str) -> Ledger:
         return Ledger(self.root, group_name)

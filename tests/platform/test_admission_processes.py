@@ -88,6 +88,7 @@ def open_desk(folder: Path) -> Iterator[Desk]:
         sandbox = Sandbox(folder, instance, catalog, now=T0 + 30 * DAY)
         sandbox.ingest(orders, [order(day, T0 + day * DAY + HOUR) for day in range(10)])
         variables = {
+            "FEATURESTORE_SCHEDULE": "off",
             "FEATURESTORE_ROOT": str(sandbox.root),
             "FEATURESTORE_LANDING": str(sandbox.landing),
             "FEATURESTORE_METADATA_URL": "",

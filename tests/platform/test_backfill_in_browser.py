@@ -127,6 +127,7 @@ def site(tmp_path: Path, valkey_url: str) -> Iterator[Site]:
         mark = f"mark-{uuid4().hex}"
         environment = {
             "DAGSTER_HOME": str(home),
+            "FEATURESTORE_SCHEDULE": "off",
             "FEATURESTORE_ROOT": str(sandbox.root),
             "FEATURESTORE_LANDING": str(sandbox.landing),
             "FEATURESTORE_ONLINE_URL": valkey_url,

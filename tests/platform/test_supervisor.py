@@ -53,6 +53,7 @@ class Site:
     def environment(self) -> dict[str, str]:
         return {
             "DAGSTER_HOME": str(self.home),
+            "FEATURESTORE_SCHEDULE": "off",
             "FEATURESTORE_ROOT": str(self.sandbox.root),
             "FEATURESTORE_LANDING": str(self.sandbox.landing),
             "FEATURESTORE_ONLINE_URL": self.sandbox.online_url,

@@ -51,6 +51,21 @@ def windows_to_compute(
     return {window: reason for window, reason in found.items() if reason}
 
 
+def computed_otherwise(
+    store: OfflineStore, catalog: Catalog, group: FeatureGroup, entries: Mapping[TimeWindow, LedgerEntry]
+) -> dict[TimeWindow, str]:
+    """Of windows in quarantine, those that a computation of today might find otherwise, and why.
+
+    Args:
+        entries: What the ledger says of each.
+    """
+    code = (group.code_version, declaration_digest(catalog, group, store.registry.group(group.stored_name)))
+    found = {window: _other_code(entry, *code) for window, entry in entries.items()}
+    for name, item in catalog.inputs_of(group).items():
+        found |= _reached(store, group, name, item, {w: entry for w, entry in entries.items() if not found[w]})
+    return {window: reason for window, reason in found.items() if reason}
+
+
 def declaration_digest(catalog: Catalog, group: FeatureGroup, registered: RegisteredGroup) -> str:
     """A digest of what of the declarations decides a window's rows, beside the transform's code."""
     rules = {
@@ -77,6 +92,10 @@ def _own_reason(entry: LedgerEntry | None, code_version: str, declaration: str) 
         return "it is missing"
     if entry.status == "quarantined":
         return "it is in quarantine"
+    return _other_code(entry, code_version, declaration)
+
+
+def _other_code(entry: LedgerEntry, code_version: str, declaration: str) -> str:
     if entry.strategy in STAND_INS:
         return ""
     if entry.code_version != code_version:

@@ -1,0 +1,66 @@
+"""What a tick of the due-windows sensor costs: `python -m benchmarks.schedule --groups 1000`.
+
+Hourly groups with a month of windows in their ledgers, on a local disk. Printed: the first look of a new process, a look while nothing
+is due, and the look at an hour's end, when every group owes a window.
+"""
+
+import argparse
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from feature_assets.groups.flights.airports import weather_origin_hourly
+from feature_assets.groups.flights.sources import SOURCES
+from featurestore.declaration import Catalog
+from featurestore.location import Location
+from featurestore.offline.ledger import Ledger, LedgerEntry
+from featurestore.offline.store import OfflineStore
+from featurestore.registry.compile import compile_snapshot
+from featurestore.schedule.watch import NEW_GROUPS_A_LOOK, Watch
+
+HOUR = timedelta(hours=1)
+NOW = datetime(2025, 2, 1, 12, 30, tzinfo=UTC)
+WINDOWS = 31 * 24
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--groups", type=int, default=1000)
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        measure(Location(str(Path(folder))), options.groups)
+
+
+def measure(root: Location, count: int) -> None:
+    groups = [replace(weather_origin_hourly, name=f"weather_{number}") for number in range(count)]
+    catalog = Catalog([source for source in SOURCES if source.name == "weather"], groups)
+    store = OfflineStore(root, compile_snapshot(catalog, None), lambda: NOW)
+    for group in groups:
+        Ledger(root, group.stored_name).append(entries())
+    watch = Watch(catalog)
+    looks = -(-count // NEW_GROUPS_A_LOOK)
+    said(f"{count} groups, first looks", lambda: [watch.owed(root, NOW, lambda: store) for _ in range(looks)])
+    said("nothing due", lambda: watch.owed(root, NOW + timedelta(minutes=1), lambda: store))
+    said("looking again after five minutes", lambda: watch.owed(root, NOW + timedelta(minutes=6), lambda: store))
+    said("an hour's end, every group owes a window", lambda: watch.owed(root, NOW + HOUR, lambda: store))
+
+
+def entries() -> list[LedgerEntry]:
+    last = NOW.replace(minute=0) - HOUR
+    return [
+        LedgerEntry(last - back * HOUR, NOW, "promoted", "run", "code", "{}", "digest", 3, 0, 0)
+        for back in range(WINDOWS)
+    ]
+
+
+def said(what: str, look: Callable[[], object]) -> None:
+    began = time.perf_counter()
+    look()
+    print(f"{what}: {1000 * (time.perf_counter() - began):,.1f} ms", flush=True)
+
+
+if __name__ == "__main__":
+    main()

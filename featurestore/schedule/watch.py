@@ -1,0 +1,160 @@
+"""What the groups of a catalogue owe, as a process that asks every half minute keeps track of it.
+
+Most of the time nothing is due, which the clock alone tells: a group sleeps until its next window is due, or for a few
+minutes, since a rollback or a person may have changed its ledger meanwhile. Only of a group that is awake the ledger is looked
+at, and of its upstream groups, for what was written since the last look.
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+
+from featurestore.backfill.selection import first_backfillable
+from featurestore.backfill.strategies.incremental import computed_otherwise, input_versions
+from featurestore.declaration.catalog import Catalog
+from featurestore.declaration.group import FeatureGroup
+from featurestore.declaration.source import Source
+from featurestore.declaration.windows import DAY, TimeWindow, Windowless
+from featurestore.location import Location
+from featurestore.offline.journal import UNREAD
+from featurestore.offline.ledger import Ledger
+from featurestore.offline.store import OfflineStore
+from featurestore.schedule.due import Owed, awaited, due_before, missing_windows, next_due, owed
+from featurestore.schedule.standing import Standing
+
+LONGEST_SLEEP = timedelta(minutes=5)
+QUARANTINE_SLEEP = timedelta(minutes=1)
+"""How often a group is looked at of which a window is in quarantine."""
+READERS = 16
+NEVER = datetime.min.replace(tzinfo=UTC)
+NEW_GROUPS_A_LOOK = 200
+"""A ledger that was never read takes some 20 ms. A tick has 60 seconds in all."""
+A_RUN = 31 * DAY
+
+
+@dataclass
+class _Watched:
+    group: FeatureGroup
+    ledger: Ledger
+    standing: Standing
+    version: int = UNREAD
+    sleeps_until: datetime = NEVER
+    examined: object = None
+    """What the windows in quarantine were last held against, all of which left them there."""
+
+
+@dataclass
+class Watch:
+    """The standings of a catalogue's windowed and event groups. Not for two threads at once."""
+
+    catalog: Catalog
+    _root: Location | None = None
+    _watched: dict[str, _Watched] = field(default_factory=dict)
+
+    def owed(self, root: Location, now: datetime, store: Callable[[], OfflineStore]) -> dict[FeatureGroup, Owed]:
+        """What the groups owe that are awake; a group that owes nothing is left out, and sleeps.
+
+        Args:
+            root: Of the store; another one than before is read from its beginning.
+            now: By the store's clock.
+            store: Opens the store, which is done only if something is due.
+        """
+        if root != self._root:
+            self._begin(root)
+        awake = self._awake(now)
+        self._read_on(self._with_upstreams(awake))
+        found = {watched.group: self._owed_by(watched, now, store) for watched in awake}
+        return {group: work for group, work in found.items() if work.ready or work.blocked}
+
+    def is_current(self, group: FeatureGroup) -> bool:
+        """Whether nothing was written to the ledger of a group since it was looked at."""
+        watched = self._watched[group.stored_name]
+        return watched.ledger.journal.is_at(watched.version)
+
+    def windows_a_run(self, group: FeatureGroup) -> int:
+        """The most windows that one run computes: 31 days of them."""
+        return A_RUN // self._watched[group.stored_name].standing.cadence.length
+
+    def _begin(self, root: Location) -> None:
+        self._root = root
+        self._watched = {
+            group.stored_name: _Watched(group, Ledger(root, group.stored_name), Standing(group.cadence))
+            for group in self.catalog.ordered_groups
+            if not isinstance(group.cadence, Windowless)
+        }
+
+    def _awake(self, now: datetime) -> list[_Watched]:
+        """The groups to look at; of those never looked at only so many that a look has its end."""
+        awake = [watched for watched in self._watched.values() if watched.sleeps_until <= now]
+        new = [watched for watched in awake if watched.sleeps_until == NEVER and watched.version == UNREAD]
+        later = {watched.group.stored_name for watched in new[NEW_GROUPS_A_LOOK:]}
+        return [watched for watched in awake if watched.group.stored_name not in later]
+
+    def _with_upstreams(self, awake: Iterable[_Watched]) -> list[_Watched]:
+        names: set[str] = set()
+        for watched in awake:
+            upstreams = awaited(self.catalog, watched.group).values()
+            names |= {watched.group.stored_name, *(upstream.stored_name for upstream in upstreams)}
+        return [self._watched[name] for name in sorted(names)]
+
+    def _read_on(self, watched: list[_Watched]) -> None:
+        if not watched:
+            return
+        with ThreadPoolExecutor(READERS) as readers:
+            read = readers.map(lambda one: one.ledger.journal.read_on(one.version), watched)
+            for one, (entries, version) in zip(watched, read, strict=True):
+                one.version = version
+                one.standing.note(entries)
+
+    def _owed_by(self, watched: _Watched, now: datetime, store: Callable[[], OfflineStore]) -> Owed:
+        group, standing = watched.group, watched.standing
+        wakes_at = min(next_due(group, standing, now), now + LONGEST_SLEEP)
+        may_owe = standing.held or missing_windows(group, standing, now)
+        if not may_owe or not (windows := self._windows_of(watched, now, store())):
+            watched.sleeps_until = min(wakes_at, now + QUARANTINE_SLEEP) if may_owe else wakes_at
+            return Owed()
+        watched.sleeps_until = NEVER
+        return owed(self.catalog, group, windows, self._is_promoted, self.windows_a_run(group))
+
+    def _windows_of(self, watched: _Watched, now: datetime, store: OfflineStore) -> list[TimeWindow]:
+        group, standing = watched.group, watched.standing
+        if group.stored_name not in store.registry.groups or (
+            standing.first is None and not self._can_begin(store, group)
+        ):
+            return []
+        allowed_from = first_backfillable(store.registry.group(group.stored_name))
+        missing = missing_windows(group, standing, now, allowed_from)
+        return sorted({*missing, *self._to_repeat(watched, now, store)})
+
+    def _to_repeat(self, watched: _Watched, now: datetime, store: OfflineStore) -> list[TimeWindow]:
+        """The windows in quarantine, of those that the schedule computes, for which something has changed since."""
+        group, standing = watched.group, watched.standing
+        first, until = standing.first, due_before(group, standing, now)
+        entries = {
+            standing.window(number): entry
+            for start, entry in standing.held.items()
+            if first is not None and first <= (number := standing.number_at(start)) < until
+        }
+        if not entries:
+            return []
+        held_against = (sorted(entry.run_id for entry in entries.values()), _inputs(store, self.catalog, group))
+        if watched.examined == held_against:
+            return []
+        changed = computed_otherwise(store, self.catalog, group, entries)
+        watched.examined = None if changed else held_against
+        return list(changed)
+
+    def _can_begin(self, store: OfflineStore, group: FeatureGroup) -> bool:
+        """Whether everything that a group reads has rows: of an empty store no window is computed."""
+        inputs = self.catalog.inputs_of(group).values()
+        sources = [store.source(item).version() for item in inputs if isinstance(item, Source)]
+        groups = [item for item in inputs if isinstance(item, FeatureGroup) and isinstance(item.cadence, Windowless)]
+        return None not in (*sources, *(store.table(group.stored_name).version() for group in groups))
+
+    def _is_promoted(self, name: str, start: datetime) -> bool:
+        return self._watched[name].standing.is_promoted(start)
+
+
+def _inputs(store: OfflineStore, catalog: Catalog, group: FeatureGroup) -> Mapping[str, int | None]:
+    return input_versions(store, catalog.inputs_of(group))

@@ -1,0 +1,100 @@
+"""What a process keeps of the ledgers: it sleeps while nothing is due, reads on from where it stands, and notices others."""
+
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from featurestore.location import Location
+from featurestore.offline.ledger import LedgerEntry
+from featurestore.offline.store import OfflineStore
+from featurestore.promotion import materialize_windows
+from featurestore.schedule.watch import LONGEST_SLEEP, Watch
+from tests.catalogs import DAY, HOUR, MINUTE, T0, Clock, Shops, days, sale, sales, shop_density_daily, shop_sales_daily
+
+SETTLED = timedelta(seconds=30)
+NEXT = T0 + 3 * DAY + 2 * HOUR + SETTLED
+"""When the daily window of day 2 is due and has settled."""
+
+
+@pytest.fixture
+def chain(tmp_path: Path) -> Shops:
+    """Two days of sales, of which the daily group is computed, in the evening of day 2."""
+    made = Shops(tmp_path, Clock(T0 + 2 * DAY + 20 * HOUR))
+    made.land(sales, [sale(day, T0 + day * DAY + HOUR) for day in range(3)])
+    compute(made, 0, 2)
+    return made
+
+
+def compute(shops: Shops, first: int, last: int) -> None:
+    windows = days(shop_sales_daily, first, last)
+    materialize_windows(shops.store, shops.catalog, shop_sales_daily, windows, run_id=f"run-{first}")
+
+
+def nothing() -> OfflineStore:
+    raise AssertionError("the store was opened although nothing is due")
+
+
+def owed(watch: Watch, shops: Shops) -> list[int]:
+    work = watch.owed(shops.store.root, shops.clock.now, lambda: shops.store)
+    return [(window.start - T0) // DAY for window in work[shop_sales_daily].ready] if shop_sales_daily in work else []
+
+
+def asleep(watch: Watch, shops: Shops) -> bool:
+    """Whether nothing of the daily group is read now."""
+    return watch._watched[shop_sales_daily.stored_name].sleeps_until > shops.clock.now
+
+
+def test_group_sleeps_until_its_next_window_is_due(chain: Shops) -> None:
+    watch = Watch(chain.catalog)
+    assert owed(watch, chain) == []
+    assert asleep(watch, chain)
+    chain.clock.now = NEXT - timedelta(microseconds=1)
+    assert owed(watch, chain) == []
+    chain.clock.now = NEXT
+    assert owed(watch, chain) == [2]
+    assert not asleep(watch, chain)
+
+
+def test_nothing_is_opened_while_everything_sleeps(chain: Shops) -> None:
+    watch = Watch(chain.catalog)
+    assert owed(watch, chain) == []
+    for watched in watch._watched.values():
+        watched.sleeps_until = chain.clock.now + HOUR
+    chain.clock.now += MINUTE
+    assert watch.owed(chain.store.root, chain.clock.now, nothing) == {}
+
+
+def test_what_others_computed_meanwhile_is_noticed(chain: Shops) -> None:
+    watch = Watch(chain.catalog)
+    chain.clock.now = NEXT
+    assert owed(watch, chain) == [2]
+    assert watch.is_current(shop_sales_daily)
+    compute(chain, 2, 3)
+    assert not watch.is_current(shop_sales_daily)
+    assert owed(watch, chain) == []
+    assert watch.is_current(shop_sales_daily)
+
+
+def test_sleeper_looks_again_after_minutes_and_begins_anew_at_another_root(chain: Shops, tmp_path: Path) -> None:
+    watch = Watch(chain.catalog)
+    owed(watch, chain)
+    assert watch._watched[shop_sales_daily.stored_name].sleeps_until <= chain.clock.now + LONGEST_SLEEP
+    other = Location(str(tmp_path / "other"))
+    empty = OfflineStore(other, chain.store.registry, chain.clock)
+    assert watch.owed(other, chain.clock.now, lambda: empty) == {}
+
+
+def test_blocked_window_waits_for_its_upstream_and_is_ready_after_it(chain: Shops) -> None:
+    watch = Watch(chain.catalog)
+    entry = shop_density_daily
+    ledger = chain.store.ledger(entry.stored_name)
+    first = chain.store.ledger(shop_sales_daily.stored_name).latest().row(0, named=True)
+    ledger.append([LedgerEntry(**first)])
+    chain.clock.now = NEXT + HOUR
+    work = watch.owed(chain.store.root, chain.clock.now, lambda: chain.store)
+    assert [w.start for w in work[entry].blocked] == [T0 + 2 * DAY]
+    compute(chain, 2, 3)
+    work = watch.owed(chain.store.root, chain.clock.now, lambda: chain.store)
+    assert work[entry].ready[-1].start == T0 + 2 * DAY
+    assert work[entry].blocked == ()
