@@ -144,10 +144,10 @@ def _static_asset(catalog: Catalog, group: FeatureGroup) -> dg.AssetsDefinition:
 
 
 def _report(key: str, outcome: WindowOutcome, table_version: int | None) -> PartitionReport:
-    passed = {"promoted": True, "quarantined": False}.get(outcome.status)
+    passed = {"promoted": True, "current": True, "quarantined": False}.get(outcome.status)
     metadata = row_metadata(
         rows=outcome.verdict.rows,
-        input_rows=outcome.input_rows,
+        input_rows=None if outcome.status == "current" else outcome.input_rows,
         history_rows=outcome.history_rows,
         null_key_rows=outcome.null_key_rows or None,
         behind_rows=outcome.behind_rows or None,
@@ -156,6 +156,8 @@ def _report(key: str, outcome: WindowOutcome, table_version: int | None) -> Part
     origin = {"strategy": outcome.strategy, "correctness": outcome.correctness, **outcome.notes}
     told = {**metadata, "changed": outcome.changed, **origin}
     verdict = outcome.verdict
+    if outcome.status == "current":
+        return PartitionReport(key, passed, {**told, "left": outcome.reason}, reason=outcome.reason, stands=True)
     return PartitionReport(key, passed, told, _verdict_metadata(verdict), outcome.reason, verdict.warnings)
 
 

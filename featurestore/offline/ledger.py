@@ -20,7 +20,9 @@ from featurestore.offline.log import read_entry
 from featurestore.offline.storage import CONFIGURATION, Storage
 from featurestore.offline.view import scan_files
 
-Status = Literal["promoted", "quarantined", "rolled_back"]
+Status = Literal["promoted", "quarantined", "rolled_back", "left"]
+"""`left` is no word on a window: a backfill has looked at it and left it as it was. Only `left_by` reads it."""
+LEFT: Status = "left"
 
 SCHEMA: dict[str, pl.DataType] = {
     "window_start": TIMESTAMP,
@@ -102,7 +104,15 @@ class Ledger:
         return None if table is None else table.version()
 
     def entries(self) -> pl.DataFrame:
-        """Every entry, in the order in which they were written."""
+        """Every entry that says how a window ended, in the order in which they were written."""
+        return self._every().filter(pl.col("status") != LEFT)
+
+    def left_by(self, backfill_ids: Iterable[str]) -> set[datetime]:
+        """The starts of the windows that some backfills have looked at and left as they were."""
+        left = self._every().filter((pl.col("status") == LEFT) & pl.col("backfill_id").is_in(list(backfill_ids)))
+        return set(left["window_start"])
+
+    def _every(self) -> pl.DataFrame:
         table = self._storage.open()
         if table is None:
             return pl.DataFrame(schema=SCHEMA)
@@ -113,7 +123,8 @@ class Ledger:
         newest = self.version()
         versions = range(0 if version is None else version + 1, 0 if newest is None else newest + 1)
         commits = [read_entry(self.location, number) for number in versions]
-        return self._read([name for commit in commits if commit is not None for name in commit.added])
+        since = self._read([name for commit in commits if commit is not None for name in commit.added])
+        return since.filter(pl.col("status") != LEFT)
 
     def _read(self, names: Sequence[str]) -> pl.DataFrame:
         rows = scan_files(self._storage, names, {**SCHEMA, "sequence": pl.Int64()})

@@ -20,7 +20,7 @@ from featurestore.cli.main import main
 from featurestore.clock import system_clock
 from featurestore.declaration.windows import TimeWindow
 from featurestore.errors import InvalidInput, UnknownName
-from featurestore.launch import Launch
+from featurestore.launch import Launch, Strategy
 from featurestore.metadata.request import AuditEntry, BackfillRequest, RequestedWindows, State
 from featurestore.promotion import materialize_windows
 from tests.cli_project import DAY, LAST_WINDOW, Project, departure, fill
@@ -70,10 +70,10 @@ def dagster(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeDagster]:
         yield fake
 
 
-def compute(project: Project, backfill_id: str, *keys: str) -> None:
+def compute(project: Project, backfill_id: str, *keys: str, strategy: Strategy = "full") -> None:
     """What the runs of a backfill do with some windows."""
     windows = [TimeWindow(WINDOWS[key], WINDOWS[key] + DAY) for key in keys]
-    launch = Launch(backfill_id)
+    launch = Launch(backfill_id, strategy)
     group = project.catalog.group(GROUP)
     materialize_windows(project.store.offline, project.catalog, group, windows, run_id=f"run-{keys[0]}", launch=launch)
 
@@ -295,6 +295,27 @@ def test_status_counts_windows_rows_bytes_and_time(project: Project, dagster: Fa
     assert not status["is_over"]
 
 
+def test_windows_that_were_current_already_are_done_and_nothing_is_left_of_them(
+    project: Project, dagster: FakeDagster
+) -> None:
+    compute(project, "", *KEYS[4:])
+    project.run("backfill", "launch", GROUP, "--strategy", "incremental")
+    record(project, "backfill0", *KEYS, compute_seconds=90.0)
+    compute(project, "backfill0", *KEYS[4:], strategy="incremental")
+    halfway = project.json("backfill", "status", "backfill0")["progress"]
+    assert (halfway["current"], halfway["waiting"], halfway["rests_on"]) == (5, 4, "estimate")
+    compute(project, "backfill0", *KEYS[:4], strategy="incremental")
+    dagster.backfills["backfill0"].end("COMPLETED_SUCCESS", "SUCCESS")
+    status = project.json("backfill", "status", "backfill0")
+    (group,) = status["groups"]
+    assert (group["promoted"], group["current"], status["progress"]["waiting"]) == (4, 5, 0)
+    assert (status["progress"]["fraction"], status["progress"]["rests_on"]) == (1, "nothing is left")
+    text = told(project.run("backfill", "status", "backfill0"))
+    assert "9 of 9 done (100%): 4 promoted, 0 held, 5 left as they were" in text
+    assert "What is left" not in text
+    assert "Nothing is left" in told(project.run("backfill", "resume", "backfill0", exit_code=1))
+
+
 def test_status_of_one_that_waits_says_how_to_approve_it(project: Project, dagster: FakeDagster) -> None:
     project.run("backfill", "launch", GROUP)
     record(project, "backfill0", *KEYS, state="pending", compute_seconds=90.0)
@@ -421,7 +442,7 @@ def test_resume_of_what_is_complete_says_so(project: Project, dagster: FakeDagst
     compute(project, "backfill0", *KEYS[:2])
     dagster.backfills["backfill0"].end("COMPLETED_SUCCESS", "SUCCESS")
     refused = project.run("backfill", "resume", "backfill0", exit_code=1)
-    assert "Nothing is left of backfill 'backfill0': it has promoted all of its 2 windows" in told(refused)
+    assert "Nothing is left of backfill 'backfill0': it is done with all of its 2 windows" in told(refused)
     assert list(dagster.backfills) == ["backfill0"]
 
 

@@ -15,7 +15,7 @@ from featurestore.backfill.dagster_api import (
     page_url,
 )
 from featurestore.backfill.footprint import cadence_of
-from featurestore.backfill.outcome import ended_windows
+from featurestore.backfill.outcome import ended_windows, left_windows
 from featurestore.backfill.tags import launch_of, launch_tags
 from featurestore.cli.backfill.attempts import RESUMED, Attempt, Attempts, find_attempts
 from featurestore.cli.backfill.planning import (
@@ -76,7 +76,7 @@ def launch(
 
 
 def resume(deployment: Deployment, dagster_url: str, backfill_id: str, requested_by: str) -> dict[str, Any]:
-    """Launch the windows that a backfill has not promoted, and none of those that carried it on has.
+    """Launch the windows that a backfill is not done with, and none of those that carried it on is.
 
     What is launched is a backfill of its own, estimated, admitted and rolled back as any other. A tag names the first, and
     the first one's audit names it, so that the two are watched together.
@@ -95,10 +95,10 @@ def resume(deployment: Deployment, dagster_url: str, backfill_id: str, requested
         return resume(deployment, dagster_url, first, requested_by)
     _refuse_unresumable(attempts, dagster_url)
     store, keys = deployment.store.offline, _requested_keys(deployment.store.offline, attempts.first)
-    left = {name: rest for name, asked in keys.items() if (rest := _not_promoted(store, name, asked, attempts.ids))}
+    left = {name: rest for name, asked in keys.items() if (rest := _not_done(store, name, asked, attempts.ids))}
     if not left:
         asked_for = count_text(sum(map(len, keys.values())), "window")
-        raise InvalidInput(f"Nothing is left of backfill {backfill_id!r}: it has promoted all of its {asked_for}.")
+        raise InvalidInput(f"Nothing is left of backfill {backfill_id!r}: it is done with all of its {asked_for}.")
     _check_dagster(store, dagster_url, left)
     catalog, asked = declared_catalog(), _launch_of(attempts.first)
     planned = []
@@ -226,11 +226,12 @@ def _requested_keys(store: OfflineStore, first: Attempt) -> dict[str, Sequence[s
     return {name: sorted(first.dagster.partition_keys) for name in names}
 
 
-def _not_promoted(store: OfflineStore, name: str, keys: Sequence[str], backfill_ids: Sequence[str]) -> list[str]:
+def _not_done(store: OfflineStore, name: str, keys: Sequence[str], backfill_ids: Sequence[str]) -> list[str]:
     ended = ended_windows(store, name, *backfill_ids)
     promoted = {entry.window_start for entry in ended if entry.status == "promoted"}
+    done = promoted | left_windows(store, name, ended, *backfill_ids)
     cadence = cadence_of(store.registry.group(name))
-    return [key for key in keys if cadence.window_of(key).start not in promoted]
+    return [key for key in keys if cadence.window_of(key).start not in done]
 
 
 def launch_text(document: Mapping[str, Any]) -> str:

@@ -5,11 +5,11 @@ from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from typing import Any
 
-from featurestore.cli.tables import pairs_text, table_text, wrapped_text
+from featurestore.cli.tables import count_text, pairs_text, table_text, wrapped_text
 from featurestore.cli.times import age_text, instant_text
 
 UNITS = ("B", "kB", "MB", "GB", "TB")
-HEADERS = ["group", "windows", "promoted", "held", "to come", "rows", "written"]
+HEADERS = ["group", "windows", "promoted", "held", "current", "to come", "rows", "written"]
 SHOWN_HELD = 20
 WITHOUT_REST = ("rejected", "refused", "rolled_back")
 
@@ -54,8 +54,10 @@ def _requested_text(request: Mapping[str, Any]) -> str:
 
 
 def _windows_text(progress: Mapping[str, Any]) -> str:
-    done = f"{progress['promoted'] + progress['held']:,} of {progress['windows']:,} computed"
-    return f"{done} ({int(100 * progress['fraction'])}%): {progress['promoted']:,} promoted, {progress['held']:,} held"
+    done = f"{progress['windows'] - progress['waiting']:,} of {progress['windows']:,} done"
+    current = f", {progress['current']:,} left as they were" if progress["current"] else ""
+    parts = f"{progress['promoted']:,} promoted, {progress['held']:,} held{current}"
+    return f"{done} ({int(100 * progress['fraction'])}%): {parts}"
 
 
 def _time_text(progress: Mapping[str, Any]) -> str:
@@ -89,7 +91,8 @@ def _groups_text(document: Mapping[str, Any]) -> str:
             f"{group['windows']:,}",
             f"{group['promoted']:,}",
             f"{len(group['held']):,}",
-            f"{group['windows'] - group['promoted'] - len(group['held']):,}",
+            f"{group['current']:,}",
+            f"{group['windows'] - group['promoted'] - len(group['held']) - group['current']:,}",
             f"{group['rows']:,}",
             size_text(group["written_bytes"]),
         ]
@@ -119,17 +122,17 @@ def _attempt_notes(attempt: Mapping[str, Any]) -> list[str]:
 
 
 def _left_out(document: Mapping[str, Any]) -> str:
-    """What to do about windows that an ended backfill has not computed: left as they were, cut short, or written elsewhere."""
+    """What to do about windows that an ended backfill has not come to: not due, cut short, or written elsewhere."""
     progress, request = document["progress"], document["attempts"][0]["request"]
     if not (document["is_over"] and progress["waiting"]) or (request and request["state"] in WITHOUT_REST):
         return ""
-    if not progress["promoted"] and not progress["held"]:
+    if progress["waiting"] == progress["windows"]:
         return (
-            "Dagster's runs have ended, and this store has no window of them. They failed before they computed any, left "
-            "all as they were, or work on another store: compare FEATURESTORE_ROOT there with --root here. Their logs tell."
+            "Dagster's runs have ended, and this store has no window of them. They failed before they computed any, or "
+            "work on another store: compare FEATURESTORE_ROOT there with --root here. Their logs tell."
         )
-    rest = f"{progress['waiting']:,} of the windows were not computed"
-    return f"{rest}, or left as they were. What is left: featurestore backfill resume {document['backfill_id']}"
+    rest = f"{count_text(progress['waiting'], 'window')} {'was' if progress['waiting'] == 1 else 'were'} not computed"
+    return f"{rest}. What is left: featurestore backfill resume {document['backfill_id']}"
 
 
 def _listed(keys: Sequence[str]) -> str:

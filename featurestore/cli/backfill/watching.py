@@ -9,7 +9,7 @@ from typing import Any
 
 from featurestore.backfill.dagster_api import page_url
 from featurestore.backfill.footprint import cadence_of
-from featurestore.backfill.outcome import ended_windows, written_bytes
+from featurestore.backfill.outcome import ended_windows, left_windows, written_bytes
 from featurestore.backfill.progress import EndedWindow, Progress, progress_of
 from featurestore.cli.backfill.attempts import Attempt, Attempts, find_attempts
 from featurestore.cli.backfill.progress_text import status_text
@@ -24,6 +24,8 @@ __all__ = ["status", "status_text"]
 OFFLINE = "offline"
 
 Ended = Mapping[str, Sequence[LedgerEntry]]
+Left = Mapping[str, int]
+"""How many windows of each group were looked at and left as they were."""
 
 
 def status(deployment: Deployment, dagster_url: str, backfill_id: str) -> dict[str, Any]:
@@ -42,16 +44,19 @@ def status(deployment: Deployment, dagster_url: str, backfill_id: str) -> dict[s
             f"Backfill {backfill_id!r} is not in the book, and no window of the store is of it. {attempts.note} "
             "'featurestore backfill list' has the ids."
         )
+    left = {name: len(left_windows(store, name, entries, *attempts.ids)) for name, entries in ended.items()}
     sizes = {name: written_bytes(store, name, entries, *attempts.ids) for name, entries in ended.items()}
-    progress = _progress(deployment.clock(), attempts, asked, ended, sum(sizes.values()))
+    progress = _progress(deployment.clock(), attempts, asked, ended, left, sum(sizes.values()))
     return {
         "backfill_id": backfill_id,
         "at": deployment.clock(),
-        "is_over": _is_over(attempts, asked, ended),
+        "is_over": _is_over(attempts, asked, ended, left),
         "note": attempts.note,
         "attempts": [_attempt_document(attempt, dagster_url) for attempt in attempts.all],
         "progress": _progress_document(progress),
-        "groups": [_group_document(store, name, asked.get(name, 0), ended[name], sizes[name]) for name in ended],
+        "groups": [
+            _group_document(store, name, asked.get(name, 0), ended[name], left[name], sizes[name]) for name in ended
+        ],
     }
 
 
@@ -71,7 +76,9 @@ def _ended(store: OfflineStore, attempts: Attempts, asked: Mapping[str, int]) ->
     return {name: entries for name, entries in ended.items() if entries or name in known}
 
 
-def _progress(now: datetime, attempts: Attempts, asked: Mapping[str, int], ended: Ended, size_bytes: int) -> Progress:
+def _progress(
+    now: datetime, attempts: Attempts, asked: Mapping[str, int], ended: Ended, left: Left, size_bytes: int
+) -> Progress:
     windows = [
         EndedWindow(entry.recorded_at, entry.status == "promoted", entry.rows)
         for entries in ended.values()
@@ -82,9 +89,10 @@ def _progress(now: datetime, attempts: Attempts, asked: Mapping[str, int], ended
         windows,
         began_at=_began_at(attempts.last, bool(windows)),
         now=now,
-        over_at=_over_at(now, attempts.last, windows) if _is_over(attempts, asked, ended) else None,
+        over_at=_over_at(now, attempts.last, windows) if _is_over(attempts, asked, ended, left) else None,
         estimated_seconds=_estimated_seconds(attempts.first.request),
         written_bytes=size_bytes,
+        current=sum(left.values()),
     )
 
 
@@ -95,12 +103,13 @@ def _began_at(last: Attempt, has_windows: bool) -> datetime | None:
     return last.request.requested_at if last.request is not None and has_windows else None
 
 
-def _is_over(attempts: Attempts, asked: Mapping[str, int], ended: Ended) -> bool:
+def _is_over(attempts: Attempts, asked: Mapping[str, int], ended: Ended, left: Left) -> bool:
     """Whether no attempt is under way in Dagster; where that is not known, whether every window has ended."""
     in_dagster = [attempt for attempt in attempts.all if attempt.dagster is not None]
     if in_dagster or attempts.last.is_over:
         return all(attempt.is_over for attempt in in_dagster)
-    return bool(asked) and all(len(ended.get(name, ())) >= count for name, count in asked.items())
+    done = {name: len(entries) + left[name] for name, entries in ended.items()}
+    return bool(asked) and all(done.get(name, 0) >= count for name, count in asked.items())
 
 
 def _over_at(now: datetime, last: Attempt, windows: Sequence[EndedWindow]) -> datetime:
@@ -156,6 +165,7 @@ def _progress_document(progress: Progress) -> dict[str, Any]:
         "windows": progress.windows,
         "promoted": progress.promoted,
         "held": progress.held,
+        "current": progress.current,
         "waiting": progress.waiting,
         "fraction": progress.fraction,
         "rows": progress.rows,
@@ -167,15 +177,16 @@ def _progress_document(progress: Progress) -> dict[str, Any]:
 
 
 def _group_document(
-    store: OfflineStore, name: str, asked: int, ended: Sequence[LedgerEntry], size_bytes: int
+    store: OfflineStore, name: str, asked: int, ended: Sequence[LedgerEntry], left: int, size_bytes: int
 ) -> dict[str, Any]:
     cadence = cadence_of(store.registry.group(name))
     promoted = [entry for entry in ended if entry.status == "promoted"]
     held = [entry for entry in ended if entry.status == "quarantined"]
     return {
         "group": name,
-        "windows": max(asked, len(ended)),
+        "windows": max(asked, len(ended) + left),
         "promoted": len(promoted),
+        "current": left,
         "held": [cadence.key_of(cadence.window_at(entry.window_start)) for entry in held],
         "rows": sum(entry.rows for entry in promoted),
         "written_bytes": size_bytes,
