@@ -58,7 +58,9 @@ def report_partitions(
     else:
         for report in good:
             yield dg.AssetMaterialization(asset_key, partition=report.key, metadata=report.metadata)
-    yield from _evaluations(context, check, [report for report in reports if report.passed is not None and not report.stands])
+    yield from _evaluations(
+        context, check, [report for report in reports if report.passed is not None and not report.stands]
+    )
     yield from _standing_evaluations(context, check, [report for report in reports if report.stands])
     yield roll_up
     if failed := [report for report in reports if report.passed is False]:
@@ -118,7 +120,10 @@ def _last_evaluation(
 ) -> tuple[str, dg.AssetCheckEvaluation] | None:
     """The newest result of a check on a partition, with the run that gave it."""
     records = instance.event_log_storage.get_asset_check_execution_history(
-        check, limit=1, status=COMPLETED_ASSET_CHECK_EXECUTION_RECORD_STATUSES, partition_filter=PartitionKeyFilter(key=partition)
+        check,
+        limit=1,
+        status=COMPLETED_ASSET_CHECK_EXECUTION_RECORD_STATUSES,
+        partition_filter=PartitionKeyFilter(key=partition),
     )
     found = records[0].evaluation if records else None
     return None if found is None else (records[0].run_id, found)

@@ -32,6 +32,7 @@ from featurestore.declaration import Catalog, FeatureGroup, Source
 from featurestore.declaration.windows import Windowless
 from featurestore.errors import PromotionRefused
 from featurestore.gate.quality import Verdict
+from featurestore.offline.table import FeatureTable
 from featurestore.promotion import WindowOutcome, materialize_load, materialize_windows
 from resources.store import StoreResource
 
@@ -88,15 +89,18 @@ def _windowed_asset(catalog: Catalog, group: FeatureGroup) -> dg.AssetsDefinitio
         with permanent_errors_fail_at_once():
             launch = launch_of(config, context.run.tags)
             refuse_forbidden_windows(offline_store, group, windows, launch)
-            promotion = materialize_windows(
-                offline_store,
-                catalog,
-                group,
-                windows,
-                run_id=context.run.run_id,
-                launch=launch,
-                on_progress=ProgressReport(context, group),
-            )
+            progress = ProgressReport(context, group, launch.is_backfill)
+            with progress.told_if_it_stops():
+                promotion = materialize_windows(
+                    offline_store,
+                    catalog,
+                    group,
+                    windows,
+                    run_id=context.run.run_id,
+                    launch=launch,
+                    on_progress=progress,
+                )
+        progress.ended(promotion, _added_bytes(offline_store.table(group.stored_name), before, promotion.table_version))
         reports = [
             _report(cadence.key_of(outcome.window), outcome, promotion.table_version) for outcome in promotion.outcomes
         ]
@@ -141,6 +145,12 @@ def _static_asset(catalog: Catalog, group: FeatureGroup) -> dg.AssetsDefinition:
             raise dg.Failure("; ".join(map(str, load.verdict.findings)), allow_retries=False)
 
     return offline
+
+
+def _added_bytes(table: FeatureTable, before: int | None, after: int | None) -> int:
+    """The size of the files that the last commit added; 0 if there was none since."""
+    entry = None if after is None or after == before else table.entry(after)
+    return 0 if entry is None else entry.added_bytes
 
 
 def _report(key: str, outcome: WindowOutcome, table_version: int | None) -> PartitionReport:

@@ -69,13 +69,14 @@ class WindowOutcome:
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How far a run is. `rows` are computed ones, `input_rows` those that they were computed from."""
+    """How far a run is. `rows` are computed ones, `size_bytes` what they take in memory, `input_rows` what they were computed from."""
 
     windows_done: int
     windows_total: int
     rows: int
     input_rows: int
     seconds: float
+    size_bytes: int = 0
 
     @property
     def seconds_left(self) -> float:
@@ -370,4 +371,5 @@ def _rows_of(computed: Mapping[TimeWindow, ComputedRows]) -> pl.DataFrame:
 def _progress(done: int, total: int, computed: Mapping[TimeWindow, ComputedRows], seconds: float) -> Progress:
     results = computed.values()
     rows, input_rows = sum(result.rows.height for result in results), sum(result.input_rows for result in results)
-    return Progress(done, total, rows, input_rows, seconds)
+    size_bytes = sum(int(result.rows.estimated_size()) for result in results)
+    return Progress(done, total, rows, input_rows, seconds, size_bytes)

@@ -25,7 +25,9 @@ def ended_windows(store: OfflineStore, group_name: str, *backfill_ids: str) -> l
     return [LedgerEntry(**entry) for entry in last.to_dicts()]
 
 
-def left_windows(store: OfflineStore, group_name: str, ended: Iterable[LedgerEntry], *backfill_ids: str) -> set[datetime]:
+def left_windows(
+    store: OfflineStore, group_name: str, ended: Iterable[LedgerEntry], *backfill_ids: str
+) -> set[datetime]:
     """The starts of the windows that some backfills left as they were, and have not computed: already current, or better.
 
     Args:

@@ -1,5 +1,6 @@
 """`offline/<group>` in a backfill: how it is computed, what it refuses by itself, and what its events say."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import replace
 from datetime import datetime
@@ -11,7 +12,7 @@ import pytest
 
 from checks.gate import GATE
 from feature_assets.backfill import BackfillConfig, launch_of, launch_of_run, permanent_errors_fail_at_once
-from feature_assets.progress import progress_text
+from feature_assets.progress import progress_text, stop_text
 from featurestore.backfill.outcome import ended_windows, left_windows
 from featurestore.backfill.override import promote_override
 from featurestore.declaration import Backfill, FeatureGroup, TimeWindow
@@ -19,6 +20,7 @@ from featurestore.errors import InvalidInput, StaleWriter, StoreUnavailable
 from featurestore.launch import Launch
 from featurestore.offline.ledger import LedgerEntry
 from featurestore.promotion import Progress, materialize_windows
+from resources.run_tags import PROGRESS
 from tests.platform.kiosks import (
     DAY,
     HOUR,
@@ -119,7 +121,8 @@ def test_windows_that_a_backfill_leaves_count_as_materialized_by_its_run(shop: S
     """Dagster counts a backfill's partition as failed if its run ended without an event of it."""
     run(shop, 0, 2)
     left, done = of_backfill(shop, 0, 2), of_backfill(shop, 0, 4)
-    assert left.success and done.success
+    assert left.success
+    assert done.success
     for result, days in ((left, 3), (done, 5)):
         events = result.asset_materializations_for_node(STEP)
         assert sorted(str(event.partition) for event in events) == [day_key(day) for day in range(days)]
@@ -154,9 +157,7 @@ def test_gate_that_a_person_overrode_is_not_said_to_have_passed_and_blocks_nothi
     shop.ingest(orders, [order(9, T0 + 7 * DAY + HOUR, TOO_MUCH)])
     assert not run(shop, 7, 7, tags={"dagster/backfill": "spoiled"}).success
     book = shop.store.settings.book(lambda: shop.now)
-    promote_override(
-        shop.offline, book, "spoiled", person="team:kiosks", os_user="tests", reason="it is right"
-    )
+    promote_override(shop.offline, book, "spoiled", person="team:kiosks", os_user="tests", reason="it is right")
     assert of_backfill(shop, 7, 7).success
     assert (metadata(shop, 7)["changed"], metadata(shop, 7)["left"]) == (False, "already current")
     again, first = gate_of(shop, 7)
@@ -271,9 +272,42 @@ def test_permanent_errors_are_not_tried_again_and_passing_ones_are() -> None:
 
 
 def test_progress_says_windows_rows_and_time_left() -> None:
-    assert progress_text(SALES, Progress(10, 40, 1_200, 34_000, 5.0)) == (
-        "kiosk_sales_daily: 10 of 40 windows computed, 1,200 rows from 34,000, about 15 s left"
+    assert progress_text(SALES, Progress(10, 40, 1_200, 34_000, 5.0, 56_789)) == (
+        "kiosk_sales_daily: 10 of 40 windows computed, 1,200 rows (56.8 kB) from 34,000, about 15 s left"
     )
+
+
+def progress_of(shop: Sandbox, result: dg.ExecuteInProcessResult) -> str:
+    found = shop.instance.get_run_by_id(result.run_id)
+    assert found is not None
+    return found.tags.get(PROGRESS, "")
+
+
+def test_ended_run_of_a_backfill_says_how_its_windows_ended_and_what_was_written(
+    shop: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("feature_assets.progress.EVERY_SECONDS", 0.0)
+    run(shop, 0, 1)
+    shop.ingest(orders, [order(9, T0 + 3 * DAY + HOUR, TOO_MUCH)])
+    shop.now = T0 + 5 * DAY + HOUR
+    said = progress_of(shop, of_backfill(shop, 0, 4))
+    assert said.startswith(
+        "kiosk_sales_daily: ended. 5 windows: 1 promoted, 1 held, 2 left as they were, 1 not computed;"
+    )
+    assert re.search(r"; 1 row promoted, [0-9.]+ kB written$", said)
+    assert "left" not in said.partition(";")[2]
+
+
+def test_run_of_a_backfill_that_stops_says_why_in_place_of_its_time_left(shop: Sandbox) -> None:
+    result = run(shop, 0, 1, tags={"dagster/backfill": "abcdefgh"}, config={"strategy": "snapshot"})
+    assert not result.success
+    said = progress_of(shop, result)
+    assert said.startswith(
+        "kiosk_sales_daily: stopped before any window was computed. InvalidInput: Group 'kiosk_sales"
+    )
+    error = StaleWriter("A newer run has the window.\nMore.")
+    told = stop_text(SALES, Progress(2, 4, 10, 10, 5.0), error)
+    assert told == "kiosk_sales_daily: stopped with 2 of 4 windows computed. StaleWriter: A newer run has the window."
 
 
 def test_window_that_is_not_due_is_left_out_of_a_backfill(shop: Sandbox) -> None:

@@ -31,11 +31,11 @@ from featurestore.cli.backfill.planning import (
     planned_group,
 )
 from featurestore.cli.deployment import Deployment
-from featurestore.cli.tables import count_text
 from featurestore.errors import AlreadyDecided, InvalidInput, UnknownName
 from featurestore.launch import Launch
 from featurestore.metadata.request import AuditEntry
 from featurestore.offline.store import OfflineStore
+from featurestore.quantities import count_text
 
 __all__ = ["launch", "launch_text", "plan", "plan_text", "resume"]
 
@@ -72,7 +72,8 @@ def launch(
     keys = [cadence_of(deployment.store.registry.group(declared.stored_name)).key_of(window) for window in windows]
     _check_dagster(deployment.store.offline, dagster_url, {declared.stored_name: keys})
     planned = planned_group(deployment, catalog, declared, windows, asked)
-    return _launched(dagster_url, [planned], asked, requested_by)
+    twins = _waiting_twins(deployment, declared.stored_name, keys, asked)
+    return {**_launched(dagster_url, [planned], asked, requested_by), "waiting_twins": twins}
 
 
 def resume(deployment: Deployment, dagster_url: str, backfill_id: str, requested_by: str) -> dict[str, Any]:
@@ -135,6 +136,17 @@ def _launched(
     }
 
 
+def _waiting_twins(deployment: Deployment, name: str, keys: Sequence[str], asked: Launch) -> list[str]:
+    """The ids of backfills that wait for approval and ask for the same, the newest first."""
+    waiting = deployment.book.requests(group=name, states=["pending"])
+    return [
+        request.backfill_id
+        for request in waiting
+        if {part.group: list(part.keys) for part in request.groups} == {name: list(keys)}
+        and (request.strategy, request.accept_shift) == (asked.strategy, asked.accept_shift)
+    ]
+
+
 def _note_resumption(deployment: Deployment, first: Attempt, launched: Mapping[str, Any], requested_by: str) -> None:
     """The book names the resumption with the first backfill, if it knows that one."""
     if first.request is None:
@@ -195,7 +207,7 @@ def _refuse_undecided(first: Attempt) -> None:
     if request is None or request.state in ("admitted", "approved"):
         return
     remedies = {
-        "pending": f"It waits for approval: featurestore backfill approve {first.backfill_id} --as WHO",
+        "pending": f"It waits for approval: featurestore backfill approve {first.backfill_id} --as WHO --reason WHY",
         "rolled_back": "What was taken back, a new backfill brings again: featurestore backfill launch",
     }
     why = f" ({request.reason})" if request.reason else ""
@@ -246,6 +258,11 @@ def launch_text(document: Mapping[str, Any]) -> str:
             f"It will wait for approval. {approval_text(document, backfill_id)}"
             if document["waits_for_approval"]
             else "It starts when Dagster's queue comes to it; nothing waits for approval.",
+            *[
+                f"Backfill {twin} asks for the same, and waits for approval. One of the two is enough:\n"
+                f"  featurestore backfill reject {twin} --as WHO --reason WHY"
+                for twin in document.get("waiting_twins", ())[:1]
+            ],
             f"How far it is: featurestore backfill status {resumes or backfill_id}",
         ]
     )

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from featurestore.backfill.dagster_api import page_url
+from featurestore.backfill.dagster_api import page_url, run_failure
 from featurestore.backfill.footprint import cadence_of
 from featurestore.backfill.outcome import ended_windows, left_windows, written_bytes
 from featurestore.backfill.progress import EndedWindow, Progress, progress_of
@@ -52,8 +52,9 @@ def status(deployment: Deployment, dagster_url: str, backfill_id: str) -> dict[s
         "at": deployment.clock(),
         "is_over": _is_over(attempts, asked, ended, left),
         "note": attempts.note,
-        "attempts": [_attempt_document(attempt, dagster_url) for attempt in attempts.all],
-        "progress": _progress_document(progress),
+        "attempts": [_attempt_document(attempt, dagster_url, bool(progress.waiting)) for attempt in attempts.all],
+        "progress": _progress_document(progress)
+        | {"since": "request" if attempts.last.dagster is None else "first run"},
         "groups": [
             _group_document(store, name, asked.get(name, 0), ended[name], left[name], sizes[name]) for name in ended
         ],
@@ -124,12 +125,19 @@ def _estimated_seconds(request: BackfillRequest | None) -> float | None:
     return sum(part["compute_seconds"] + part.get("overhead_seconds", 0.0) for part in known) if known else None
 
 
-def _attempt_document(attempt: Attempt, url: str) -> dict[str, Any]:
+def _attempt_document(attempt: Attempt, url: str, is_cut_short: bool) -> dict[str, Any]:
     return {
         "backfill_id": attempt.backfill_id,
         "request": _request_document(attempt),
         "dagster": _dagster(attempt, url),
+        "failures": _failures(attempt, url) if is_cut_short else [],
     }
+
+
+def _failures(attempt: Attempt, url: str) -> list[str]:
+    """Why the first of its runs that failed did: the others mostly fail for the same reason."""
+    failed = attempt.dagster.failed_runs if attempt.dagster is not None else ()
+    return [f"Run {run_id} failed. {why}" for run_id in failed[:1] if (why := run_failure(url, run_id))]
 
 
 def _request_document(attempt: Attempt) -> dict[str, Any] | None:
