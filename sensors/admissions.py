@@ -129,7 +129,7 @@ def estimate_tags(request: BackfillRequest) -> dict[str, str]:
 
     return {
         "featurestore/partitions": str(sum(len(part.keys) for part in request.groups)),
-        f"{ESTIMATE}usd": f"{request.cost_usd:.4f}",
+        f"{ESTIMATE}usd": f"{request.cost_usd:.6f}",
         f"{ESTIMATE}rows": f"{total('rows'):.0f}",
         f"{ESTIMATE}bytes": f"{total('bytes_scanned'):.0f}",
         f"{ESTIMATE}seconds": f"{total('compute_seconds', 'overhead_seconds'):.0f}",

@@ -14,8 +14,11 @@ from typing import Any
 import dagster as dg
 import pytest
 from click.testing import CliRunner, Result
+from dagster_graphql.schema import create_schema
+from graphql import parse, validate
 
 from featurestore.backfill.dagster_api import AssetPath, launch_partition_backfill
+from featurestore.backfill.graphql import ASSETS, FAILURE, LAUNCH, NEWEST, STATUS
 from featurestore.cli.main import main
 from featurestore.clock import system_clock
 from featurestore.declaration.windows import TimeWindow
@@ -93,6 +96,11 @@ def record(project: Project, backfill_id: str, *keys: str, state: State = "admit
 def told(result: Result) -> str:
     """A message as one line, however it was wrapped."""
     return " ".join(result.output.split())
+
+
+@pytest.mark.parametrize("query", [LAUNCH, ASSETS, STATUS, FAILURE, NEWEST])
+def test_every_query_is_one_that_dagster_understands(query: str) -> None:
+    assert validate(create_schema().graphql_schema, parse(query)) == []
 
 
 # launch

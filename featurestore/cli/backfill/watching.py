@@ -14,7 +14,7 @@ from featurestore.backfill.progress import EndedWindow, Progress, progress_of
 from featurestore.cli.backfill.attempts import Attempt, Attempts, find_attempts
 from featurestore.cli.backfill.progress_text import status_text
 from featurestore.cli.deployment import Deployment
-from featurestore.errors import UnknownName
+from featurestore.errors import FeatureStoreError, UnknownName
 from featurestore.metadata.request import BackfillRequest
 from featurestore.offline.ledger import LedgerEntry
 from featurestore.offline.store import OfflineStore
@@ -137,7 +137,15 @@ def _attempt_document(attempt: Attempt, url: str, is_cut_short: bool) -> dict[st
 def _failures(attempt: Attempt, url: str) -> list[str]:
     """Why the first of its runs that failed did: the others mostly fail for the same reason."""
     failed = attempt.dagster.failed_runs if attempt.dagster is not None else ()
-    return [f"Run {run_id} failed. {why}" for run_id in failed[:1] if (why := run_failure(url, run_id))]
+    return [f"Run {run_id} failed. {why}" for run_id in failed[:1] if (why := _why(url, run_id))]
+
+
+def _why(url: str, run_id: str) -> str:
+    """The rest of the status is known by now: it is shown whether or not Dagster still answers."""
+    try:
+        return run_failure(url, run_id)
+    except FeatureStoreError as error:
+        return f"Why cannot be read: {error}"
 
 
 def _request_document(attempt: Attempt) -> dict[str, Any] | None:
