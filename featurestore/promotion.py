@@ -300,8 +300,17 @@ class _Run:
         """That a backfill is done with the windows it leaves; of a scheduled run nobody asks."""
         if not self.launch.is_backfill:
             return []
-        own = {"recorded_at": recorded_at, "run_id": self.run_id, "backfill_id": self.launch.backfill_id}
-        return [replace(entry, status=LEFT, compute_seconds=0.0, **own) for entry in self.left.values()]
+        return [
+            replace(
+                entry,
+                status=LEFT,
+                recorded_at=recorded_at,
+                run_id=self.run_id,
+                backfill_id=self.launch.backfill_id,
+                compute_seconds=0.0,
+            )
+            for entry in self.left.values()
+        ]
 
     def _instant_after(self, version: int | None) -> datetime:
         """Now, and not before the rows of a version of the table were made, by whatever clock."""
