@@ -2,8 +2,8 @@
 
 A check yielded in the ordinary way over a range is stored without its partition, and one bad partition would fail all.
 So good partitions are reported one by one, then each partition's check with the materialization it speaks of, and only
-then does the step fail or end. The target of a check is a private name of Dagster's: this is the one module to use it,
-and `tests/platform/test_events.py` the contract test.
+then does the step fail or end. The target of a check, and its history by partition, are private names of Dagster's: this is
+the one module to use them, and `tests/platform/test_events.py` the contract test.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -12,6 +12,8 @@ from typing import Any
 
 import dagster as dg
 from dagster._core.definitions.asset_checks.asset_check_evaluation import AssetCheckEvaluationTargetMaterializationData
+from dagster._core.event_api import PartitionKeyFilter
+from dagster._core.storage.asset_check_execution_record import COMPLETED_ASSET_CHECK_EXECUTION_RECORD_STATUSES
 
 StepEvent = dg.MaterializeResult | dg.AssetMaterialization | dg.AssetCheckEvaluation | dg.AssetCheckResult | dg.Output  # type: ignore[type-arg]
 
@@ -19,6 +21,8 @@ StepEvent = dg.MaterializeResult | dg.AssetMaterialization | dg.AssetCheckEvalua
 @dataclass(frozen=True, slots=True)
 class PartitionReport:
     """How one partition ended: `passed` is None for one that was skipped.
+
+    One that `stands` was left as it is in production: it is materialized, and its check says again what it said last.
 
     One that passed with `warnings` is materialized, and its check is shown as a warning: that blocks nothing.
     """
@@ -29,6 +33,7 @@ class PartitionReport:
     check_metadata: Mapping[str, Any] = field(default_factory=dict)
     reason: str = ""
     warnings: tuple[str, ...] = ()
+    stands: bool = False
 
 
 def report_partitions(
@@ -53,13 +58,16 @@ def report_partitions(
     else:
         for report in good:
             yield dg.AssetMaterialization(asset_key, partition=report.key, metadata=report.metadata)
-    yield from _evaluations(context, check, [report for report in reports if report.passed is not None])
+    yield from _evaluations(
+        context, check, [report for report in reports if report.passed is not None and not report.stands]
+    )
+    yield from _standing_evaluations(context, check, [report for report in reports if report.stands])
     yield roll_up
     if failed := [report for report in reports if report.passed is False]:
         raise dg.Failure(_failure_text(asset_key, failed, len(reports)), allow_retries=False)
     for report in reports:
-        if report.passed is None:
-            context.log.info(f"Skipped {report.key}: {report.reason}.")
+        if report.passed is None or report.stands:
+            context.log.info(f"{'Left' if report.stands else 'Skipped'} {report.key}: {report.reason}.")
     yield dg.Output(None, output_name=check.get_python_identifier())
 
 
@@ -79,6 +87,46 @@ def _evaluations(
             description=report.reason or "\n".join(report.warnings) or None,
             target_materialization_data=targets.get(report.key),
         )
+
+
+def _standing_evaluations(
+    context: dg.AssetExecutionContext, check: dg.AssetCheckSpec, standing: Sequence[PartitionReport]
+) -> Iterator[dg.AssetCheckEvaluation]:
+    """What the check said last of partitions that are left as they are, once more; nothing where it never said a word.
+
+    Without it the check would be shown as not run. One that had failed was promoted by a person since: that is no failure of
+    this run, and blocks nothing.
+    """
+    targets = _newest_materializations(context.instance, check.asset_key, [report.key for report in standing])
+    for report in standing:
+        if (said := _last_evaluation(context.instance, check.key, report.key)) is None:
+            continue
+        run_id, last = said
+        yield dg.AssetCheckEvaluation(
+            asset_key=check.asset_key,
+            check_name=check.name,
+            passed=last.passed,
+            severity=last.severity if last.passed else dg.AssetCheckSeverity.WARN,
+            partition=report.key,
+            blocking=check.blocking,
+            metadata={"judged_in_run": run_id, **last.metadata},
+            description=last.description,
+            target_materialization_data=targets.get(report.key),
+        )
+
+
+def _last_evaluation(
+    instance: dg.DagsterInstance, check: dg.AssetCheckKey, partition: str
+) -> tuple[str, dg.AssetCheckEvaluation] | None:
+    """The newest result of a check on a partition, with the run that gave it."""
+    records = instance.event_log_storage.get_asset_check_execution_history(
+        check,
+        limit=1,
+        status=COMPLETED_ASSET_CHECK_EXECUTION_RECORD_STATUSES,
+        partition_filter=PartitionKeyFilter(key=partition),
+    )
+    found = records[0].evaluation if records else None
+    return None if found is None else (records[0].run_id, found)
 
 
 def _newest_materializations(

@@ -33,6 +33,7 @@ from featurestore.declaration import Catalog, FeatureGroup, Source
 from featurestore.declaration.windows import Windowless
 from featurestore.errors import PromotionRefused
 from featurestore.gate.quality import Verdict
+from featurestore.offline.table import FeatureTable
 from featurestore.promotion import WindowOutcome, materialize_load, materialize_windows
 from resources.store import StoreResource
 
@@ -89,15 +90,18 @@ def _windowed_asset(catalog: Catalog, group: FeatureGroup) -> dg.AssetsDefinitio
         with permanent_errors_fail_at_once():
             launch = launch_of(config, context.run.tags)
             refuse_forbidden_windows(offline_store, group, windows, launch)
-            promotion = materialize_windows(
-                offline_store,
-                catalog,
-                group,
-                windows,
-                run_id=context.run.run_id,
-                launch=launch,
-                on_progress=ProgressReport(context, group),
-            )
+            progress = ProgressReport(context, group, launch.is_backfill)
+            with progress.told_if_it_stops():
+                promotion = materialize_windows(
+                    offline_store,
+                    catalog,
+                    group,
+                    windows,
+                    run_id=context.run.run_id,
+                    launch=launch,
+                    on_progress=progress,
+                )
+        progress.ended(promotion, _added_bytes(offline_store.table(group.stored_name), before, promotion.table_version))
         reports = [
             _report(cadence.key_of(outcome.window), outcome, promotion.table_version) for outcome in promotion.outcomes
         ]
@@ -144,11 +148,17 @@ def _static_asset(catalog: Catalog, group: FeatureGroup) -> dg.AssetsDefinition:
     return offline
 
 
+def _added_bytes(table: FeatureTable, before: int | None, after: int | None) -> int:
+    """The size of the files that the last commit added; 0 if there was none since."""
+    entry = None if after is None or after == before else table.entry(after)
+    return 0 if entry is None else entry.added_bytes
+
+
 def _report(key: str, outcome: WindowOutcome, table_version: int | None) -> PartitionReport:
-    passed = {"promoted": True, "quarantined": False}.get(outcome.status)
+    passed = {"promoted": True, "current": True, "quarantined": False}.get(outcome.status)
     metadata = row_metadata(
         rows=outcome.verdict.rows,
-        input_rows=outcome.input_rows,
+        input_rows=None if outcome.status == "current" else outcome.input_rows,
         history_rows=outcome.history_rows,
         null_key_rows=outcome.null_key_rows or None,
         behind_rows=outcome.behind_rows or None,
@@ -157,6 +167,8 @@ def _report(key: str, outcome: WindowOutcome, table_version: int | None) -> Part
     origin = {"strategy": outcome.strategy, "correctness": outcome.correctness, **outcome.notes}
     told = {**metadata, "changed": outcome.changed, **origin}
     verdict = outcome.verdict
+    if outcome.status == "current":
+        return PartitionReport(key, passed, {**told, "left": outcome.reason}, reason=outcome.reason, stands=True)
     return PartitionReport(key, passed, told, _verdict_metadata(verdict), outcome.reason, verdict.warnings)
 
 

@@ -29,7 +29,7 @@ from featurestore.gate.judging import judge_computed
 from featurestore.gate.quality import Finding, Verdict, judge
 from featurestore.launch import CORRECTNESS_OF, SCHEDULED, Correctness, Launch, Strategy
 from featurestore.offline.commit import Commit
-from featurestore.offline.ledger import LedgerEntry
+from featurestore.offline.ledger import LEFT, LedgerEntry
 from featurestore.offline.log import standing_at
 from featurestore.offline.store import OfflineStore
 from featurestore.readiness import hindrances
@@ -43,7 +43,8 @@ Status = Literal["promoted", "quarantined", "not_due", "blocked", "current"]
 class WindowOutcome:
     """How one window of a run ended.
 
-    `current` is one that its strategy leaves as it is. `changed` says whether the promotion moved any row; `behind_rows`
+    `current` is one that its strategy leaves as it is: its strategy, rows and history rows are those of the computation that it
+    was promoted by, and its reason says why it is left. `changed` says whether the promotion moved any row; `behind_rows`
     counts events older than one known before them, which are stored and never served; `reason` is for a person, empty when
     promoted; `notes` say on what rows rest that no transform made.
     """
@@ -68,13 +69,14 @@ class WindowOutcome:
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How far a run is. `rows` are computed ones, `input_rows` those that they were computed from."""
+    """How far a run is. `rows` are computed ones, `size_bytes` what they take in memory, `input_rows` what they were computed from."""
 
     windows_done: int
     windows_total: int
     rows: int
     input_rows: int
     seconds: float
+    size_bytes: int = 0
 
     @property
     def seconds_left(self) -> float:
@@ -139,6 +141,7 @@ class _Run:
         self.seen_version, self.seen_ledger = self.table.version(), self.ledger.version()
         self.versions = versions_read(store, catalog, group, launch.strategy)
         self.now = store.clock()
+        self.left: dict[TimeWindow, LedgerEntry] = {}
 
     def materialize(self, windows: Sequence[TimeWindow], on_progress: OnProgress) -> Promotion:
         skipped = self._skipped(windows)
@@ -161,8 +164,10 @@ class _Run:
         hindered = hindrances(self.store, self.catalog, self.group, windows, self.launch, self.now)
         ready = [window for window in windows if window not in hindered]
         left = windows_left(self.store, self.catalog, self.group, ready, self.launch)
+        production = {row["window_start"]: LedgerEntry(**row) for row in self.ledger.in_production().to_dicts()}
+        self.left = {window: production[window.start] for window in left if window.start in production}
         return {w: WindowOutcome(w, status, reason=reason) for w, (status, reason) in hindered.items()} | {
-            window: WindowOutcome(window, "current", reason=reason) for window, reason in left.items()
+            window: _left_as_it_is(window, entry, left[window]) for window, entry in self.left.items()
         }
 
     def _compute(
@@ -289,7 +294,23 @@ class _Run:
             )
             for window, outcome in outcomes.items()
         ]
-        self.ledger.append(entries)
+        self.ledger.append([*entries, *self._left_entries(recorded_at)])
+
+    def _left_entries(self, recorded_at: datetime) -> list[LedgerEntry]:
+        """That a backfill is done with the windows it leaves; of a scheduled run nobody asks."""
+        if not self.launch.is_backfill:
+            return []
+        return [
+            replace(
+                entry,
+                status=LEFT,
+                recorded_at=recorded_at,
+                run_id=self.run_id,
+                backfill_id=self.launch.backfill_id,
+                compute_seconds=0.0,
+            )
+            for entry in self.left.values()
+        ]
 
     def _instant_after(self, version: int | None) -> datetime:
         """Now, and not before the rows of a version of the table were made, by whatever clock."""
@@ -339,6 +360,18 @@ def materialize_load(store: OfflineStore, catalog: Catalog, group: FeatureGroup,
     return LoadOutcome(verdict, computed, changed, commit.table_version)
 
 
+def _left_as_it_is(window: TimeWindow, entry: LedgerEntry, reason: str) -> WindowOutcome:
+    return WindowOutcome(
+        window,
+        "current",
+        Verdict(entry.rows),
+        history_rows=entry.history_rows,
+        null_key_rows=entry.null_key_rows,
+        reason=reason,
+        strategy=entry.strategy,
+    )
+
+
 def _rows_of(computed: Mapping[TimeWindow, ComputedRows]) -> pl.DataFrame:
     parts = [result.rows for result in computed.values()]
     return pl.concat(parts) if parts else pl.DataFrame()
@@ -347,4 +380,5 @@ def _rows_of(computed: Mapping[TimeWindow, ComputedRows]) -> pl.DataFrame:
 def _progress(done: int, total: int, computed: Mapping[TimeWindow, ComputedRows], seconds: float) -> Progress:
     results = computed.values()
     rows, input_rows = sum(result.rows.height for result in results), sum(result.input_rows for result in results)
-    return Progress(done, total, rows, input_rows, seconds)
+    size_bytes = sum(int(result.rows.estimated_size()) for result in results)
+    return Progress(done, total, rows, input_rows, seconds, size_bytes)

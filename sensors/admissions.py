@@ -25,6 +25,8 @@ from sensors.held_runs import HeldBackfill, asked_of, outside
 PASSING = (StoreUnavailable, DeltaError, OSError, pl.exceptions.PolarsError)
 """What may be over at the next tick; until then the backfill waits."""
 GOES_ON = ("admitted", "approved")
+UNJUDGED = "It cannot be judged yet: "
+"""How the reason of a run begins that was not judged."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +44,7 @@ class Admissions:
         try:
             request = self._request_of(held)
         except PASSING as error:
-            self._tag(held.runs, {REASON: f"It cannot be judged yet: {type(error).__name__}: {error}"})
+            self._tag(held.runs, {REASON: f"{UNJUDGED}{type(error).__name__}: {error}"})
             self.log.exception(f"Backfill {held.backfill_id} cannot be judged yet.")
             return
         except FeatureStoreError as error:
@@ -63,12 +65,21 @@ class Admissions:
         return self.book.record(assess(self.store, self.catalog, self.book, asked))
 
     def _let_go(self, held: HeldBackfill, request: BackfillRequest) -> None:
-        tags = {ADMISSION: request.state, REASON: "", **estimate_tags(request)}
+        tags = {ADMISSION: request.state, **estimate_tags(request)}
+        why = self._why(request)
         for run in held.runs:
             if reason := self._misfit(run, request):
                 self._cancel_run(run, f"Run {run.run_id} is refused: {reason}.")
+                self._tag([run], {ADMISSION: "refused"})
             else:
-                self._tag([run], tags)
+                self._tag([run], {**tags, REASON: why} if REASON in run.tags or request.state == "approved" else tags)
+
+    def _why(self, request: BackfillRequest) -> str:
+        """Why a backfill goes on; a tag cannot be taken away, so this stands where it was said why it waits."""
+        decision = self.book.decisions([request.backfill_id]).get(request.backfill_id)
+        if decision is None:
+            return "Admitted: within the limits of its groups."
+        return f"Approved by {decision.person}: {decision.reason}"
 
     def _misfit(self, run: dg.DagsterRun, request: BackfillRequest) -> str:
         try:
@@ -118,7 +129,7 @@ def estimate_tags(request: BackfillRequest) -> dict[str, str]:
 
     return {
         "featurestore/partitions": str(sum(len(part.keys) for part in request.groups)),
-        f"{ESTIMATE}usd": f"{request.cost_usd:.4f}",
+        f"{ESTIMATE}usd": f"{request.cost_usd:.6f}",
         f"{ESTIMATE}rows": f"{total('rows'):.0f}",
         f"{ESTIMATE}bytes": f"{total('bytes_scanned'):.0f}",
         f"{ESTIMATE}seconds": f"{total('compute_seconds', 'overhead_seconds'):.0f}",

@@ -15,6 +15,7 @@ from featurestore.declaration.windows import Windowless
 from featurestore.errors import InvalidInput
 from featurestore.launch import Launch
 from featurestore.metadata.request import BackfillRequest
+from featurestore.quantities import count_text
 from resources.run_tags import ADMISSION, BACKFILL, HELD, OFFLINE, asked_range, offline_groups
 
 USER = "user"
@@ -91,7 +92,7 @@ def outside(instance: dg.DagsterInstance, catalog: Catalog, request: BackfillReq
         if (launch.strategy, launch.accept_shift) != (request.strategy, request.accept_shift):
             return f"it computes {name!r} by {launch}, and its backfill was judged by strategy {request.strategy!r}"
         if more := [key for key in _keys(catalog, name, windows) if key not in judged.get(name, set())]:
-            return f"it computes {len(more)} windows of {name!r} that its backfill does not have, {more[0]} first"
+            return f"it computes {count_text(len(more), 'window')} of {name!r} that its backfill does not have, {more[0]} first"
     return ""
 
 

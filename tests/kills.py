@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 REPOSITORY = Path(__file__).parent.parent
@@ -16,6 +17,38 @@ def moments(seed: int, count: int, longest_seconds: float) -> Iterator[float]:
     """So many delays: the first is none, so that one kill at least finds the worker at work on a machine of any speed."""
     chance = random.Random(seed)
     return (chance.uniform(0, longest_seconds) if number else 0.0 for number in range(count))
+
+
+@dataclass
+class Strikes:
+    """Rounds of kills until so many have found their worker at work, each with a delay; one that came too late shortens those to
+    come, as the machine is faster than was thought. `count` is told of each round how it went.
+
+    Raises:
+        AssertionError: three times as many rounds have not been enough.
+    """
+
+    seed: int
+    wanted: int
+    longest_seconds: float
+    hits: int = 0
+    rounds: int = 0
+
+    def __iter__(self) -> Iterator[tuple[int, float]]:
+        chance = random.Random(self.seed)
+        while self.hits < self.wanted:
+            assert self.rounds < 3 * self.wanted + 10, f"{self}: too few kills found their worker at work"
+            self.rounds += 1
+            yield self.rounds - 1, chance.uniform(0, self.longest_seconds) if self.rounds > 1 else 0.0
+        print(self)
+
+    def count(self, is_hit: bool) -> None:
+        self.hits += is_hit
+        if not is_hit:
+            self.longest_seconds *= 0.8
+
+    def __str__(self) -> str:
+        return f"{self.hits} of {self.rounds} kills struck at work, {self.wanted} wanted"
 
 
 def is_killed_at_work(module: str, arguments: list[str], after_seconds: float) -> bool:

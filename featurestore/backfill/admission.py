@@ -1,4 +1,4 @@
-"""Whether a backfill may run, before it does: the rules of its groups, a trial of its transforms, its estimate.
+"""Whether a backfill may run, before it does: the rules of its groups, a trial of its transforms or their stand-ins, its estimate.
 
 Everything is judged for the backfill as a whole, never for one of its runs; and what a group spent on other backfills
 without approval in the last day counts with it, so that many small ones are no way around the limit.
@@ -8,11 +8,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
 
-from featurestore.backfill.dry_run import dry_run
 from featurestore.backfill.estimates.estimate import estimate_windows
 from featurestore.backfill.footprint import cadence_of
 from featurestore.backfill.rights import SPENT, exceeds_limit
 from featurestore.backfill.selection import first_backfillable
+from featurestore.backfill.strategies.choice import check_strategy
+from featurestore.backfill.trials import is_tried, trial
 from featurestore.declaration.catalog import Catalog
 from featurestore.declaration.windows import TimeWindow, Windowless
 from featurestore.errors import FeatureStoreError, InvalidInput, PromotionRefused, StoreUnavailable
@@ -20,11 +21,10 @@ from featurestore.launch import Launch
 from featurestore.metadata.book import BackfillBook
 from featurestore.metadata.request import BackfillRequest, RequestedWindows, State
 from featurestore.offline.store import OfflineStore
+from featurestore.quantities import count_text, usd_text
 from featurestore.registry.snapshot import RegisteredGroup, RegistrySnapshot
 
 SPENDING_PERIOD = timedelta(hours=24)
-REPLAYED = ("full", "incremental")
-"""Strategies that run the transform; the others leave it aside, and so does their trial."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +81,7 @@ def decide(registry: RegistrySnapshot, backfill_id: str, parts: Sequence[Request
     if not above:
         return "admitted", ""
     return "pending", "; ".join(_above_text(part, group) for part, group in above) + (
-        f". It waits for: featurestore backfill approve {backfill_id} --as ..."
+        f". It waits for: featurestore backfill approve {backfill_id} --as WHO --reason WHY"
     )
 
 
@@ -105,13 +105,13 @@ def refuse_forbidden(registry: RegistrySnapshot, windows: Mapping[str, Sequence[
 
 
 def _refuse_failing_transforms(store: OfflineStore, catalog: Catalog, asked: AskedBackfill) -> None:
-    """A single window is its own trial."""
-    if asked.launch.strategy not in REPLAYED or sum(map(len, asked.windows.values())) <= 1:
+    if not is_tried(asked.launch, sum(map(len, asked.windows.values()))):
         return
-    for name in asked.windows:
-        trial = dry_run(store, catalog, catalog.group(name))
-        if not trial.passed:
-            raise PromotionRefused(trial.reason)
+    for name, windows in asked.windows.items():
+        check_strategy(catalog.group(name), asked.launch.strategy)
+        tried = trial(store, catalog, catalog.group(name), windows, asked.launch)
+        if not tried.passed:
+            raise PromotionRefused(tried.reason)
 
 
 def _estimated(
@@ -135,8 +135,8 @@ def _keys(catalog: Catalog, name: str, windows: Sequence[TimeWindow]) -> tuple[s
 
 def _above_text(part: RequestedWindows, group: RegisteredGroup) -> str:
     spent = float(part.estimate.get(SPENT, 0.0))
-    before = f" and {spent:.2f} USD admitted in the last 24 hours" if spent else ""
+    before = f" and {usd_text(spent)} USD admitted in the last 24 hours" if spent else ""
     return (
-        f"Estimated {part.cost_usd:.2f} USD for {len(part.keys)} windows{before} are above the limit of "
-        f"{group.approval_limit_usd:.2f} USD of {part.group!r}"
+        f"Estimated {usd_text(part.cost_usd)} USD for {count_text(len(part.keys), 'window')}{before} are above the limit of "
+        f"{usd_text(group.approval_limit_usd)} USD of {part.group!r}"
     )

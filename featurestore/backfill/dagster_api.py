@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from itertools import groupby
 from typing import Any
 
-from featurestore.backfill.graphql import ASSETS, LAUNCH, NEWEST, STATUS, post
+from featurestore.backfill.graphql import ASSETS, FAILURE, LAUNCH, NEWEST, STATUS, post
 from featurestore.errors import FeatureStoreError, InvalidInput, UnknownName
 
 AssetPath = tuple[str, ...]
@@ -18,6 +18,9 @@ AssetPath = tuple[str, ...]
 NEWEST_MATERIALIZATIONS = 10
 NEWEST_BACKFILLS = 100
 SHOWN_KEYS = 5
+SHOWN_LINES = 4
+FAILED_RUN = "FAILURE"
+LOG_PAGES = 20
 FINISHED = ("COMPLETED", "FAILED", "CANCELED", "SUCCESS", "FAILURE")
 
 
@@ -56,6 +59,7 @@ class BackfillStatus:
         partitions: By asset path, how many partitions are targeted, in progress, materialized and failed.
         partition_keys: The keys, if all assets have the same ones.
         began_at: When its first run started; None before that.
+        failed_runs: The ids of its runs that failed, in Dagster's order.
     """
 
     backfill_id: str
@@ -70,6 +74,7 @@ class BackfillStatus:
     tags: Mapping[str, str] = field(default_factory=dict)
     error: str = ""
     is_run: bool = False
+    failed_runs: tuple[str, ...] = ()
 
     @property
     def is_done(self) -> bool:
@@ -183,6 +188,33 @@ def backfill_status(url: str, backfill_id: str) -> BackfillStatus:
     return found
 
 
+def run_failure(url: str, run_id: str) -> str:
+    """The first lines of why a run failed: of its first step that did, else of the run; empty if its log does not tell.
+
+    Raises:
+        StoreUnavailable: the web server does not answer.
+    """
+    cursor: str | None = None
+    said = ""
+    for _ in range(LOG_PAGES):
+        page = post(url, FAILURE, {"run": run_id, "cursor": cursor})["logsForRun"]
+        for event in page.get("events", ()):
+            if event["__typename"] == "ExecutionStepFailureEvent":
+                return f"Step {event['stepKey']}: {_first_lines(event)}"
+            if event["__typename"] == "RunFailureEvent":
+                said = _first_lines(event)
+        if not page.get("hasMore"):
+            break
+        cursor = page["cursor"]
+    return said
+
+
+def _first_lines(event: Mapping[str, Any]) -> str:
+    told = (event.get("failureMetadata") or {}).get("description") or (event.get("error") or {}).get("message")
+    lines = [line for line in (told or event.get("message") or "").splitlines() if line.strip()]
+    return "\n".join([*lines[:SHOWN_LINES], *(["..."] if len(lines) > SHOWN_LINES else [])])
+
+
 def backfills_tagged(url: str, key: str, value: str) -> list[str]:
     """The ids of the newest backfills that have a tag, the newest first; of the last hundred that Dagster has.
 
@@ -244,6 +276,7 @@ def _backfill_status(backfill_id: str, answer: Mapping[str, Any]) -> BackfillSta
         _paths(answer),
         _tags(answer),
         (answer["error"] or {}).get("message", ""),
+        failed_runs=tuple(run["id"] for run in answer["runs"] if run["status"] == FAILED_RUN),
     )
 
 
@@ -258,6 +291,7 @@ def _run_status(run_id: str, answer: Mapping[str, Any]) -> BackfillStatus:
         assets=_paths(answer),
         tags=_tags(answer),
         is_run=True,
+        failed_runs=(run_id,) if answer["status"] == FAILED_RUN else (),
     )
 
 

@@ -4,6 +4,8 @@ from base64 import b64encode
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from featurestore.quantities import count_text
+
 WIDTH, HEIGHT, LEFT, TOP, BOTTOM = 720, 180, 44, 24, 28
 MOST_BARS = 120
 SHARE_COLOUR, SIZE_COLOUR, INK = "#5b8def", "#d9730d", "#555"
@@ -53,7 +55,7 @@ def diff_markdown(document: Mapping[str, Any]) -> str:
     rows = document["rows"]
     counts = ", ".join(f"{rows[name]:,} {name}" for name in ("added", "removed", "changed", "kept"))
     lines = [
-        f"**{document['group']}**, {len(document['windows']):,} windows: rows {counts}.",
+        f"**{document['group']}**, {count_text(len(document['windows']), 'window')}: rows {counts}.",
         "",
         "| feature | changed | nulls before | nulls after | change |",
         "|---|---:|---:|---:|---|",

@@ -44,7 +44,7 @@ query ($id: String!, $run: ID!) {
       assetSelection { path }
       tags { key value }
       error { message }
-      runs { status startTime }
+      runs { id status startTime }
       assetBackfillData {
         assetBackfillStatuses {
           ... on AssetPartitionsStatusCounts {
@@ -63,6 +63,22 @@ query ($id: String!, $run: ID!) {
   runOrError(runId: $run) {
     __typename
     ... on Run { status creationTime startTime endTime assetSelection { path } tags { key value } }
+  }
+}
+"""
+FAILURE = """
+query ($run: ID!, $cursor: String) {
+  logsForRun(runId: $run, afterCursor: $cursor) {
+    __typename
+    ... on EventConnection {
+      cursor
+      hasMore
+      events {
+        __typename
+        ... on ExecutionStepFailureEvent { stepKey error { message } failureMetadata { description } }
+        ... on RunFailureEvent { message error { message } }
+      }
+    }
   }
 }
 """

@@ -1,6 +1,7 @@
 """What the store says of a backfill: how each of its windows ended, and what its commits wrote. Not here: what Dagster says."""
 
 from collections.abc import Iterable
+from datetime import datetime
 
 import polars as pl
 
@@ -22,6 +23,17 @@ def ended_windows(store: OfflineStore, group_name: str, *backfill_ids: str) -> l
     own = ledger.filter(is_own & ~pl.col("run_id").str.starts_with(PREFIX))
     last = own.unique("window_start", keep="last", maintain_order=True).sort("window_start")
     return [LedgerEntry(**entry) for entry in last.to_dicts()]
+
+
+def left_windows(
+    store: OfflineStore, group_name: str, ended: Iterable[LedgerEntry], *backfill_ids: str
+) -> set[datetime]:
+    """The starts of the windows that some backfills left as they were, and have not computed: already current, or better.
+
+    Args:
+        ended: What they have computed, as `ended_windows` gives it.
+    """
+    return store.ledger(group_name).left_by(backfill_ids) - {entry.window_start for entry in ended}
 
 
 def written_bytes(store: OfflineStore, group_name: str, ended: Iterable[LedgerEntry], *backfill_ids: str) -> int:

@@ -40,6 +40,7 @@ class Progress:
         seconds: From the start of its first run (since it was resumed) to now, or to its end; None before that.
         seconds_left: None if it cannot be told.
         rests_on: What `seconds_left` is told from.
+        current: Windows that it has looked at and left as they were, as there was nothing better to compute.
     """
 
     windows: int
@@ -50,20 +51,25 @@ class Progress:
     seconds: float | None
     seconds_left: float | None
     rests_on: Basis
+    current: int = 0
+
+    @property
+    def done(self) -> int:
+        return self.promoted + self.held + self.current
 
     @property
     def waiting(self) -> int:
-        """Windows that have not been computed; of a backfill that is over, those that it left out."""
-        return self.windows - self.promoted - self.held
+        """Windows that are not done; of a backfill that is over, those that it did not come to."""
+        return self.windows - self.done
 
     @property
     def fraction(self) -> float:
-        """The share of windows that are computed.
+        """The share of windows that are done.
 
         >>> Progress(8, 5, 1, 0, 0, None, None, "nothing is known").fraction
         0.75
         """
-        return (self.promoted + self.held) / self.windows if self.windows else 1.0
+        return self.done / self.windows if self.windows else 1.0
 
 
 def progress_of(
@@ -75,6 +81,7 @@ def progress_of(
     over_at: datetime | None = None,
     estimated_seconds: float | None = None,
     written_bytes: int = 0,
+    current: int = 0,
 ) -> Progress:
     """How far a backfill is.
 
@@ -87,10 +94,12 @@ def progress_of(
         over_at: When it ended, whether or not every window was computed.
         estimated_seconds: What it was estimated to take, all windows together.
         written_bytes: Passed on.
+        current: How many it left as they were; they say nothing of the pace.
     """
     promoted = [window for window in ended if window.is_promoted]
-    asked = max(windows, len(ended))
-    left, basis = _left(asked, ended, began_at, now, over_at is not None, estimated_seconds)
+    asked = max(windows, len(ended) + current)
+    waiting = asked - len(ended) - current
+    left, basis = _left(asked, waiting, ended, began_at, now, over_at is not None, estimated_seconds)
     until = now if over_at is None else over_at
     return Progress(
         asked,
@@ -101,18 +110,19 @@ def progress_of(
         None if began_at is None else max(0.0, (until - began_at).total_seconds()),
         left,
         basis,
+        current,
     )
 
 
 def _left(
     windows: int,
+    waiting: int,
     ended: Sequence[EndedWindow],
     began_at: datetime | None,
     now: datetime,
     is_over: bool,
     estimated_seconds: float | None,
 ) -> tuple[float | None, Basis]:
-    waiting = windows - len(ended)
     if is_over or not waiting:
         return 0.0, "nothing is left"
     recent = [] if began_at is None else [window for window in ended if window.ended_at >= began_at]

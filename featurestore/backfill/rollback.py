@@ -63,18 +63,25 @@ class Rollback:
 
 
 def roll_back(
-    store: "FeatureStore", book: BackfillBook, backfill_id: str, *, person: str, os_user: str, reason: str = ""
+    store: "FeatureStore", book: BackfillBook, backfill_id: str, *, person: str, os_user: str, reason: str
 ) -> Rollback:
     """Take a backfill back for someone with the right to it, move the online copies, and write it into the book.
 
     An online store that does not answer keeps nobody from rolling back: its next step makes up for it, behind the fence.
 
+    Args:
+        reason: Why; goes into the audit.
+
     Raises:
         NotAllowed: the person is neither owner nor approver of one of the groups.
         UnknownName: no commit is of this backfill.
         StaleWriter: others have changed one of its windows since; nothing is returned, in no group.
-        InvalidInput: the earlier rows were vacuumed.
+        InvalidInput: no reason is given, or the earlier rows were vacuumed.
     """
+    if not reason.strip():
+        raise InvalidInput(
+            f"Backfill {backfill_id!r} is not rolled back without a reason: the audit keeps who, when and why."
+        )
     known = book.find(backfill_id)
     names = None if known is None else [part.group for part in known.groups]
     plans = _plans(store.offline, backfill_id, names)

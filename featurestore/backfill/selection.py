@@ -160,7 +160,7 @@ class _Bounds:
                 f"{self.group.owner}, declare another and apply it."
             )
         if start > self.complete - (needed or length):
-            raise InvalidInput(f"{option} {key} reaches windows that are not complete. {self._last_complete()}")
+            raise InvalidInput(f"{option} {key} reaches windows that are not complete. {self._last_complete(option)}")
         return start, length
 
     def _span(self, option: str, key: str) -> tuple[datetime, timedelta]:
@@ -186,14 +186,16 @@ class _Bounds:
             )
         return start + self._last_complete()
 
-    def _last_complete(self) -> str:
+    def _last_complete(self, option: str = "--to") -> str:
+        """Which window is the last complete one, and what to do about an option that asks for later ones."""
         length, delay = self.cadence.length, timedelta(microseconds=self.group.delay_us)
         if self.complete <= self.cadence.origin:
             due = self.cadence.origin + length + delay
             return f"Its first window, {self._key(self.cadence.origin)}, is due at {_at(due)}; now is {_at(self.now)}."
+        remedy = "begin there or before" if option == "--from" else "end there with --to, or leave --to out"
         return (
-            f"The last complete one at {_at(self.now)} is {self._key(self.complete - length)}: end there with --to, or "
-            f"leave --to out. The next is due at {_at(self.complete + length + delay)}."
+            f"The last complete one at {_at(self.now)} is {self._key(self.complete - length)}: {remedy}. The next is due "
+            f"at {_at(self.complete + length + delay)}."
         )
 
     def _key(self, start: datetime) -> str:

@@ -6,10 +6,11 @@ from datetime import datetime
 from typing import Any
 
 from featurestore.cli.standing import table_standing, window_standing
-from featurestore.cli.tables import count_text, pairs_text, table_text
+from featurestore.cli.tables import pairs_text, table_text
 from featurestore.cli.times import age_text, duration_of, duration_text, instant_text
 from featurestore.correctness import window_counts
 from featurestore.errors import unknown_name
+from featurestore.quantities import count_text
 from featurestore.registry.snapshot import RegisteredFeature, RegisteredGroup, RegisteredService, RegistrySnapshot
 from featurestore.store import FeatureStore
 

@@ -7,9 +7,10 @@ import polars as pl
 
 from featurestore.cli.requests import parse_request
 from featurestore.cli.spines import check_out, read_spine, write_set
-from featurestore.cli.tables import count_text, table_text
+from featurestore.cli.tables import table_text
 from featurestore.cli.times import instant_text
 from featurestore.pit import NOT_FOUND, NULL_VALUE, OUTSIDE_MAX_AGE, PRESENT
+from featurestore.quantities import count_text
 from featurestore.references import resolve
 from featurestore.store import FeatureStore
 

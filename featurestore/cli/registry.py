@@ -5,9 +5,10 @@ from dataclasses import asdict
 from typing import Any
 
 from featurestore.cli.deployment import Deployment
-from featurestore.cli.tables import count_text, wrapped_text
+from featurestore.cli.tables import wrapped_text
 from featurestore.cli.times import instant_text
 from featurestore.declaration import Catalog
+from featurestore.quantities import count_text
 from featurestore.registry.diff import Change
 from featurestore.registry.history import RegistryHistory
 

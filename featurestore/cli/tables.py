@@ -63,15 +63,6 @@ def wrapped_text(text: str, indent: str = "") -> str:
     )
 
 
-def count_text(count: int, noun: str) -> str:
-    """A count with its noun.
-
-    >>> count_text(1, "row"), count_text(12000, "row")
-    ('1 row', '12,000 rows')
-    """
-    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
-
-
 def value_text(value: Any) -> str:
     """A feature's value on one line: long lists are cut, and text that could be misread or move the cursor is quoted.
 

@@ -83,7 +83,8 @@ class KnownValue:
 class RowCount:
     """How many rows a window may have, against the median of the windows that it is compared with.
 
-    A count that one of those windows reached passes; a median under 200 rows is compared with nothing.
+    A count that one of those windows reached passes. Where the median is under 200 rows the check warns that it could not judge;
+    only an empty window of a windowed group is held, if the median is 7 or more and none of those windows is empty.
 
     Args:
         fall: Smallest share of the median.
@@ -112,7 +113,8 @@ class Backfill:
         snapshots: For the snapshot strategy.
         proxies: For the proxy strategy: the stand-in of each feature, by the feature's name. Features without one are null.
         known_values: Spot checks.
-        row_count: Bounds of the number of rows of a window, scheduled ones included; None for no bounds.
+        row_count: Bounds of the number of rows of a window, scheduled ones included; None for no bounds, and no
+            warning where they cannot be judged.
 
     Raises:
         DeclarationError: a rule is not possible.

@@ -48,7 +48,7 @@ class WindowFollower:
 
     def look(self) -> None:
         """Take in what the ledger has since the last look."""
-        entries, self.version = self.ledger.journal.read_on(self.version)
+        entries, self.version = self.ledger.read_on(self.version)
         if entries.is_empty():
             return
         for start, recorded_at, status in entries.select("window_start", "recorded_at", "status").iter_rows():

@@ -16,7 +16,7 @@ from featurestore.gate.drift_report import drift_finding
 from featurestore.gate.neighbours import Candidates, Chosen
 from featurestore.gate.profile import SAMPLE_ROWS, Profile, compared_features, pooled_profile, profile_of, sampled
 from featurestore.gate.quality import Finding, Verdict
-from featurestore.gate.row_counts import ROW_COUNT, changed_count, lacking_counts, row_count_finding
+from featurestore.gate.row_counts import ROW_COUNT, changed_count, empty_finding, lacking_counts, row_count_finding
 from featurestore.gate.shift import Moved
 from featurestore.launch import Launch
 from featurestore.offline.store import OfflineStore
@@ -89,7 +89,7 @@ class ReferenceWindows:
         compared = self._compared(window.start, chosen)
         findings = [self._drift_finding(excess, window.start, chosen) for excess in compared.beyond]
         counted, lacking = self._counted(window.start, chosen)
-        unjudged = {**compared.unjudged, **({ROW_COUNT: lacking} if lacking and self._features else {})}
+        unjudged = {**compared.unjudged, **({ROW_COUNT: lacking} if lacking else {})}
         return verdict.having(*findings, *counted, warnings=_not_compared("reference windows", unjudged))
 
     def moved(self, window: TimeWindow) -> Moved | None:
@@ -108,13 +108,19 @@ class ReferenceWindows:
         return drift_finding(self._registered, excess, self._rows[start], start, self._profile(start)[name], pool)
 
     def _counted(self, start: datetime, chosen: Chosen) -> tuple[list[Finding], str]:
-        """What is wrong with the number of rows, and why it was not judged if it was not."""
+        """What is wrong with the number of rows, and why it was not judged if it was not.
+
+        A group of events may have none in an hour in which nothing happened; of that one is warned.
+        """
         if self._row_count is None:
             return [], ""
+        rows = self._rows[start].height
         counts = [self._count(other) for other in chosen.starts] if chosen.is_alike else []
-        lacking = lacking_counts(counts)
-        found = None if lacking else row_count_finding(self._row_count, self._rows[start].height, counts)
-        return ([found] if found is not None else []), lacking
+        if not (lacking := lacking_counts(rows, counts)):
+            found = row_count_finding(self._row_count, rows, counts)
+        else:
+            found = empty_finding(rows, counts) if self._registered.kind == "windowed" else None
+        return ([] if found is None else [found]), lacking if found is None else ""
 
     def _compared(self, start: datetime, chosen: Chosen) -> Comparison:
         """Without a profile where a glance tells that there is nothing to compare: small windows cost nothing."""

@@ -31,6 +31,7 @@ BEFORE: dict[State, tuple[State, ...]] = {
     "approved": ("pending",),
     "rejected": ("pending",),
     "refused": ("pending",),
+    "cancelled": ("pending",),
     "rolled_back": ("admitted", "approved"),
 }
 """The states from which each one can be decided."""
@@ -38,7 +39,9 @@ NEXT: dict[State, str] = {
     "pending": "Approve or reject it first.",
     "admitted": "It needs no approval. To stop it, cancel its runs in Dagster.",
     "approved": "It may run. To stop it, cancel its runs in Dagster.",
-    **dict.fromkeys(("rejected", "refused", "rolled_back"), "Launch a new one if its windows are still wanted."),
+    **dict.fromkeys(
+        ("rejected", "refused", "cancelled", "rolled_back"), "Launch a new one if its windows are still wanted."
+    ),
 }
 """What to do with a backfill that is in a state, when something else was asked."""
 
@@ -135,7 +138,7 @@ class BackfillBook:
         Of several who decide at once exactly one does. The one who did may say the same again: nothing happens.
 
         Args:
-            state: 'approved', 'rejected' and 'refused' from 'pending'; 'rolled_back' from 'admitted' and 'approved'.
+            state: 'approved', 'rejected', 'refused' and 'cancelled' from 'pending'; 'rolled_back' from 'admitted' and 'approved'.
             entry: Its reason becomes that of the request.
 
         Raises:

@@ -7,9 +7,9 @@ from typing import Any, Literal
 
 from featurestore.launch import Strategy
 
-State = Literal["pending", "admitted", "approved", "rejected", "refused", "rolled_back"]
+State = Literal["pending", "admitted", "approved", "rejected", "refused", "cancelled", "rolled_back"]
 """`pending` waits for a person; `admitted` was below the limit; `refused` breaks a rule (a forbidden range, a transform
-that fails its dry run)."""
+that fails its dry run); `cancelled` ended in Dagster before anyone decided."""
 
 
 @dataclass(frozen=True, slots=True)

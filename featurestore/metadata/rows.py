@@ -62,7 +62,10 @@ def _unknown(connection: Connection, backfill_id: str) -> UnknownName:
     close = difflib.get_close_matches(backfill_id, known, n=SHOWN)
     there = f"The newest are {known[:SHOWN]}." if known else "There is none yet."
     hint = f" Did you mean {' or '.join(map(repr, close))}?" if close else ""
-    return UnknownName(f"Backfill {backfill_id!r} is not in the metadata database. {there}{hint}")
+    return UnknownName(
+        f"Backfill {backfill_id!r} is not in the metadata database. If it was launched just now, it is not assessed yet: "
+        f"featurestore backfill status {backfill_id}. {there}{hint}"
+    )
 
 
 def read_requests(connection: Connection, chosen: Select[Any]) -> list[BackfillRequest]:

@@ -16,7 +16,9 @@ from featurestore.launch import Strategy
 from featurestore.location import Location
 from featurestore.offline.journal import Journal
 
-Status = Literal["promoted", "quarantined", "rolled_back"]
+Status = Literal["promoted", "quarantined", "rolled_back", "left"]
+"""`left` is no word on a window: a backfill has looked at it and left it as it was. Only `left_by` reads it."""
+LEFT: Status = "left"
 
 SCHEMA: dict[str, pl.DataType] = {
     "window_start": TIMESTAMP,
@@ -85,12 +87,22 @@ class Ledger:
         return self.journal.version()
 
     def entries(self) -> pl.DataFrame:
-        """Every entry, in the order in which they were written."""
-        return self.journal.records()
+        """Every entry that says how a window ended, in the order in which they were written."""
+        return _endings(self.journal.records())
 
     def entries_since(self, version: int | None) -> pl.DataFrame:
         """The entries of every commit after a version of the ledger; all of them after None."""
-        return self.journal.records_since(version)
+        return _endings(self.journal.records_since(version))
+
+    def read_on(self, version: int) -> tuple[pl.DataFrame, int]:
+        """The entries of every commit after a version (`UNREAD` for all), and the version that was reached; see `Journal.read_on`."""
+        entries, reached = self.journal.read_on(version)
+        return _endings(entries), reached
+
+    def left_by(self, backfill_ids: Iterable[str]) -> set[datetime]:
+        """The starts of the windows that some backfills have looked at and left as they were."""
+        is_left = (pl.col("status") == LEFT) & pl.col("backfill_id").is_in(list(backfill_ids))
+        return set(self.journal.records().filter(is_left)["window_start"])
 
     def latest(self) -> pl.DataFrame:
         """The last entry of each window, by window start."""
@@ -116,3 +128,7 @@ class Ledger:
         """Those of some windows that are not promoted: never computed, or in quarantine."""
         promoted = self.promoted()
         return [start for start in window_starts if start not in promoted]
+
+
+def _endings(entries: pl.DataFrame) -> pl.DataFrame:
+    return entries.filter(pl.col("status") != LEFT)

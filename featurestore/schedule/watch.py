@@ -102,7 +102,7 @@ class Watch:
         if not watched:
             return
         with ThreadPoolExecutor(READERS) as readers:
-            read = readers.map(lambda one: one.ledger.journal.read_on(one.version), watched)
+            read = readers.map(lambda one: one.ledger.read_on(one.version), watched)
             for one, (entries, version) in zip(watched, read, strict=True):
                 one.version = version
                 one.standing.note(entries)

@@ -157,6 +157,7 @@ ALLOWED = {
     ("pending", "approved"),
     ("pending", "rejected"),
     ("pending", "refused"),
+    ("pending", "cancelled"),
     ("admitted", "rolled_back"),
     ("approved", "rolled_back"),
 }
@@ -186,7 +187,7 @@ def test_exactly_the_possible_changes_of_state_are_made(book: BackfillBook) -> N
             assert (book.get(backfill_id).state, book.audit(backfill_id)) == (before, audit)
 
 
-@pytest.mark.parametrize("state", ["rejected", "approved", "rolled_back"])
+@pytest.mark.parametrize("state", ["rejected", "approved", "cancelled", "rolled_back"])
 def test_a_state_that_only_a_decision_leads_to_cannot_be_recorded(book: BackfillBook, state: State) -> None:
     with pytest.raises(InvalidInput, match="decided afterwards"):
         book.record(request_of(state=state))

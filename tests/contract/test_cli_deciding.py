@@ -152,7 +152,8 @@ def test_a_name_that_is_not_there_is_refused(project: Project, arguments: tuple[
 
 
 @pytest.mark.parametrize(
-    "command", [("show",), ("approve", "--as", "team:ops"), ("reject", "--as", "team:ops", "--reason", "x")]
+    "command",
+    [("show",), ("approve", "--as", "team:ops", "--reason", "x"), ("reject", "--as", "team:ops", "--reason", "x")],
 )
 def test_an_unknown_backfill_is_refused_with_those_that_come_close(project: Project, command: tuple[str, ...]) -> None:
     record(project)
@@ -184,7 +185,7 @@ def test_one_that_waits_is_shown_with_its_estimate_and_what_to_do(project: Proje
             "state pending",
         ],
         ["It waits for approval. These may decide: carrier_delay_daily: team:ops or ana@example.com."],
-        ["featurestore backfill approve kxqzvbtw --as WHO"],
+        ["featurestore backfill approve kxqzvbtw --as WHO --reason WHY"],
     ):
         assert line in lines
 
@@ -203,13 +204,26 @@ def test_an_approval_is_kept_with_who_when_why_and_from_which_account(project: P
     record(project)
     project.clock.now += timedelta(seconds=90)
     text = project.run("backfill", "approve", "kxqzvbtw", "--as", "ana@example.com", "--reason", "the quarter").stdout
-    assert text.startswith("Backfill kxqzvbtw: approved\n")
-    assert "It waits" not in text
+    assert text.splitlines() == [
+        "Backfill kxqzvbtw: approved by ana@example.com. the quarter",
+        "9 windows of carrier_delay_daily, 42.50 USD, estimated.",
+        "  featurestore backfill status kxqzvbtw",
+    ]
     book = project.store.settings.book()
     assert book.audit("kxqzvbtw")[1:] == [
         AuditEntry("kxqzvbtw", project.clock.now, "approved", "ana@example.com", getpass.getuser(), "the quarter")
     ]
-    assert ["2026-03-10 06:01:30 UTC", "approved", "ana@example.com", getpass.getuser(), "the quarter"] in cells(text)
+    shown = cells(project.run("backfill", "show", "kxqzvbtw").stdout)
+    assert ["2026-03-10 06:01:30 UTC", "approved", "ana@example.com", getpass.getuser(), "the quarter"] in shown
+
+
+def test_nobody_decides_without_a_reason(project: Project) -> None:
+    record(project)
+    for name in ("approve", "reject"):
+        project.run("backfill", name, "kxqzvbtw", "--as", "team:ops", exit_code=2)
+        blank = project.run("backfill", name, "kxqzvbtw", "--as", "team:ops", "--reason", " ", exit_code=1)
+        assert "without a reason" in " ".join(blank.stderr.split())
+    assert project.store.settings.book().get("kxqzvbtw").state == "pending"
 
 
 def test_every_decision_repeated_by_its_maker_changes_nothing(project: Project) -> None:
@@ -231,7 +245,7 @@ def test_a_second_decision_is_told_of_the_first(project: Project) -> None:
 
 def test_one_that_never_waited_cannot_be_decided(project: Project) -> None:
     record(project, state="admitted")
-    refused = project.run("backfill", "approve", "kxqzvbtw", "--as", "team:ops", exit_code=1)
+    refused = project.run("backfill", "approve", "kxqzvbtw", "--as", "team:ops", "--reason", "x", exit_code=1)
     assert "cannot be approved: it is admitted" in refused.stderr
     assert "To stop it, cancel its runs in Dagster" in refused.stderr
 

@@ -180,14 +180,14 @@ def test_someone_without_the_right_returns_nothing(riders: BackfilledRiders) -> 
     good_and_backfilled(riders)
     version = riders.table.version()
     with pytest.raises(NotAllowed, match="'team:others' may not"):
-        roll_back(riders.store, book_of(riders), "b7", person="team:others", os_user="root")
+        roll_back(riders.store, book_of(riders), "b7", person="team:others", os_user="root", reason="wrong")
     assert riders.table.version() == version
 
 
 def test_an_online_store_that_does_not_answer_keeps_nobody_from_rolling_back(riders: BackfilledRiders) -> None:
     good_and_backfilled(riders)
     away = FeatureStore(Settings(riders.root, riders.root, "redis://127.0.0.1:1/0"), clock=riders.clock)
-    done = roll_back(away, book_of(riders), "b7", person=OWNER, os_user="root")
+    done = roll_back(away, book_of(riders), "b7", person=OWNER, os_user="root", reason="wrong")
     assert "not moved yet" in done.online[GROUP]
     assert riders.trips(*NAMES) == [20, 20, None, 20]
     riders.step()

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
-from featurestore.backfill.graphql import ASSETS, LAUNCH, NEWEST, STATUS
+from featurestore.backfill.graphql import ASSETS, FAILURE, LAUNCH, NEWEST, STATUS
 
 
 @dataclass
@@ -43,7 +43,10 @@ class FakeBackfill:
 
     def end(self, status: str, *run_statuses: str) -> None:
         self.status, self.ended = status, time.time()
-        self.runs = [{"status": one, "startTime": self.timestamp + 1} for one in run_statuses]
+        self.runs = [
+            {"id": f"run{number}", "status": one, "startTime": self.timestamp + 1}
+            for number, one in enumerate(run_statuses)
+        ]
 
 
 @dataclass
@@ -54,6 +57,7 @@ class FakeDagster:
     run_ids: dict[str, list[str]] = field(default_factory=dict)
     backfills: dict[str, FakeBackfill] = field(default_factory=dict)
     runs: dict[str, dict[str, Any]] = field(default_factory=dict)
+    failures: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
     refusal: str = ""
     url: str = ""
 
@@ -63,6 +67,7 @@ class FakeDagster:
             LAUNCH: self._launch,
             STATUS: self._status,
             NEWEST: self._newest,
+            FAILURE: self._failure,
         }
         return answers[query](**variables)
 
@@ -114,6 +119,12 @@ class FakeDagster:
             "runs": known.runs,
             "assetBackfillData": {"assetBackfillStatuses": counts},
         }
+
+    def _failure(self, run: str, cursor: str | None) -> dict[str, Any]:
+        """The log of a run, an event a page."""
+        page, events = int(cursor or 0), self.failures.get(run, [])
+        shown = {"events": events[page : page + 1], "cursor": str(page + 1), "hasMore": page + 1 < len(events)}
+        return {"logsForRun": {"__typename": "EventConnection", **shown}}
 
     def _newest(self, limit: int) -> dict[str, Any]:
         listed = [{"id": name, "tags": known.params["tags"]} for name, known in self.backfills.items()]

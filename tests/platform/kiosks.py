@@ -11,6 +11,7 @@ from typing import Any
 import polars as pl
 
 from featurestore.declaration import (
+    Backfill,
     Catalog,
     Daily,
     Entity,
@@ -34,7 +35,9 @@ LIMIT = 1000.0
 TOO_MUCH = 5000.0
 CLOSED = 0
 
-# A few kiosks are too few rows to compare (200), hence drift=None.
+# A few kiosks are too few rows to compare (200), hence drift=None and no bounds of the row count.
+
+SMALL = Backfill(row_count=None)
 
 kiosk = Entity("kiosk")
 
@@ -59,6 +62,7 @@ register = Source(name="register", schema={"kiosk": pl.String, "seats": pl.Int64
     max_age=2 * DAY,
     online=Online(ttl=4 * DAY),
     owner=OWNER,
+    backfill=SMALL,
 )
 def kiosk_sales_daily(window: TimeWindow, orders: pl.LazyFrame) -> pl.LazyFrame:
     """What a kiosk sold in a day."""
@@ -83,6 +87,7 @@ mended_sales_daily = replace(kiosk_sales_daily, transform=mended_sales)
     max_age=2 * DAY,
     online=Online(ttl=4 * DAY),
     owner=OWNER,
+    backfill=SMALL,
 )
 def kiosk_trend_daily(window: TimeWindow, kiosk_sales_daily: pl.LazyFrame) -> pl.LazyFrame:
     """The sum of the two last daily windows."""
@@ -101,6 +106,7 @@ def kiosk_trend_daily(window: TimeWindow, kiosk_sales_daily: pl.LazyFrame) -> pl
     max_age=3 * HOUR,
     online=Online(ttl=5 * HOUR),
     owner=OWNER,
+    backfill=SMALL,
 )
 def kiosk_orders_hourly(window: TimeWindow, orders: pl.LazyFrame) -> pl.LazyFrame:
     """What a kiosk sold in two hours."""
@@ -116,6 +122,7 @@ def kiosk_orders_hourly(window: TimeWindow, orders: pl.LazyFrame) -> pl.LazyFram
     max_age=4 * HOUR,
     online=Online(ttl=6 * HOUR),
     owner=OWNER,
+    backfill=SMALL,
 )
 def kiosk_last_order_hourly(window: TimeWindow, orders: pl.LazyFrame) -> pl.LazyFrame:
     """Each order as an event of its kiosk; of two at one instant the higher id stays."""

@@ -24,7 +24,7 @@ from hypothesis import strategies as st
 from featurestore.backfill.admission import decide
 from featurestore.backfill.rights import SPENT
 from featurestore.declaration import Backfill, FeatureGroup, Hourly
-from featurestore.errors import InvalidInput, StoreUnavailable
+from featurestore.errors import AlreadyDecided, InvalidInput, StoreUnavailable
 from featurestore.metadata.request import AuditEntry, RequestedWindows, State
 from featurestore.registry.compile import compile_snapshot
 from resources.run_tags import ADMISSION, BACKFILL, REASON
@@ -182,6 +182,7 @@ class TestSensor:
         person(queue, backfill_id, "approved", "month end")
         queue.tick()
         assert [queue.admission(run) for run in runs] == [("QUEUED", "approved")] * 2
+        assert queue.reason(runs[0]) == "Approved by team:kiosks: month end"
 
     def test_later_runs_of_an_approved_backfill_do_not_wait_again(self, sandbox: Sandbox) -> None:
         queue = queue_of(sandbox, limited(0.0))
@@ -206,6 +207,45 @@ class TestSensor:
         for run in runs:
             assert queue.admission(run)[0] == "CANCELED"
             assert "rejected by team:kiosks: wait for the mended feed" in queue.reason(run)
+
+    def test_ended_run_no_longer_says_that_it_waits(self, sandbox: Sandbox) -> None:
+        queue = queue_of(sandbox, limited(0.0, backfillable_from=START + 3 * DAY))
+        rejected_id, [rejected] = queue.backfill(SALES, days(4, 6))
+        _, [refused] = queue.backfill(SALES, days(0, 2))
+        _, [unknown] = queue.backfill(SALES, days(4, 6), tags={"featurestore/strategy": "quick"})
+        queue.tick()
+        person(queue, rejected_id, "rejected", "no")
+        queue.tick()
+        queue.cancel_backfills()
+        queue.tick()
+        ends = [queue.admission(run) for run in (rejected, refused, unknown)]
+        assert ends == [("CANCELED", "rejected"), ("CANCELED", "refused"), ("CANCELED", "refused")]
+
+    def test_backfill_canceled_in_dagster_while_it_waited_is_closed_and_cannot_be_approved(
+        self, sandbox: Sandbox
+    ) -> None:
+        queue = queue_of(sandbox, limited(0.0))
+        backfill_id, [run] = queue.backfill(SALES, days(0, 4))
+        by_hand, other = (queue.submit([SALES], days(day, day), by_hand=True) for day in (5, 6))
+        queue.tick()
+        backfill = sandbox.instance.get_backfill(backfill_id)
+        assert backfill is not None
+        sandbox.instance.update_backfill(backfill._replace(status=BulkActionStatus.CANCELING))
+        queue.tick()
+        assert queue.book.get(backfill_id).state == "pending", "its runs have not ended yet"
+        queue.cancel_backfills()
+        queue.coordinator.cancel_run(by_hand.run_id)
+        queue.tick()
+        for name, ended in ((backfill_id, run), (by_hand.run_id, by_hand)):
+            request = queue.book.get(name)
+            assert (request.state, queue.admission(ended)) == ("cancelled", ("CANCELED", "cancelled"))
+            assert "ended in Dagster as CANCELED while it waited for approval" in request.reason
+            with pytest.raises(AlreadyDecided, match="was cancelled by Dagster"):
+                person(queue, name, "approved", "month end")
+        assert queue.book.get(other.run_id).state == "pending"
+        audited = [entry.action for entry in queue.book.audit(backfill_id)]
+        queue.tick()
+        assert [entry.action for entry in queue.book.audit(backfill_id)] == audited == ["requested", "cancelled"]
 
     def test_backfill_that_the_daemon_wrote_again_as_it_was_is_cancelled_all_the_same(self, sandbox: Sandbox) -> None:
         """It had read it before the rejection, and writes how far it is."""
@@ -352,7 +392,7 @@ class TestSensor:
         ledger.with_name("away").rename(ledger)
         queue.tick()
         assert queue.admission(waiting) == ("QUEUED", "admitted")
-        assert queue.run(waiting).tags[REASON] == ""
+        assert queue.run(waiting).tags[REASON] == "Admitted: within the limits of its groups."
 
     def test_ticks_repeated_change_nothing(self, queue: Queue) -> None:
         backfill_id, [run] = queue.backfill(SALES, days(0, 4))
@@ -374,6 +414,17 @@ class TestReports:
         assert [event.partition for event in events] == days(0, 4)
         assert {event.asset_key.to_user_string() for event in events} == {SALES}
         assert queue.tick().asset_events == []
+
+    def test_reported_window_says_what_its_rows_are_by_now(self, queue: Queue) -> None:
+        assert queue.sandbox.run(SALES, partitions=days(0, 0)).success
+        details = {"group": "kiosk_sales_daily", "keys": days(0, 1), "version": 3}
+        queue.book.note(AuditEntry("b", queue.sandbox.now, "overridden", "team:kiosks", "tests", "right", details))
+        standing, empty = (
+            {name: value.value for name, value in event.metadata.items()} for event in queue.tick().asset_events
+        )
+        assert (standing["strategy"], standing["correctness"]) == ("full", "perfect")
+        assert (standing["dagster/partition_row_count"], standing["action"]) == (1, "overridden")
+        assert (empty["dagster/partition_row_count"], "strategy" in empty) == (0, False)
 
     def test_other_entries_and_other_groups_are_not_reported(self, queue: Queue) -> None:
         details = {"group": "elsewhere", "keys": days(0, 4)}

@@ -1,5 +1,6 @@
 """`offline/<group>` in a backfill: how it is computed, what it refuses by itself, and what its events say."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import replace
 from datetime import datetime
@@ -9,18 +10,23 @@ import dagster as dg
 import polars as pl
 import pytest
 
+from checks.gate import GATE
 from feature_assets.backfill import BackfillConfig, launch_of, launch_of_run, permanent_errors_fail_at_once
-from feature_assets.progress import progress_text
+from feature_assets.progress import progress_text, stop_text
+from featurestore.backfill.outcome import ended_windows, left_windows
+from featurestore.backfill.override import promote_override
 from featurestore.declaration import Backfill, FeatureGroup, TimeWindow
 from featurestore.errors import InvalidInput, StaleWriter, StoreUnavailable
 from featurestore.launch import Launch
 from featurestore.offline.ledger import LedgerEntry
-from featurestore.promotion import Progress
+from featurestore.promotion import Progress, materialize_windows
+from resources.run_tags import PROGRESS
 from tests.platform.kiosks import (
     DAY,
     HOUR,
     START,
     T0,
+    TOO_MUCH,
     day_key,
     kiosk_sales_daily,
     kiosks,
@@ -105,6 +111,80 @@ def test_incremental_backfill_leaves_current_windows_alone(shop: Sandbox) -> Non
     assert run(shop, 0, 4, config={"strategy": "incremental"}).success
     assert [entry.strategy for entry in entries(shop)] == ["full"] * 3 + ["incremental"] * 2
     assert shop.version(SALES) == (version or 0) + 1
+
+
+def of_backfill(shop: Sandbox, first: int, last: int, backfill_id: str = "abcdefgh") -> dg.ExecuteInProcessResult:
+    return run(shop, first, last, tags={"dagster/backfill": backfill_id}, config={"strategy": "incremental"})
+
+
+def test_windows_that_a_backfill_leaves_count_as_materialized_by_its_run(shop: Sandbox) -> None:
+    """Dagster counts a backfill's partition as failed if its run ended without an event of it."""
+    run(shop, 0, 2)
+    left, done = of_backfill(shop, 0, 2), of_backfill(shop, 0, 4)
+    assert left.success
+    assert done.success
+    for result, days in ((left, 3), (done, 5)):
+        events = result.asset_materializations_for_node(STEP)
+        assert sorted(str(event.partition) for event in events) == [day_key(day) for day in range(days)]
+
+
+def test_windows_that_are_not_due_are_not_materialized_beside_those_left(shop: Sandbox) -> None:
+    run(shop, 0, 1)
+    shop.now = T0 + 3 * DAY + HOUR
+    assert of_backfill(shop, 0, 4).success
+    assert shop.materialized(f"offline/{SALES}") == [day_key(0), day_key(1)]
+
+
+def gate_of(shop: Sandbox, day: int) -> list[dg.AssetCheckEvaluation]:
+    """Every result of the gate of a day, the newest first."""
+    checks = shop.checks(f"offline/{SALES}", GATE)
+    return [check.evaluation for check in checks if check.partition == day_key(day) and check.evaluation]
+
+
+def test_gate_of_a_window_that_is_left_says_again_what_it_said_and_in_which_run(shop: Sandbox) -> None:
+    judged = run(shop, 0, 1)
+    result = of_backfill(shop, 0, 1)
+    again, first = gate_of(shop, 1)
+    assert (again.passed, again.severity, again.description) == (first.passed, first.severity, first.description)
+    assert dict(again.metadata) == {**first.metadata, "judged_in_run": dg.MetadataValue.text(judged.run_id)}
+    assert again.target_materialization_data is not None
+    assert again.target_materialization_data.run_id == result.run_id
+    assert of_backfill(shop, 0, 1, "ijklmnop").success
+    assert gate_of(shop, 1)[0].metadata["judged_in_run"].value == judged.run_id
+
+
+def test_gate_that_a_person_overrode_is_not_said_to_have_passed_and_blocks_nothing(shop: Sandbox) -> None:
+    shop.ingest(orders, [order(9, T0 + 7 * DAY + HOUR, TOO_MUCH)])
+    assert not run(shop, 7, 7, tags={"dagster/backfill": "spoiled"}).success
+    book = shop.store.settings.book(lambda: shop.now)
+    promote_override(shop.offline, book, "spoiled", person="team:kiosks", os_user="tests", reason="it is right")
+    assert of_backfill(shop, 7, 7).success
+    assert (metadata(shop, 7)["changed"], metadata(shop, 7)["left"]) == (False, "already current")
+    again, first = gate_of(shop, 7)
+    assert (again.passed, first.passed) == (False, False)
+    assert (again.severity, first.severity) == (dg.AssetCheckSeverity.WARN, dg.AssetCheckSeverity.ERROR)
+    assert again.description == first.description
+
+
+def test_window_whose_gate_dagster_does_not_know_is_left_without_a_result(shop: Sandbox) -> None:
+    windows = [kiosk_sales_daily.cadence.window_of(day_key(0))]  # type: ignore[union-attr]
+    materialize_windows(shop.offline, shop.catalog, kiosk_sales_daily, windows, run_id="elsewhere")
+    assert of_backfill(shop, 0, 0).success
+    assert gate_of(shop, 0) == []
+    assert metadata(shop, 0)["left"] == "already current"
+
+
+def test_backfill_that_leaves_windows_is_recorded_as_done_with_them(shop: Sandbox) -> None:
+    run(shop, 0, 2)
+    before = shop.offline.ledger(SALES).latest()
+    of_backfill(shop, 0, 4)
+    ended = ended_windows(shop.offline, SALES, "abcdefgh")
+    assert len(ended) == 2
+    left = left_windows(shop.offline, SALES, ended, "abcdefgh")
+    assert left == {T0 + day * DAY for day in range(3)}
+    # Nothing else reads this: what the windows were last computed with stands.
+    after = shop.offline.ledger(SALES).latest()
+    assert after.filter(pl.col("window_start").is_in(list(left))).equals(before)
 
 
 def test_unknown_strategy_fails_without_retries_and_says_which_there_are(shop: Sandbox) -> None:
@@ -192,9 +272,42 @@ def test_permanent_errors_are_not_tried_again_and_passing_ones_are() -> None:
 
 
 def test_progress_says_windows_rows_and_time_left() -> None:
-    assert progress_text(SALES, Progress(10, 40, 1_200, 34_000, 5.0)) == (
-        "kiosk_sales_daily: 10 of 40 windows computed, 1,200 rows from 34,000, about 15 s left"
+    assert progress_text(SALES, Progress(10, 40, 1_200, 34_000, 5.0, 56_789)) == (
+        "kiosk_sales_daily: 10 of 40 windows computed, 1,200 rows (56.8 kB) from 34,000, about 15 s left"
     )
+
+
+def progress_of(shop: Sandbox, result: dg.ExecuteInProcessResult) -> str:
+    found = shop.instance.get_run_by_id(result.run_id)
+    assert found is not None
+    return found.tags.get(PROGRESS, "")
+
+
+def test_ended_run_of_a_backfill_says_how_its_windows_ended_and_what_was_written(
+    shop: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("feature_assets.progress.EVERY_SECONDS", 0.0)
+    run(shop, 0, 1)
+    shop.ingest(orders, [order(9, T0 + 3 * DAY + HOUR, TOO_MUCH)])
+    shop.now = T0 + 5 * DAY + HOUR
+    said = progress_of(shop, of_backfill(shop, 0, 4))
+    assert said.startswith(
+        "kiosk_sales_daily: ended. 5 windows: 1 promoted, 1 held, 2 left as they were, 1 not computed;"
+    )
+    assert re.search(r"; 1 row promoted, [0-9.]+ kB written$", said)
+    assert "left" not in said.partition(";")[2]
+
+
+def test_run_of_a_backfill_that_stops_says_why_in_place_of_its_time_left(shop: Sandbox) -> None:
+    result = run(shop, 0, 1, tags={"dagster/backfill": "abcdefgh"}, config={"strategy": "snapshot"})
+    assert not result.success
+    said = progress_of(shop, result)
+    assert said.startswith(
+        "kiosk_sales_daily: stopped before any window was computed. InvalidInput: Group 'kiosk_sales"
+    )
+    error = StaleWriter("A newer run has the window.\nMore.")
+    told = stop_text(SALES, Progress(2, 4, 10, 10, 5.0), error)
+    assert told == "kiosk_sales_daily: stopped with 2 of 4 windows computed. StaleWriter: A newer run has the window."
 
 
 def test_window_that_is_not_due_is_left_out_of_a_backfill(shop: Sandbox) -> None:

@@ -58,12 +58,24 @@ def test_every_partition_says_by_which_strategy_and_of_which_class_it_is(shop: S
     assert "snapshots" not in replayed
 
 
-def test_a_window_that_is_current_is_told_of_in_the_log_and_by_no_event(shop: Sandbox) -> None:
-    before = metadata(shop, "2025-03-03")
+def test_a_window_that_is_left_keeps_the_strategy_and_class_by_which_it_was_promoted(shop: Sandbox) -> None:
     result = launch(shop, "incremental", "2025-03-03", "2025-03-04")
     assert result.success
-    assert "Skipped 2025-03-03: already current." in log_of(shop, result)
-    assert metadata(shop, "2025-03-03") == before
+    assert "Left 2025-03-03: already current." in log_of(shop, result)
+    told = metadata(shop, "2025-03-03")
+    assert (told["strategy"], told["correctness"], told["dagster/partition_row_count"]) == ("full", "perfect", 1)
+    assert (told["changed"], told["left"]) == (False, "already current")
+    assert "input_rows" not in told
+
+
+def test_a_better_window_than_a_stand_in_would_make_is_materialized_as_it_is(shop: Sandbox) -> None:
+    version = shop.version(GROUP)
+    assert launch(shop, "snapshot", "2025-03-02", "2025-03-03").success
+    assert shop.version(GROUP) == version
+    made, better = metadata(shop, "2025-03-02"), metadata(shop, "2025-03-03")
+    assert (made["strategy"], "left" in made) == ("snapshot", False)
+    assert (better["strategy"], better["changed"]) == ("full", False)
+    assert better["left"].startswith("promoted with class 'perfect', above the 'moderate'")
 
 
 def train(sandbox: Sandbox, min_correctness: str) -> dg.ExecuteInProcessResult:

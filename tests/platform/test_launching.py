@@ -14,13 +14,16 @@ from typing import Any
 import dagster as dg
 import pytest
 from click.testing import CliRunner, Result
+from dagster_graphql.schema import create_schema
+from graphql import parse, validate
 
 from featurestore.backfill.dagster_api import AssetPath, launch_partition_backfill
+from featurestore.backfill.graphql import ASSETS, FAILURE, LAUNCH, NEWEST, STATUS
 from featurestore.cli.main import main
 from featurestore.clock import system_clock
 from featurestore.declaration.windows import TimeWindow
 from featurestore.errors import InvalidInput, UnknownName
-from featurestore.launch import Launch
+from featurestore.launch import Launch, Strategy
 from featurestore.metadata.request import AuditEntry, BackfillRequest, RequestedWindows, State
 from featurestore.promotion import materialize_windows
 from tests.cli_project import DAY, LAST_WINDOW, Project, departure, fill
@@ -70,10 +73,10 @@ def dagster(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeDagster]:
         yield fake
 
 
-def compute(project: Project, backfill_id: str, *keys: str) -> None:
+def compute(project: Project, backfill_id: str, *keys: str, strategy: Strategy = "full") -> None:
     """What the runs of a backfill do with some windows."""
     windows = [TimeWindow(WINDOWS[key], WINDOWS[key] + DAY) for key in keys]
-    launch = Launch(backfill_id)
+    launch = Launch(backfill_id, strategy)
     group = project.catalog.group(GROUP)
     materialize_windows(project.store.offline, project.catalog, group, windows, run_id=f"run-{keys[0]}", launch=launch)
 
@@ -93,6 +96,11 @@ def record(project: Project, backfill_id: str, *keys: str, state: State = "admit
 def told(result: Result) -> str:
     """A message as one line, however it was wrapped."""
     return " ".join(result.output.split())
+
+
+@pytest.mark.parametrize("query", [LAUNCH, ASSETS, STATUS, FAILURE, NEWEST])
+def test_every_query_is_one_that_dagster_understands(query: str) -> None:
+    assert validate(create_schema().graphql_schema, parse(query)) == []
 
 
 # launch
@@ -161,7 +169,7 @@ def test_backfill_above_the_limit_is_said_to_wait_and_how_it_is_approved(
     project.run("apply")
     text = project.run("backfill", "launch", GROUP).stdout
     assert "It will wait for approval. These may decide: carrier_delay_daily: team:ops or eve@x.org." in text
-    assert "featurestore backfill approve backfill0 --as WHO" in text
+    assert "featurestore backfill approve backfill0 --as WHO --reason WHY" in text
     assert project.json("backfill", "plan", GROUP)["waits_for_approval"]
 
 
@@ -281,7 +289,7 @@ def test_status_counts_windows_rows_bytes_and_time(project: Project, dagster: Fa
         "estimate",
     )
     backfill.timestamp = (project.clock() - timedelta(seconds=61)).timestamp()
-    backfill.runs = [{"status": "STARTED", "startTime": backfill.timestamp + 1}]
+    backfill.runs = [{"id": "run0", "status": "STARTED", "startTime": backfill.timestamp + 1}]
     compute(project, "backfill0", *KEYS[:6])
     status = project.json("backfill", "status", "backfill0")
     progress, (group,) = status["progress"], status["groups"]
@@ -295,13 +303,36 @@ def test_status_counts_windows_rows_bytes_and_time(project: Project, dagster: Fa
     assert not status["is_over"]
 
 
+def test_windows_that_were_current_already_are_done_and_nothing_is_left_of_them(
+    project: Project, dagster: FakeDagster
+) -> None:
+    compute(project, "", *KEYS[4:])
+    project.run("backfill", "launch", GROUP, "--strategy", "incremental")
+    record(project, "backfill0", *KEYS, compute_seconds=90.0)
+    compute(project, "backfill0", *KEYS[4:], strategy="incremental")
+    halfway = project.json("backfill", "status", "backfill0")["progress"]
+    assert (halfway["current"], halfway["waiting"], halfway["rests_on"]) == (5, 4, "estimate")
+    compute(project, "backfill0", *KEYS[:4], strategy="incremental")
+    dagster.backfills["backfill0"].end("COMPLETED_SUCCESS", "SUCCESS")
+    status = project.json("backfill", "status", "backfill0")
+    (group,) = status["groups"]
+    assert (group["promoted"], group["current"], status["progress"]["waiting"]) == (4, 5, 0)
+    assert (status["progress"]["fraction"], status["progress"]["rests_on"]) == (1, "nothing is left")
+    text = told(project.run("backfill", "status", "backfill0"))
+    assert "9 of 9 done (100%): 4 promoted, 0 held, 5 left as they were" in text
+    assert "What is left" not in text
+    assert "Nothing is left" in told(project.run("backfill", "resume", "backfill0", exit_code=1))
+
+
 def test_status_of_one_that_waits_says_how_to_approve_it(project: Project, dagster: FakeDagster) -> None:
     project.run("backfill", "launch", GROUP)
     record(project, "backfill0", *KEYS, state="pending", compute_seconds=90.0)
     text = project.run("backfill", "status", "backfill0").stdout
     assert text.startswith("Backfill backfill0: pending; in Dagster REQUESTED")
     assert "not begun, about 1 min 30 s left by the estimate" in text
-    assert "It waits for approval: featurestore backfill approve backfill0 --as WHO" in " ".join(text.split())
+    assert "It waits for approval: featurestore backfill approve backfill0 --as WHO --reason WHY" in " ".join(
+        text.split()
+    )
 
 
 def test_status_without_dagster_says_so_and_tells_what_the_store_knows(
@@ -352,6 +383,57 @@ def test_status_of_runs_that_left_nothing_here_asks_whether_it_is_the_same_store
     project.run("backfill", "launch", GROUP)
     dagster.backfills["backfill0"].end("COMPLETED_SUCCESS", "SUCCESS")
     assert "compare FEATURESTORE_ROOT there with --root here" in told(project.run("backfill", "status", "backfill0"))
+
+
+def test_status_of_a_run_that_failed_before_any_window_gives_the_error_of_its_step(
+    project: Project, dagster: FakeDagster
+) -> None:
+    project.run("backfill", "launch", GROUP)
+    record(project, "backfill0", *KEYS)
+    dagster.backfills["backfill0"].end("COMPLETED_FAILED", "SUCCESS", "FAILURE")
+    long = "InvalidInput: there is no column 'dep_delay'.\n" + "\n".join(f"line {n}" for n in range(40))
+    step = {"__typename": "ExecutionStepFailureEvent", "stepKey": "offline__x", "error": {"message": "Failure"}}
+    dagster.failures["run1"] = [
+        {"__typename": "RunStartEvent"},
+        {**step, "failureMetadata": {"description": long}},
+        {"__typename": "RunFailureEvent", "message": "Steps failed", "error": None},
+    ]
+    text = told(project.run("backfill", "status", "backfill0"))
+    assert (
+        "Run run1 failed. Step offline__x: InvalidInput: there is no column 'dep_delay'. line 0 line 1 line 2 ..."
+        in text
+    )
+    assert "line 3" not in text
+    dagster.failures["run1"] = [{"__typename": "RunFailureEvent", "message": "The worker was killed", "error": None}]
+    assert "Run run1 failed. The worker was killed" in told(project.run("backfill", "status", "backfill0"))
+
+
+def test_status_of_one_taken_back_says_so(project: Project, dagster: FakeDagster) -> None:
+    project.run("backfill", "launch", GROUP, "--to", "2026-03-02")
+    record(project, "backfill0", *KEYS[:2])
+    compute(project, "backfill0", *KEYS[:2])
+    project.run("backfill", "rollback", "backfill0", "--as", "team:network-operations", "--reason", "wrong feed")
+    text = told(project.run("backfill", "status", "backfill0"))
+    assert "2 promoted and taken back since, 0 held" in text
+    assert "backfill0: rolled back, for the reason 'wrong feed'" in text
+
+
+def test_second_launch_of_the_same_names_the_first_that_waits(project: Project, dagster: FakeDagster) -> None:
+    project.run("backfill", "launch", GROUP)
+    record(project, "backfill0", *KEYS, state="pending")
+    again = told(project.run("backfill", "launch", GROUP))
+    assert "Backfill backfill0 asks for the same, and waits for approval" in again
+    assert "backfill reject backfill0 --as WHO --reason WHY" in again
+    other = told(project.run("backfill", "launch", GROUP, "--to", "2026-03-08"))
+    assert "asks for the same" not in other
+
+
+def test_show_of_what_was_launched_just_now_says_that_it_is_not_assessed_yet(
+    project: Project, dagster: FakeDagster
+) -> None:
+    project.run("backfill", "launch", GROUP)
+    shown = told(project.run("backfill", "show", "backfill0", exit_code=1))
+    assert "it is not assessed yet: featurestore backfill status backfill0" in shown
 
 
 def test_status_of_a_run_launched_by_hand_is_that_of_the_run(project: Project, dagster: FakeDagster) -> None:
@@ -421,7 +503,7 @@ def test_resume_of_what_is_complete_says_so(project: Project, dagster: FakeDagst
     compute(project, "backfill0", *KEYS[:2])
     dagster.backfills["backfill0"].end("COMPLETED_SUCCESS", "SUCCESS")
     refused = project.run("backfill", "resume", "backfill0", exit_code=1)
-    assert "Nothing is left of backfill 'backfill0': it has promoted all of its 2 windows" in told(refused)
+    assert "Nothing is left of backfill 'backfill0': it is done with all of its 2 windows" in told(refused)
     assert list(dagster.backfills) == ["backfill0"]
 
 

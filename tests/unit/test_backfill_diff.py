@@ -257,7 +257,7 @@ def test_markdown_has_the_counts_and_the_plot_as_an_image(planes: Planes) -> Non
     planes.promote("first", [0], [plane("a", 0, town="a|b"), plane("b", 0)])
     planes.promote("b7", [0], [plane("a", 0, town="Bern", delay=2.0), plane("b", 0, mix=[0.6, 0.8])])
     text = diff_markdown(planes.diff())
-    assert "1 windows: rows 0 added, 0 removed, 2 changed, 0 kept." in text
+    assert "1 window: rows 0 added, 0 removed, 2 changed, 0 kept." in text
     assert "| `delay` | 1 | 0 | 0 | mean +1, by size: mean 1, median 1, p95 1, largest 1; 0.5 relative |" in text
     assert "a\\|b to Bern: 1" in text
     assert "mean cosine 0.6000" in text

@@ -85,7 +85,7 @@ def test_promote_with_override_and_rollback_and_each_of_them_twice(commands: Com
     assert "promoted, 2 rows" in commands.text(*override)
     assert "was promoted before" in commands.text(*override)
     assert "Nothing of backfill b7 is in quarantine." in commands.text("inspect", "b7")
-    rollback = ("rollback", "b7", "--as", OWNER)
+    rollback = ("rollback", "b7", "--as", OWNER, "--reason", "wrong feed")
     first = commands.text(*rollback)
     assert "4 windows (2026-03-01-01:00 to 2026-03-01-04:00)" in first
     assert "not served online" in first
@@ -97,9 +97,12 @@ def test_promote_with_override_and_rollback_and_each_of_them_twice(commands: Com
 
 def test_override_must_be_said_and_refusals_are_messages(commands: Commands) -> None:
     assert commands.type("promote", "b7", "--as", OWNER, "--reason", "x").exit_code == 2
-    refused = commands.type("rollback", "b7", "--as", "someone@example.com")
+    assert commands.type("rollback", "b7", "--as", OWNER).exit_code == 2
+    blank = commands.type("rollback", "b7", "--as", OWNER, "--reason", " ")
+    assert (blank.exit_code, "is not rolled back without a reason" in " ".join(blank.output.split())) == (1, True)
+    refused = commands.type("rollback", "b7", "--as", "someone@example.com", "--reason", "x")
     assert (refused.exit_code, "may not decide" in refused.output) == (1, True)
     commands.promote("b9", 9.0)
-    refused = commands.type("rollback", "b7", "--as", OWNER)
+    refused = commands.type("rollback", "b7", "--as", OWNER, "--reason", "x")
     assert "'b9' has changed window 2026-03-01-01:00" in refused.output
     assert "Traceback" not in refused.output

@@ -192,12 +192,47 @@ def test_judged_window_has_no_warning(world: World) -> None:
     assert [outcome.verdict.warnings for outcome in world.days(0, 3)[1:]] == [(), ()]
 
 
-def test_group_that_compares_nothing_is_not_warned_of(tmp_path: Path) -> None:
-    world = world_of(tmp_path, drift=None)
+def test_group_that_declares_nothing_to_compare_is_not_warned_of(tmp_path: Path) -> None:
+    world = world_of(tmp_path, drift=None, backfill=Backfill(row_count=None))
     world.moved = {day_at(2).start: 50.0}
     outcomes = world.days(0, 3)
     assert statuses(outcomes) == "ppp"
     assert [outcome.verdict.warnings for outcome in outcomes] == [()] * 3
+
+
+def test_row_count_that_could_not_be_judged_is_warned_of_although_no_feature_is_compared(tmp_path: Path) -> None:
+    world = world_of(tmp_path, drift=None)
+    world.rows = {day_at(n).start: 3 for n in range(3)}
+    first, *others = world.days(0, 3)
+    told = "Not compared with reference windows, which takes 200 rows on each side: row_count"
+    assert first.verdict.warnings == (f"{told} (there is no reference window).",)
+    assert [outcome.verdict.warnings for outcome in others] == [(f"{told} (reference windows have 3 rows).",)] * 2
+
+
+@pytest.mark.parametrize("launch", [SCHEDULED, FULL], ids=["scheduled", "full"])
+@pytest.mark.parametrize(("usual", "status"), [(16, "q"), (7, "q"), (6, "p")])
+def test_empty_window_among_small_ones_is_held_where_chance_does_not_explain_it(
+    tmp_path: Path, launch: Launch, usual: int, status: str
+) -> None:
+    world = world_of(tmp_path, drift=None)
+    world.rows = {day_at(n).start: usual for n in range(6)} | {day_at(6).start: 0}
+    world.days(0, 6, launch)
+    [outcome] = world.days(6, 7, launch)
+    assert statuses([outcome]) == status
+    if status == "q":
+        assert outcome.reason.startswith("row_count of '' is 0 (median of")
+        assert outcome.verdict.warnings == ()
+    else:
+        assert outcome.verdict.warnings[0].endswith("row_count (it has none, reference windows have 6 rows).")
+
+
+def test_empty_window_of_a_group_that_sometimes_has_none_is_no_wonder(tmp_path: Path) -> None:
+    world = world_of(tmp_path, drift=None)
+    world.rows = {day_at(n).start: 16 for n in range(6)} | {day_at(3).start: 0, day_at(6).start: 0}
+    world.use(backfill=Backfill(row_count=None))
+    world.days(0, 6)
+    world.use(backfill=Backfill())
+    assert statuses(world.days(6, 7)) == "p"
 
 
 def test_large_windows_are_sampled_and_still_judged(tmp_path: Path) -> None:

@@ -32,6 +32,12 @@ def test_time_since_the_last_window_counts_for_those_to_come() -> None:
     assert [progress(10, *run, at_seconds=now).seconds_left for now in (50, 70, 100, 130)] == [50, 30, 0, 0]
 
 
+def test_windows_left_as_they_were_are_done_and_say_nothing_of_the_pace() -> None:
+    found = progress(10, ended(10), ended(20), at_seconds=20, current=6)
+    assert (found.seconds_left, found.waiting, found.fraction) == (20, 2, 0.8)
+    assert progress(10, at_seconds=20, current=10, estimated_seconds=50).rests_on == "nothing is left"
+
+
 def test_before_the_first_window_ends_the_estimate_tells_what_is_left() -> None:
     assert progress(4, at_seconds=30, estimated_seconds=100).seconds_left == 70
     waiting = progress(4, at_seconds=30, began_at=None, estimated_seconds=100)

@@ -7,7 +7,7 @@ import pytest
 
 from featurestore.declaration import FeatureGroup
 from tests.catalogs import Shops
-from tests.kills import is_killed_at_work, moments
+from tests.kills import Strikes, is_killed_at_work
 from tests.promotion_worker import chain_in, land_feeds, launched, run_groups
 from tests.scale import cases
 
@@ -27,13 +27,13 @@ def ledger_of(chain: Shops, group: FeatureGroup) -> pl.DataFrame:
 @pytest.mark.parametrize("strategy", ["full", "incremental"])
 def test_killed_run_repeated_converges_and_leaves_nothing_behind(tmp_path: Path, strategy: str) -> None:
     """Each round lands new amounts in both stores; in one of them the run is killed before it is repeated."""
-    struck = 0
-    for number, delay_seconds in enumerate(moments(7, cases(40, 3), LONGEST_SECONDS)):
+    strikes = Strikes(7, cases(40, 3), LONGEST_SECONDS)
+    for number, delay_seconds in strikes:
         killed, whole = (chain_in(tmp_path / name, number) for name in ("killed", "whole"))
         for chain in (killed, whole):
             land_feeds(chain, number)
         arguments = [str(killed.root), str(number), strategy]
-        struck += is_killed_at_work("tests.promotion_worker", arguments, delay_seconds)
+        strikes.count(is_killed_at_work("tests.promotion_worker", arguments, delay_seconds))
         for group in killed.catalog.groups:
             killed.store.table(group.stored_name).scan().collect()
         for chain in (killed, whole):
@@ -44,7 +44,7 @@ def test_killed_run_repeated_converges_and_leaves_nothing_behind(tmp_path: Path,
             assert staging.staged_runs() == [], "the repeat clears what the killed run had staged"
             assert staging.quarantined() == other.quarantined()
             assert ledger_of(killed, group).equals(ledger_of(whole, group))
-    assert struck > 0
+    assert strikes.hits == strikes.wanted
 
 
 def test_rows_staged_by_a_killed_run_are_harmless_to_runs_of_other_names(tmp_path: Path) -> None:

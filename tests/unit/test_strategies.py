@@ -5,6 +5,7 @@ import json
 import random
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,9 @@ import pytest
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
+from featurestore.backfill.admission import AskedBackfill, assess
 from featurestore.backfill.strategies.proxy import fit_line
+from featurestore.backfill.trials import trial
 from featurestore.declaration import (
     Backfill,
     Catalog,
@@ -33,6 +36,7 @@ from featurestore.declaration import (
 )
 from featurestore.errors import DeclarationError, InvalidInput, PromotionRefused, UnknownName
 from featurestore.launch import Launch, Strategy
+from featurestore.metadata.book import BackfillBook
 from featurestore.promotion import Progress, Promotion, materialize_load, materialize_windows
 from tests.catalogs import (
     DAY,
@@ -484,6 +488,34 @@ def test_a_proxy_that_does_not_follow_is_refused_with_the_figure(tmp_path: Path)
     with pytest.raises(PromotionRefused, match=r"is 0\.\d{4}, on 240 pairs .* its bound is 0\.9"):
         run(chain, group, days(group, 0, 4), "proxy")
     assert chain.store.ledger(group.name).version() == version
+
+
+@pytest.mark.parametrize(
+    ("made", "why"),
+    [({"noise": 400.0}, "its bound is 0.8"), ({"sold": 6}, "a line is fitted on 200 or more"), ({}, "")],
+)
+def test_a_proxy_is_measured_before_anything_is_queued(tmp_path: Path, made: dict[str, Any], why: str) -> None:
+    group = proxied()
+    chain = counting(tmp_path, group, **made)
+    before = chain.store.table(group.name).version(), chain.store.ledger(group.name).version()
+    asked, launch = days(group, 0, 4), Launch(strategy="proxy")
+    tried = trial(chain.store, chain.catalog, group, asked, launch)
+    assert (tried.passed, tried.window) == (not why, asked[-1])
+    assert why in tried.reason
+    if not why:
+        assert tried.rows == len(SHOPS)
+        assert tried.note.startswith("'revenue' follows shop_people_daily:people with correlation 0.9")
+        assert tried.note.endswith("on 240 pairs.")
+        better = trial(chain.store, chain.catalog, group, days(group, 4, 6), launch)
+        assert (better.passed, better.window) == (True, None)
+    request = assess(
+        chain.store,
+        chain.catalog,
+        BackfillBook.open(f"sqlite:///{tmp_path / 'book.db'}"),
+        AskedBackfill(replace(launch, backfill_id="b"), "anna", {group.name: asked[:1]}),
+    )
+    assert (request.state == "refused", why in request.reason) == (bool(why), True)
+    assert before == (chain.store.table(group.name).version(), chain.store.ledger(group.name).version())
 
 
 def test_a_proxy_that_never_varies_is_refused(tmp_path: Path) -> None:

@@ -9,7 +9,8 @@ from featurestore import Feature, Hourly, Online, TimeWindow, feature_group
 
 START = date(2025, 1, 1)
 
-# Three airports make three rows a window: drift=None, or each partition would warn that it was not compared.
+# Three airports make three rows a window, too few to compare (200), hence drift=None. That their number cannot be judged either,
+# each partition's check warns of.
 
 
 @feature_group(

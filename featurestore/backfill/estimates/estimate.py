@@ -20,6 +20,7 @@ from featurestore.declaration.windows import TimeWindow, Windowless
 from featurestore.errors import InvalidInput
 from featurestore.launch import Launch, Strategy
 from featurestore.offline.store import OfflineStore
+from featurestore.quantities import count_text
 
 PRICES_VARIABLE = "FEATURESTORE_PRICES"
 
@@ -146,7 +147,7 @@ def _chosen(
 
 def _rests_on(chosen: int, asked: int) -> str:
     left = f", {asked - chosen} stay as they are by this strategy" if asked > chosen else ""
-    return f"{asked} windows asked for{left}"
+    return f"{count_text(asked, 'window')} asked for{left}"
 
 
 def _quantities(found: Mapping[str, Figure]) -> Quantities:

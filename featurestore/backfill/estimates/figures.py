@@ -20,6 +20,7 @@ from featurestore.declaration.windows import TimeWindow, Windowless
 from featurestore.launch import Strategy
 from featurestore.offline.raw import PLATFORM_COLUMNS
 from featurestore.offline.store import OfflineStore
+from featurestore.quantities import count_text
 
 TEXT_BYTES = 16
 LIST_ITEMS = 8
@@ -180,7 +181,7 @@ class Figures:
         if self.group.kind == "events":
             return Figure(
                 round(self._expected_rows(live)),
-                f"at most: the rows of {len(live)} windows, of which each can be someone's latest",
+                f"at most: the rows of {count_text(len(live), 'window')}, of which each can be someone's latest",
             )
         newest = self.history.newest
         if newest is not None and live[-1].start < newest:

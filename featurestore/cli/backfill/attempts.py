@@ -32,7 +32,7 @@ class Attempt:
         """Whether nothing more comes of it, as far as is known."""
         if self.dagster is not None:
             return self.dagster.is_done
-        return self.request is not None and self.request.state in ("rejected", "refused", "rolled_back")
+        return self.request is not None and self.request.state in ("rejected", "refused", "cancelled", "rolled_back")
 
 
 @dataclass(frozen=True, slots=True)

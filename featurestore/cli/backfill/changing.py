@@ -9,8 +9,9 @@ from featurestore.backfill.override import promote_override
 from featurestore.backfill.quarantine import HeldWindow, held_windows
 from featurestore.backfill.rollback import roll_back
 from featurestore.cli.deployment import Deployment
-from featurestore.cli.tables import count_text, pairs_text, table_text, value_text, wrapped_text
+from featurestore.cli.tables import pairs_text, table_text, value_text, wrapped_text
 from featurestore.errors import UnknownName
+from featurestore.quantities import count_text
 
 LONGEST_SERIES = 40
 

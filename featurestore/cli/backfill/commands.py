@@ -150,14 +150,14 @@ def show_command(deployment: Deployment, backfill_id: str, as_json: bool) -> Non
 @backfill.command()
 @backfill_id
 @person
-@click.option("--reason", default="", help="Why; kept in the audit.")
+@click.option("--reason", required=True, help="Why; kept in the audit.")
 @as_json
 @click.pass_obj
 def approve(deployment: Deployment, backfill_id: str, person: str, reason: str, as_json: bool) -> None:
     """Let a backfill go that waits because its estimate is above the limit of a group."""
     from featurestore.cli.backfill import deciding
 
-    show(deciding.approve(deployment, backfill_id, person, user(), reason), deciding.show_text, as_json)
+    show(deciding.approve(deployment, backfill_id, person, user(), reason), deciding.decided_text, as_json)
 
 
 @backfill.command()
@@ -170,7 +170,7 @@ def reject(deployment: Deployment, backfill_id: str, person: str, reason: str, a
     """Cancel a backfill that waits for approval."""
     from featurestore.cli.backfill import deciding
 
-    show(deciding.reject(deployment, backfill_id, person, user(), reason), deciding.show_text, as_json)
+    show(deciding.reject(deployment, backfill_id, person, user(), reason), deciding.decided_text, as_json)
 
 
 @backfill.command()
@@ -228,7 +228,7 @@ def promote(
 @backfill.command()
 @backfill_id
 @person
-@click.option("--reason", default="", help="Why; kept in the audit.")
+@click.option("--reason", required=True, help="Why; kept in the audit.")
 @as_json
 @click.pass_obj
 def rollback(deployment: Deployment, backfill_id: str, person: str, reason: str, as_json: bool) -> None:

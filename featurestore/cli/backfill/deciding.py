@@ -5,13 +5,14 @@ from dataclasses import asdict
 from typing import Any
 
 from featurestore.backfill.rights import check_may_approve, check_may_reject, deciding_groups, exceeds_limit
-from featurestore.cli.backfill.estimates import estimate_text, usd_text
+from featurestore.cli.backfill.estimates import estimate_text
 from featurestore.cli.deployment import Deployment
-from featurestore.cli.tables import count_text, pairs_text, table_text, value_text, wrapped_text
+from featurestore.cli.tables import pairs_text, table_text, value_text, wrapped_text
 from featurestore.cli.times import instant_text
 from featurestore.errors import InvalidInput
 from featurestore.metadata.book import STATES
 from featurestore.metadata.request import AuditEntry, BackfillRequest, RequestedWindows, State
+from featurestore.quantities import count_text, usd_text
 from featurestore.registry.snapshot import RegisteredGroup, RegistrySnapshot
 
 LIST_HEADERS = [
@@ -63,9 +64,14 @@ def approve(deployment: Deployment, backfill_id: str, person: str, os_user: str,
 
     Raises:
         UnknownName: there is no such backfill.
+        InvalidInput: the reason is empty.
         NotAllowed: the person lacks the right on a group whose limit is exceeded.
         AlreadyDecided: it does not wait.
     """
+    if not reason.strip():
+        raise InvalidInput(
+            f"Backfill {backfill_id!r} is not approved without a reason: the audit keeps who, when and why."
+        )
     request = deployment.book.get(backfill_id)
     check_may_approve(request, deployment.store.registry, person)
     return _decide(deployment, backfill_id, "approved", person, os_user, reason)
@@ -218,6 +224,19 @@ def show_text(document: Mapping[str, Any]) -> str:
     return "\n\n".join(parts)
 
 
+def decided_text(document: Mapping[str, Any]) -> str:
+    """What was decided, of what, and where to look on."""
+    windows = count_text(document["windows"], "window")
+    groups = ", ".join(group["group"] for group in document["groups"])
+    lines = [
+        f"Backfill {document['backfill_id']}: {_state_text(document['state'])} by {document['decided_by']}. "
+        f"{value_text(document['reason'])}",
+        f"{windows} of {groups}, {usd_text(document['cost_usd'])} USD, estimated.",
+    ]
+    look = "status" if document["state"] == "approved" else "show"
+    return "\n".join([*map(wrapped_text, lines), f"  featurestore backfill {look} {document['backfill_id']}"])
+
+
 def _facts(document: Mapping[str, Any]) -> dict[str, str]:
     decided = document["decided_at"]
     requester = value_text(document["requested_by"]) if document["requested_by"] else "someone unknown"
@@ -264,6 +283,6 @@ def _next_steps(document: Mapping[str, Any]) -> Sequence[str]:
     people = "; ".join(f"{group}: {' or '.join(names)}" for group, names in deciders.items())
     return [
         wrapped_text(f"It waits for approval. These may decide: {people}." if people else "It waits for approval."),
-        f"  featurestore backfill approve {backfill_id} --as WHO\n"
+        f"  featurestore backfill approve {backfill_id} --as WHO --reason WHY\n"
         f"  featurestore backfill reject {backfill_id} --as WHO --reason WHY",
     ]

@@ -3,11 +3,11 @@
 from collections.abc import Mapping
 from typing import Any
 
-from featurestore.cli.tables import count_text, table_text, wrapped_text
+from featurestore.cli.tables import table_text, wrapped_text
+from featurestore.quantities import count_text, usd_text
 
 HEADERS = ["figure", "value", "rests on"]
 APART = {"cost_usd"}
-CENT = 0.01
 
 
 def estimate_text(estimate: Mapping[str, Any]) -> str:
@@ -20,28 +20,19 @@ def estimate_text(estimate: Mapping[str, Any]) -> str:
     return "\n".join([*_figures(estimate), *[wrapped_text(line) for line in lines]])
 
 
-def usd_text(cost: float | None) -> str:
-    """A sum in USD; below a cent as exact as it needs.
-
-    >>> usd_text(1234.5), usd_text(0.00042), usd_text(0), usd_text(None)
-    ('1,234.50', '0.00042', '0.00', '-')
-    """
-    if cost is None:
-        return "-"
-    return f"{cost:.2g}" if 0 < cost < CENT else f"{cost:,.2f}"
-
-
 def _figures(estimate: Mapping[str, Any]) -> list[str]:
     rests_on = estimate.get("rests_on", {})
     rows = [
-        [name, _number_text(value), str(rests_on.get(name, ""))]
+        [name, _number_text(name, value), str(rests_on.get(name, ""))]
         for name, value in estimate.items()
         if isinstance(value, int | float) and not isinstance(value, bool) and name not in APART
     ]
     return [table_text(HEADERS, rows, right=["value"])] if rows else []
 
 
-def _number_text(value: float) -> str:
+def _number_text(name: str, value: float) -> str:
+    if name.endswith("_usd"):
+        return usd_text(value)
     return f"{value:,}" if isinstance(value, int) else f"{value:,.2f}"
 
 

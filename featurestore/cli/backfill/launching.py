@@ -15,7 +15,7 @@ from featurestore.backfill.dagster_api import (
     page_url,
 )
 from featurestore.backfill.footprint import cadence_of
-from featurestore.backfill.outcome import ended_windows
+from featurestore.backfill.outcome import ended_windows, left_windows
 from featurestore.backfill.tags import launch_of, launch_tags
 from featurestore.cli.backfill.attempts import RESUMED, Attempt, Attempts, find_attempts
 from featurestore.cli.backfill.planning import (
@@ -31,11 +31,11 @@ from featurestore.cli.backfill.planning import (
     planned_group,
 )
 from featurestore.cli.deployment import Deployment
-from featurestore.cli.tables import count_text
 from featurestore.errors import AlreadyDecided, InvalidInput, UnknownName
 from featurestore.launch import Launch
 from featurestore.metadata.request import AuditEntry
 from featurestore.offline.store import OfflineStore
+from featurestore.quantities import count_text
 
 __all__ = ["launch", "launch_text", "plan", "plan_text", "resume"]
 
@@ -72,11 +72,12 @@ def launch(
     keys = [cadence_of(deployment.store.registry.group(declared.stored_name)).key_of(window) for window in windows]
     _check_dagster(deployment.store.offline, dagster_url, {declared.stored_name: keys})
     planned = planned_group(deployment, catalog, declared, windows, asked)
-    return _launched(dagster_url, [planned], asked, requested_by)
+    twins = _waiting_twins(deployment, declared.stored_name, keys, asked)
+    return {**_launched(dagster_url, [planned], asked, requested_by), "waiting_twins": twins}
 
 
 def resume(deployment: Deployment, dagster_url: str, backfill_id: str, requested_by: str) -> dict[str, Any]:
-    """Launch the windows that a backfill has not promoted, and none of those that carried it on has.
+    """Launch the windows that a backfill is not done with, and none of those that carried it on is.
 
     What is launched is a backfill of its own, estimated, admitted and rolled back as any other. A tag names the first, and
     the first one's audit names it, so that the two are watched together.
@@ -95,10 +96,10 @@ def resume(deployment: Deployment, dagster_url: str, backfill_id: str, requested
         return resume(deployment, dagster_url, first, requested_by)
     _refuse_unresumable(attempts, dagster_url)
     store, keys = deployment.store.offline, _requested_keys(deployment.store.offline, attempts.first)
-    left = {name: rest for name, asked in keys.items() if (rest := _not_promoted(store, name, asked, attempts.ids))}
+    left = {name: rest for name, asked in keys.items() if (rest := _not_done(store, name, asked, attempts.ids))}
     if not left:
         asked_for = count_text(sum(map(len, keys.values())), "window")
-        raise InvalidInput(f"Nothing is left of backfill {backfill_id!r}: it has promoted all of its {asked_for}.")
+        raise InvalidInput(f"Nothing is left of backfill {backfill_id!r}: it is done with all of its {asked_for}.")
     _check_dagster(store, dagster_url, left)
     catalog, asked = declared_catalog(), _launch_of(attempts.first)
     planned = []
@@ -133,6 +134,17 @@ def _launched(
         "requested_by": requested_by,
         **plan_document(planned, asked),
     }
+
+
+def _waiting_twins(deployment: Deployment, name: str, keys: Sequence[str], asked: Launch) -> list[str]:
+    """The ids of backfills that wait for approval and ask for the same, the newest first."""
+    waiting = deployment.book.requests(group=name, states=["pending"])
+    return [
+        request.backfill_id
+        for request in waiting
+        if {part.group: list(part.keys) for part in request.groups} == {name: list(keys)}
+        and (request.strategy, request.accept_shift) == (asked.strategy, asked.accept_shift)
+    ]
 
 
 def _note_resumption(deployment: Deployment, first: Attempt, launched: Mapping[str, Any], requested_by: str) -> None:
@@ -195,7 +207,7 @@ def _refuse_undecided(first: Attempt) -> None:
     if request is None or request.state in ("admitted", "approved"):
         return
     remedies = {
-        "pending": f"It waits for approval: featurestore backfill approve {first.backfill_id} --as WHO",
+        "pending": f"It waits for approval: featurestore backfill approve {first.backfill_id} --as WHO --reason WHY",
         "rolled_back": "What was taken back, a new backfill brings again: featurestore backfill launch",
     }
     why = f" ({request.reason})" if request.reason else ""
@@ -226,11 +238,12 @@ def _requested_keys(store: OfflineStore, first: Attempt) -> dict[str, Sequence[s
     return {name: sorted(first.dagster.partition_keys) for name in names}
 
 
-def _not_promoted(store: OfflineStore, name: str, keys: Sequence[str], backfill_ids: Sequence[str]) -> list[str]:
+def _not_done(store: OfflineStore, name: str, keys: Sequence[str], backfill_ids: Sequence[str]) -> list[str]:
     ended = ended_windows(store, name, *backfill_ids)
     promoted = {entry.window_start for entry in ended if entry.status == "promoted"}
+    done = promoted | left_windows(store, name, ended, *backfill_ids)
     cadence = cadence_of(store.registry.group(name))
-    return [key for key in keys if cadence.window_of(key).start not in promoted]
+    return [key for key in keys if cadence.window_of(key).start not in done]
 
 
 def launch_text(document: Mapping[str, Any]) -> str:
@@ -245,6 +258,11 @@ def launch_text(document: Mapping[str, Any]) -> str:
             f"It will wait for approval. {approval_text(document, backfill_id)}"
             if document["waits_for_approval"]
             else "It starts when Dagster's queue comes to it; nothing waits for approval.",
+            *[
+                f"Backfill {twin} asks for the same, and waits for approval. One of the two is enough:\n"
+                f"  featurestore backfill reject {twin} --as WHO --reason WHY"
+                for twin in document.get("waiting_twins", ())[:1]
+            ],
             f"How far it is: featurestore backfill status {resumes or backfill_id}",
         ]
     )

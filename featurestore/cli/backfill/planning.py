@@ -5,23 +5,25 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from featurestore.backfill.admission import REPLAYED, SPENDING_PERIOD
-from featurestore.backfill.dry_run import DryRun, dry_run
+from featurestore.backfill.admission import SPENDING_PERIOD
+from featurestore.backfill.dry_run import DryRun
 from featurestore.backfill.estimates.estimate import Estimate, estimate_windows, load_prices
 from featurestore.backfill.footprint import cadence_of
 from featurestore.backfill.rights import SPENT, exceeds_limit
 from featurestore.backfill.selection import ranges_text, select_windows
 from featurestore.backfill.strategies.choice import check_strategy
-from featurestore.cli.backfill.estimates import estimate_text, usd_text
+from featurestore.backfill.trials import is_tried, trial
+from featurestore.cli.backfill.estimates import estimate_text
 from featurestore.cli.catalog import load_catalog
 from featurestore.cli.deployment import Deployment
-from featurestore.cli.tables import count_text, pairs_text, wrapped_text
+from featurestore.cli.tables import pairs_text, wrapped_text
 from featurestore.declaration.catalog import Catalog
 from featurestore.declaration.group import FeatureGroup
 from featurestore.declaration.windows import TimeWindow
 from featurestore.errors import InvalidInput
 from featurestore.launch import CORRECTNESS_OF, Launch
 from featurestore.metadata.request import RequestedWindows
+from featurestore.quantities import count_text, usd_text
 from featurestore.registry.snapshot import RegisteredGroup
 
 
@@ -30,7 +32,7 @@ class PlannedGroup:
     """The windows of one group in a backfill that is not launched yet.
 
     Args:
-        trial: Of the transform, on one recent window; None if the strategy does not run it, or one window is its own trial.
+        trial: Of the transform on one recent window, or of what stands in for it; None if one window is its own trial.
         spent_usd: What backfills of the group that nobody approved were estimated at lately.
     """
 
@@ -132,12 +134,12 @@ def chosen_windows(
 def planned_group(
     deployment: Deployment, catalog: Catalog, declared: FeatureGroup, windows: Sequence[TimeWindow], launch: Launch
 ) -> PlannedGroup:
-    """Try the transform, and estimate the windows."""
+    """Try the transform or what stands in for it, and estimate the windows."""
     store = deployment.store.offline
     return PlannedGroup(
         store.registry.group(declared.stored_name),
         tuple(windows),
-        dry_run(store, catalog, declared) if launch.strategy in REPLAYED and len(windows) > 1 else None,
+        trial(store, catalog, declared, windows, launch) if is_tried(launch, len(windows)) else None,
         estimate_windows(
             store,
             catalog,
@@ -204,7 +206,7 @@ def approval_text(document: Mapping[str, Any], backfill_id: str) -> str:
     """Who may approve, and how."""
     above = [group for group in document["groups"] if group["exceeds_limit"]]
     people = "; ".join(f"{group['group']}: {' or '.join(group['deciders'])}" for group in above)
-    return f"These may decide: {people}.\n  featurestore backfill approve {backfill_id} --as WHO"
+    return f"These may decide: {people}.\n  featurestore backfill approve {backfill_id} --as WHO --reason WHY"
 
 
 def _trial_text(trial: Mapping[str, Any] | None) -> str:

@@ -7,11 +7,12 @@ from typing import Any
 
 from featurestore.cli.tables import pairs_text, table_text, wrapped_text
 from featurestore.cli.times import age_text, instant_text
+from featurestore.quantities import count_text, size_text
 
-UNITS = ("B", "kB", "MB", "GB", "TB")
-HEADERS = ["group", "windows", "promoted", "held", "to come", "rows", "written"]
+HEADERS = ["group", "windows", "promoted", "held", "current", "to come", "rows", "written"]
 SHOWN_HELD = 20
-WITHOUT_REST = ("rejected", "refused", "rolled_back")
+WITHOUT_REST = ("rejected", "refused", "cancelled", "rolled_back")
+DECIDED = ("approved", "rejected", "rolled_back")
 
 
 def status_text(document: Mapping[str, Any]) -> str:
@@ -25,9 +26,13 @@ def status_text(document: Mapping[str, Any]) -> str:
     return "\n\n".join(parts)
 
 
+def _words(state: str) -> str:
+    return state.replace("_", " ")
+
+
 def _state_text(attempt: Mapping[str, Any]) -> str:
     request, dagster = attempt["request"], attempt["dagster"]
-    known = request["state"].replace("_", " ") if request else "not in the book yet"
+    known = _words(request["state"]) if request else "not in the book yet"
     return f"{known}; in Dagster {dagster['status']}" if dagster else known
 
 
@@ -41,10 +46,11 @@ def _facts(document: Mapping[str, Any]) -> dict[str, str]:
         "Resumed by": ", ".join(f"{one['backfill_id']} ({_state_text(one)})" for one in attempts[1:]),
         "Strategy": request["strategy"] if request else "",
         "Runs": ", ".join(f"{count} {state.lower().replace('_', ' ')}" for state, count in sorted(runs.items())),
-        "Windows": _windows_text(progress),
+        "Windows": _windows_text(progress, is_taken_back=bool(request) and request["state"] == "rolled_back"),
         "Rows": f"{progress['rows']:,}",
         "Written": size_text(progress["written_bytes"]),
-        "Time": _time_text(progress),
+        # Without Dagster nobody knows when the first run started.
+        "Time" if progress["since"] == "first run" else "Since requested": _time_text(progress),
         "Page": pages[-1] if pages else "",
     }
 
@@ -53,9 +59,12 @@ def _requested_text(request: Mapping[str, Any]) -> str:
     return f"{instant_text(request['requested_at'].replace(microsecond=0))} by {request['requested_by'] or 'someone unknown'}"
 
 
-def _windows_text(progress: Mapping[str, Any]) -> str:
-    done = f"{progress['promoted'] + progress['held']:,} of {progress['windows']:,} computed"
-    return f"{done} ({int(100 * progress['fraction'])}%): {progress['promoted']:,} promoted, {progress['held']:,} held"
+def _windows_text(progress: Mapping[str, Any], *, is_taken_back: bool) -> str:
+    done = f"{progress['windows'] - progress['waiting']:,} of {progress['windows']:,} done"
+    current = f", {progress['current']:,} left as they were" if progress["current"] else ""
+    promoted = "promoted and taken back since" if is_taken_back else "promoted"
+    parts = f"{progress['promoted']:,} {promoted}, {progress['held']:,} held{current}"
+    return f"{done} ({int(100 * progress['fraction'])}%): {parts}"
 
 
 def _time_text(progress: Mapping[str, Any]) -> str:
@@ -70,18 +79,6 @@ def _span_text(seconds: float) -> str:
     return age_text(timedelta(seconds=round(seconds)))
 
 
-def size_text(size_bytes: int) -> str:
-    """A size in the unit that leaves it below a thousand.
-
-    >>> size_text(0), size_text(999), size_text(1234), size_text(56_789_000)
-    ('0 B', '999 B', '1.2 kB', '56.8 MB')
-    """
-    size, unit = float(size_bytes), 0
-    while size >= 1000 and unit < len(UNITS) - 1:
-        size, unit = size / 1000, unit + 1
-    return f"{size:.1f} {UNITS[unit]}" if unit else f"{size_bytes} B"
-
-
 def _groups_text(document: Mapping[str, Any]) -> str:
     lines = [
         [
@@ -89,7 +86,8 @@ def _groups_text(document: Mapping[str, Any]) -> str:
             f"{group['windows']:,}",
             f"{group['promoted']:,}",
             f"{len(group['held']):,}",
-            f"{group['windows'] - group['promoted'] - len(group['held']):,}",
+            f"{group['current']:,}",
+            f"{group['windows'] - group['promoted'] - len(group['held']) - group['current']:,}",
             f"{group['rows']:,}",
             size_text(group["written_bytes"]),
         ]
@@ -112,24 +110,26 @@ def _notes(document: Mapping[str, Any]) -> list[str]:
 def _attempt_notes(attempt: Mapping[str, Any]) -> list[str]:
     request, dagster, backfill_id = attempt["request"], attempt["dagster"], attempt["backfill_id"]
     reason, error = request["reason"] if request else "", dagster["error"] if dagster else ""
-    notes = [reason, "" if reason and reason in error else error]
+    is_decided = request and request["state"] in DECIDED
+    why = f"{_words(request['state'])}, for the reason {reason!r}" if request and reason and is_decided else reason
+    notes = [why, "" if reason and reason in error else error, *attempt["failures"]]
     if request and request["state"] == "pending" and "backfill approve" not in reason:
-        notes.append(f"It waits for approval: featurestore backfill approve {backfill_id} --as WHO")
+        notes.append(f"It waits for approval: featurestore backfill approve {backfill_id} --as WHO --reason WHY")
     return [f"{backfill_id}: {note}" for note in notes if note]
 
 
 def _left_out(document: Mapping[str, Any]) -> str:
-    """What to do about windows that an ended backfill has not computed: left as they were, cut short, or written elsewhere."""
+    """What to do about windows that an ended backfill has not come to: not due, cut short, or written elsewhere."""
     progress, request = document["progress"], document["attempts"][0]["request"]
     if not (document["is_over"] and progress["waiting"]) or (request and request["state"] in WITHOUT_REST):
         return ""
-    if not progress["promoted"] and not progress["held"]:
+    if progress["waiting"] == progress["windows"]:
         return (
-            "Dagster's runs have ended, and this store has no window of them. They failed before they computed any, left "
-            "all as they were, or work on another store: compare FEATURESTORE_ROOT there with --root here. Their logs tell."
+            "Dagster's runs have ended, and this store has no window of them. They failed before they computed any, or "
+            "work on another store: compare FEATURESTORE_ROOT there with --root here. Their logs tell."
         )
-    rest = f"{progress['waiting']:,} of the windows were not computed"
-    return f"{rest}, or left as they were. What is left: featurestore backfill resume {document['backfill_id']}"
+    rest = f"{count_text(progress['waiting'], 'window')} {'was' if progress['waiting'] == 1 else 'were'} not computed"
+    return f"{rest}. What is left: featurestore backfill resume {document['backfill_id']}"
 
 
 def _listed(keys: Sequence[str]) -> str:

@@ -7,14 +7,14 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from featurestore.backfill.dagster_api import page_url
+from featurestore.backfill.dagster_api import page_url, run_failure
 from featurestore.backfill.footprint import cadence_of
-from featurestore.backfill.outcome import ended_windows, written_bytes
+from featurestore.backfill.outcome import ended_windows, left_windows, written_bytes
 from featurestore.backfill.progress import EndedWindow, Progress, progress_of
 from featurestore.cli.backfill.attempts import Attempt, Attempts, find_attempts
 from featurestore.cli.backfill.progress_text import status_text
 from featurestore.cli.deployment import Deployment
-from featurestore.errors import UnknownName
+from featurestore.errors import FeatureStoreError, UnknownName
 from featurestore.metadata.request import BackfillRequest
 from featurestore.offline.ledger import LedgerEntry
 from featurestore.offline.store import OfflineStore
@@ -24,6 +24,8 @@ __all__ = ["status", "status_text"]
 OFFLINE = "offline"
 
 Ended = Mapping[str, Sequence[LedgerEntry]]
+Left = Mapping[str, int]
+"""How many windows of each group were looked at and left as they were."""
 
 
 def status(deployment: Deployment, dagster_url: str, backfill_id: str) -> dict[str, Any]:
@@ -42,16 +44,20 @@ def status(deployment: Deployment, dagster_url: str, backfill_id: str) -> dict[s
             f"Backfill {backfill_id!r} is not in the book, and no window of the store is of it. {attempts.note} "
             "'featurestore backfill list' has the ids."
         )
+    left = {name: len(left_windows(store, name, entries, *attempts.ids)) for name, entries in ended.items()}
     sizes = {name: written_bytes(store, name, entries, *attempts.ids) for name, entries in ended.items()}
-    progress = _progress(deployment.clock(), attempts, asked, ended, sum(sizes.values()))
+    progress = _progress(deployment.clock(), attempts, asked, ended, left, sum(sizes.values()))
     return {
         "backfill_id": backfill_id,
         "at": deployment.clock(),
-        "is_over": _is_over(attempts, asked, ended),
+        "is_over": _is_over(attempts, asked, ended, left),
         "note": attempts.note,
-        "attempts": [_attempt_document(attempt, dagster_url) for attempt in attempts.all],
-        "progress": _progress_document(progress),
-        "groups": [_group_document(store, name, asked.get(name, 0), ended[name], sizes[name]) for name in ended],
+        "attempts": [_attempt_document(attempt, dagster_url, bool(progress.waiting)) for attempt in attempts.all],
+        "progress": _progress_document(progress)
+        | {"since": "request" if attempts.last.dagster is None else "first run"},
+        "groups": [
+            _group_document(store, name, asked.get(name, 0), ended[name], left[name], sizes[name]) for name in ended
+        ],
     }
 
 
@@ -71,7 +77,9 @@ def _ended(store: OfflineStore, attempts: Attempts, asked: Mapping[str, int]) ->
     return {name: entries for name, entries in ended.items() if entries or name in known}
 
 
-def _progress(now: datetime, attempts: Attempts, asked: Mapping[str, int], ended: Ended, size_bytes: int) -> Progress:
+def _progress(
+    now: datetime, attempts: Attempts, asked: Mapping[str, int], ended: Ended, left: Left, size_bytes: int
+) -> Progress:
     windows = [
         EndedWindow(entry.recorded_at, entry.status == "promoted", entry.rows)
         for entries in ended.values()
@@ -82,9 +90,10 @@ def _progress(now: datetime, attempts: Attempts, asked: Mapping[str, int], ended
         windows,
         began_at=_began_at(attempts.last, bool(windows)),
         now=now,
-        over_at=_over_at(now, attempts.last, windows) if _is_over(attempts, asked, ended) else None,
+        over_at=_over_at(now, attempts.last, windows) if _is_over(attempts, asked, ended, left) else None,
         estimated_seconds=_estimated_seconds(attempts.first.request),
         written_bytes=size_bytes,
+        current=sum(left.values()),
     )
 
 
@@ -95,12 +104,13 @@ def _began_at(last: Attempt, has_windows: bool) -> datetime | None:
     return last.request.requested_at if last.request is not None and has_windows else None
 
 
-def _is_over(attempts: Attempts, asked: Mapping[str, int], ended: Ended) -> bool:
+def _is_over(attempts: Attempts, asked: Mapping[str, int], ended: Ended, left: Left) -> bool:
     """Whether no attempt is under way in Dagster; where that is not known, whether every window has ended."""
     in_dagster = [attempt for attempt in attempts.all if attempt.dagster is not None]
     if in_dagster or attempts.last.is_over:
         return all(attempt.is_over for attempt in in_dagster)
-    return bool(asked) and all(len(ended.get(name, ())) >= count for name, count in asked.items())
+    done = {name: len(entries) + left[name] for name, entries in ended.items()}
+    return bool(asked) and all(done.get(name, 0) >= count for name, count in asked.items())
 
 
 def _over_at(now: datetime, last: Attempt, windows: Sequence[EndedWindow]) -> datetime:
@@ -115,12 +125,27 @@ def _estimated_seconds(request: BackfillRequest | None) -> float | None:
     return sum(part["compute_seconds"] + part.get("overhead_seconds", 0.0) for part in known) if known else None
 
 
-def _attempt_document(attempt: Attempt, url: str) -> dict[str, Any]:
+def _attempt_document(attempt: Attempt, url: str, is_cut_short: bool) -> dict[str, Any]:
     return {
         "backfill_id": attempt.backfill_id,
         "request": _request_document(attempt),
         "dagster": _dagster(attempt, url),
+        "failures": _failures(attempt, url) if is_cut_short else [],
     }
+
+
+def _failures(attempt: Attempt, url: str) -> list[str]:
+    """Why the first of its runs that failed did: the others mostly fail for the same reason."""
+    failed = attempt.dagster.failed_runs if attempt.dagster is not None else ()
+    return [f"Run {run_id} failed. {why}" for run_id in failed[:1] if (why := _why(url, run_id))]
+
+
+def _why(url: str, run_id: str) -> str:
+    """The rest of the status is known by now: it is shown whether or not Dagster still answers."""
+    try:
+        return run_failure(url, run_id)
+    except FeatureStoreError as error:
+        return f"Why cannot be read: {error}"
 
 
 def _request_document(attempt: Attempt) -> dict[str, Any] | None:
@@ -156,6 +181,7 @@ def _progress_document(progress: Progress) -> dict[str, Any]:
         "windows": progress.windows,
         "promoted": progress.promoted,
         "held": progress.held,
+        "current": progress.current,
         "waiting": progress.waiting,
         "fraction": progress.fraction,
         "rows": progress.rows,
@@ -167,15 +193,16 @@ def _progress_document(progress: Progress) -> dict[str, Any]:
 
 
 def _group_document(
-    store: OfflineStore, name: str, asked: int, ended: Sequence[LedgerEntry], size_bytes: int
+    store: OfflineStore, name: str, asked: int, ended: Sequence[LedgerEntry], left: int, size_bytes: int
 ) -> dict[str, Any]:
     cadence = cadence_of(store.registry.group(name))
     promoted = [entry for entry in ended if entry.status == "promoted"]
     held = [entry for entry in ended if entry.status == "quarantined"]
     return {
         "group": name,
-        "windows": max(asked, len(ended)),
+        "windows": max(asked, len(ended) + left),
         "promoted": len(promoted),
+        "current": left,
         "held": [cadence.key_of(cadence.window_at(entry.window_start)) for entry in held],
         "rows": sum(entry.rows for entry in promoted),
         "written_bytes": size_bytes,
