@@ -153,23 +153,23 @@ def test_ages_and_tiers_come_only_when_asked(store: FeatureStore) -> None:
     assert more == plain["results"][1]
 
 
-def test_causes_come_only_when_asked_and_in_every_body(tmp_path: Path) -> None:
+def test_why_values_are_invalid_is_told_unasked_and_in_every_body(tmp_path: Path) -> None:
     own = deploy(environment(tmp_path, MEMORY))
     own.online.hot.parts()[0].fail("away")
     body = {"features": ["courier_state:speed", "depot_state:vans"], "entities": {"courier": [1], **TOWN}}
     asked = {**body, "include_serving_metadata": True}
     causes = {"courier_state": "hot memory 0: away", "depot_state": "hot memory 0: away"}
-    assert set(ask(own, body).json) == {"metadata", "results"}
-    assert ask(own, asked).json["causes"] == causes
-    protobuf = ask(own, asked, headers={"accept": "application/x-protobuf"}).body
+    assert ask(own, body).json["causes"] == ask(own, asked).json["causes"] == causes
+    protobuf = ask(own, body, headers={"accept": "application/x-protobuf"}).body
     told = message_classes()["OnlineFeatures"].FromString(protobuf).causes
     assert {cause.group: cause.why for cause in told} == causes
-    arrow = ask(own, asked, headers={"accept": "application/vnd.apache.arrow.stream"}).body
+    arrow = ask(own, body, headers={"accept": "application/vnd.apache.arrow.stream"}).body
     with pa.ipc.open_stream(arrow) as reader:
         assert json.loads(reader.schema.metadata[b"causes"]) == causes
-    assert b"causes" not in ask(own, body, headers={"accept": "application/vnd.apache.arrow.stream"}).body
     own.online.hot.parts()[0].fail("")
     assert ask(own, asked).json["causes"] == {}
+    assert set(ask(own, body).json) == {"metadata", "results"}
+    assert b"causes" not in ask(own, body, headers={"accept": "application/vnd.apache.arrow.stream"}).body
 
 
 def test_of_requests_that_are_read_together_each_is_told_its_own_causes() -> None:
