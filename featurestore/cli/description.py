@@ -60,7 +60,11 @@ def _readers(registry: RegistrySnapshot, group: RegisteredGroup) -> list[str]:
 
 
 def _group_text(group: RegisteredGroup, document: Mapping[str, Any], now: datetime) -> str:
-    contract = pairs_text(_contract(group) | {"Online": _online_text(group, document["tiers"])} | {"Read by": ", ".join(document["services"])})
+    contract = pairs_text(
+        _contract(group)
+        | {"Online": _online_text(group, document["tiers"])}
+        | {"Read by": ", ".join(document["services"])}
+    )
     features = table_text(
         FEATURE_HEADERS, [_feature_line(feature) for feature in group.features], right=["number", "since"]
     )

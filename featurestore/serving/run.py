@@ -65,7 +65,7 @@ def serve(
         multiprocessing.set_start_method("spawn", force=True)
         loader = partial(application, dict(environment), options, Path(folder), clock)
         server = _server(options)
-        _await_workers_before_judging(server)
+        await_workers_before_judging(server)
         server.on_startup(partial(_drain_on_sigterm, server, Path(folder) / DRAINING, options.drain_seconds))
         _check_address(options)
         announce()
@@ -138,7 +138,7 @@ def _check_address(options: ServeOptions) -> None:
         ) from error
 
 
-def _await_workers_before_judging(server: "MPServer | MTServer") -> None:
+def await_workers_before_judging(server: "MPServer | MTServer") -> None:
     """Let workers end, and be seen to have ended, before Granian looks which of them must be killed.
 
     Each of its workers is waited for by a thread too. If that one takes the exit code first, the main thread's wait returns at once

@@ -49,7 +49,22 @@ def awkward_pairs(seed: int, count: int) -> list[tuple[str, tuple[str, ...]]]:
     Half of the values are a change of one character away from another one, or are what its encoding looks like.
     """
     draw, found = random.Random(seed), dict[tuple[str, tuple[str, ...]], None]()
-    alphabet = [*"ab:|{}%25*?[]\\#\"", " ", "\x00", "\n", "\xa0", "é", "\u2028", "🥪", "%3A", "%7C", "%25", "{a}", "a|b", "g:"]
+    alphabet = [
+        *'ab:|{}%25*?[]\\#"',
+        " ",
+        "\x00",
+        "\n",
+        "\xa0",
+        "é",
+        "\u2028",
+        "🥪",
+        "%3A",
+        "%7C",
+        "%25",
+        "{a}",
+        "a|b",
+        "g:",
+    ]
     names = ["g", "gg", "g_v2", "g_v22", "g_2", "carrier_delay_daily", "carrier_delay_daily_v2"]
     while len(found) < count:
         parts = [draw.choices(alphabet, k=draw.randint(0, 6)) for _ in range(draw.randint(1, 3))]

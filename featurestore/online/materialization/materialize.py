@@ -44,7 +44,8 @@ def materialize(
     """Bring a group's online copy to the table's newest version as of now, in every part of its tiers.
 
     Rules: rows go online at their knowledge time, never before. The warm tier moves before the hot one, and all parts that could
-    be moved end at one version and instant, unless other writers keep moving them. A step cut short anywhere is taken again from the same R, a rebuild goes on with the first slice that is not written. A part that fails, fails alone:
+    be moved end at one version and instant, unless other writers keep moving them. A step cut short
+    anywhere is taken again from the same R, a rebuild goes on with the first slice that is not written. A part that fails, fails alone:
     the others move first, then this raises. A writer refused for its fence, or overtaken by another, reads R, fence and rows again.
 
     Args:

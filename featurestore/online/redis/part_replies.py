@@ -88,7 +88,9 @@ def _replies(
         missed.setdefault(records[(start + at) // batch_keys][1] or b"", []).append(at)
     marks = [Mark(source.part, sorted(at), record, read_state(record).reached) for record, at in missed.items()]
     causes = [f"{source.address} has given their slots to another node"] if lost else []
-    causes += [f"{source.address} holds something else than messages of {group} under some of its keys"] if foreign else []
+    causes += (
+        [f"{source.address} holds something else than messages of {group} under some of its keys"] if foreign else []
+    )
     return Replies(messages, frozenset([*lost, *foreign]), cause="; ".join(causes), marks=tuple(marks), state=state)
 
 
