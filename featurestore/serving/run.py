@@ -17,7 +17,7 @@ import time
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from featurestore.clock import Clock, system_clock
 from featurestore.errors import InvalidInput
@@ -138,7 +138,7 @@ def _check_address(options: ServeOptions) -> None:
         ) from error
 
 
-def await_workers_before_judging(server: "MPServer | MTServer") -> None:
+def await_workers_before_judging(server: Any) -> None:
     """Let workers end, and be seen to have ended, before Granian looks which of them must be killed.
 
     Each of its workers is waited for by a thread too. If that one takes the exit code first, the main thread's wait returns at once
@@ -154,7 +154,7 @@ def await_workers_before_judging(server: "MPServer | MTServer") -> None:
             time.sleep(LOOK_SECONDS)
         stop()
 
-    server._stop_workers = stop_patiently  # type: ignore[method-assign]
+    server._stop_workers = stop_patiently
 
 
 def _drain_on_sigterm(server: "MPServer | MTServer", marker: Path, seconds: float) -> None:

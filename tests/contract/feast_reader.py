@@ -1,5 +1,7 @@
 """Run by the Python that has Feast: reads a feature server through Feast's own SDK, and prints what that says, as JSON.
 
+A request with `write` is written first, by the SDK's `write_to_online_store`.
+
 python feast_reader.py FOLDER URL < requests.json
 """
 
@@ -9,6 +11,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 from feast import Entity, FeatureService, FeatureStore, FeatureView, Field, FileSource  # type: ignore[import-not-found]
 from feast.types import Array, Bool, Float32, Float64, Int32, Int64, String, UnixTimestamp  # type: ignore[import-not-found]
 from feast.value_type import ValueType  # type: ignore[import-not-found]
@@ -52,8 +55,11 @@ def open_store(folder: Path, url: str) -> Any:
 
 
 def answer(store: Any, request: dict[str, Any]) -> dict[str, Any]:
-    """What one read gives: values by name, statuses by name, or the error."""
+    """What one read gives: values, statuses and event times by name, or the error."""
     features = request["features"]
+    if written := request.get("write"):
+        rows = pd.DataFrame({**written["columns"], "event_timestamp": pd.to_datetime(written["times"], utc=True)})
+        store.write_to_online_store(written["view"], rows)
     if isinstance(features, str):
         features = store.get_feature_service(features)
     try:
@@ -64,7 +70,12 @@ def answer(store: Any, request: dict[str, Any]) -> dict[str, Any]:
         return {"error": f"{type(error).__name__}: {error}"}
     names = list(found.proto.metadata.feature_names.val)
     statuses = {name: list(map(int, block.statuses)) for name, block in zip(names, found.proto.results, strict=True)}
-    return {"values": found.to_dict(), "statuses": statuses, "columns": list(found.to_df().columns)}
+    times = {
+        name: [stamp.ToMicroseconds() for stamp in block.event_timestamps]
+        for name, block in zip(names, found.proto.results, strict=True)
+    }
+    shown = {"values": found.to_dict(), "statuses": statuses, "times": times}
+    return {**shown, "columns": list(found.to_df().columns)}
 
 
 def main() -> int:

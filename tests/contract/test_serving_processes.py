@@ -111,7 +111,7 @@ def test_a_worker_that_ends_is_seen_to_have_ended_before_it_is_judged() -> None:
     workers = [LateWorker(), LateWorker()]
     server = SimpleNamespace(wrks=workers)
     server._stop_workers = lambda: said.append([worker.is_alive() for worker in workers])
-    await_workers_before_judging(server)  # type: ignore[arg-type]
+    await_workers_before_judging(server)
     server._stop_workers()
     assert said == [[False, False]]
 

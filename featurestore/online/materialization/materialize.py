@@ -149,6 +149,7 @@ class _Move:
                         self._goal = furthest(self._goal, plan.target)
                         return True
                 self._plans.pop(state, None)
+                self._goal = None  # others have published more than it holds, or have vacuumed it
             raise StaleWriter(
                 f"Other materializations of group {self.table.group.name!r} were ahead of this one, or its table was vacuumed "
                 f"under it, {TRIES} times. Materialize again."
