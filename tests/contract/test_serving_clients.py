@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from featurestore.clock import microseconds, system_clock
+from featurestore.clock import EPOCH, system_clock
 from featurestore.online.redis.valkey import EmbeddedValkey
 from featurestore.store import FeatureStore
 from tests.contract.couriers import ABSENT, EMPTY, EVERYTHING, FEATURES, OLD, WHOLE, deploy, environment
@@ -76,7 +76,7 @@ def test_feast_s_sdk_reads_from_this_server_as_its_remote_online_store(
     write = {"view": "courier_score", "columns": {"courier": [71, 72], "score": [1.5, -2.0], "speed": [0.25, 3.0]}}
     instant = system_clock().replace(microsecond=0)
     written_rows = {"write": {**write, "times": [instant.isoformat()] * 2}}
-    values, service, both, one, unknown, written = ask_feast(
+    values, service, both, one, unknown, written, times = ask_feast(
         feast_python,
         tmp_path,
         server.url,
@@ -87,6 +87,7 @@ def test_feast_s_sdk_reads_from_this_server_as_its_remote_online_store(
             request_of(["courier_state:parcels"], [WHOLE]),
             request_of(["courier_state:sped"], [WHOLE]),
             {**request_of(["courier_score:score", "courier_score:speed"], [71, 72, 73]), **written_rows},
+            {"times_of": COURIERS, "view": "courier_state"},
         ],
     )
     truth = deployment.get_online_features(EVERYTHING, {"courier": COURIERS})
@@ -103,9 +104,9 @@ def test_feast_s_sdk_reads_from_this_server_as_its_remote_online_store(
             assert [one is None for one in values["values"][name]] == [one is None for one in expected], name
         else:
             assert values["values"][name] == expected, name
-    # Feast's remote store takes one time for a whole answer: that of the first value that is there.
-    first = truth.event_times["speed"][0]
-    assert values["times"]["speed"][0] == microseconds(first)
+    event_times = [datetime.fromisoformat(text) for text in times["times"]]
+    expected_times = [EPOCH if time is None else time for time in truth.event_times["speed"].to_list()]
+    assert event_times == expected_times, "to the microsecond"
     assert service["values"]["parcels"] == [2**60, None, None, None]
     assert both["values"] == {"courier": [WHOLE], "courier_state__speed": [2.5], "courier_score__speed": [9.0]}
     assert one["values"] == {"courier": [WHOLE], "parcels": [2**60]}
