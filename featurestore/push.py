@@ -59,6 +59,12 @@ class PushResult:
     note: str = ""
 
     @property
+    def told(self) -> str:
+        """The note, and what each part gave as its reason not to take the rows; "" if there is nothing to tell."""
+        reasons = [f"{part.part}: {part.reason}" for part in self.parts if part.reason]
+        return "; ".join([self.note, *reasons] if self.note else reasons)
+
+    @property
     def is_online(self) -> bool:
         """Whether every part took the rows, and none of them waits."""
         return bool(self.parts) and not self.waiting and all(not part.reason for part in self.parts)
@@ -188,13 +194,14 @@ def _followed(
 
 
 def _push_online(table: FeatureTable, tiers: Tiers, pushed: pl.DataFrame, now: datetime, clock: Clock) -> PushResult:
-    """Write rows that the table will not know: they last until a rebuild."""
+    """Write rows that the table will not know: they last until a rebuild. It is made, empty, since a copy is a table's."""
+    table.ensure()
     known = known_rows(table.group, pushed, now).with_columns(created_at=pl.lit(now).cast(TIMESTAMP))
     parts = write_pushed(table, tiers, known, _basis(table, now, table.version()), clock, is_stored=False)
+    result = PushResult(table.group.name, pushed.height, now, None, parts=parts)
     if all(part.reason for part in parts):
-        reasons = "; ".join(f"{part.part}: {part.reason}" for part in parts)
-        raise StoreUnavailable(f"Nothing was pushed to group {table.group.name!r}: {reasons}")
-    return PushResult(table.group.name, pushed.height, now, None, parts=parts)
+        raise StoreUnavailable(f"Nothing was pushed to group {table.group.name!r}: {result.told}")
+    return result
 
 
 def _basis(table: FeatureTable, now: datetime, version: int | None) -> MaterializationState:

@@ -221,6 +221,7 @@ class FeatureStore:
         idempotency_key: str | None = None,
     ) -> "PushResult":
         """Push rows to a group declared by `pushed_group`: to its table in one commit, and to every online copy that is built.
+        The first push builds them.
 
         A push is taken or refused as a whole. Its rows are known from the clock's instant on; of two pushes for one entity
         and event time the later one counts. The table comes first: a failure after its commit does not raise, is told in the
@@ -231,7 +232,8 @@ class FeatureStore:
             group: Stored name of the group.
             rows: Keys, `event_time` (aware, at most five minutes ahead) and every feature; dtypes as declared, or such that
                 a cast keeps every value. Polars, Arrow, pandas, list of dicts or dict of lists.
-            to: 'online' writes values that the table does not know: they last until the copy is built anew.
+            to: 'online' writes values that the table does not know: they last until the copy is built anew. The table is made,
+                empty, if there is none.
             idempotency_key: Names this push to the table: a repeat with the same rows adds none. Not used with to='online'.
 
         Raises:

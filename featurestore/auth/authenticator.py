@@ -35,7 +35,7 @@ class Authenticates(Protocol):
         """What to say when the server starts."""
         ...
 
-    def authenticate(self, authorization: str | None, *, now: datetime) -> Caller:
+    def authenticate(self, authorization: str | None, *, now: datetime, asked: str = "") -> Caller:
         """The caller behind a header; see `Authenticator.authenticate`."""
         ...
 
@@ -62,12 +62,13 @@ class Authenticator:
     def notice(self) -> str:
         return f"Auth is on: API keys of {self._keys.address}."
 
-    def authenticate(self, authorization: str | None, *, now: datetime) -> Caller:
+    def authenticate(self, authorization: str | None, *, now: datetime, asked: str = "") -> Caller:
         """The caller behind a header.
 
         Args:
             authorization: Value of `Authorization`; None where there is none.
             now: The server's instant, aware: rules what is expired.
+            asked: Who asked for what, for the log of a refusal.
 
         Raises:
             NotAuthenticated: there is no key that is good.
@@ -75,11 +76,11 @@ class Authenticator:
         """
         presented = parse_authorization(authorization) if authorization else None
         if presented is None:
-            _refuse("malformed" if authorization else "none given")
+            _refuse("malformed" if authorization else "none given", asked)
         stored = self._keys.current().get(presented.key_id)
         reason = _flaw(presented, stored, now)
         if stored is None or reason:
-            _refuse(f"{reason}, id {presented.key_id}")
+            _refuse(f"{reason}, id {presented.key_id}", asked)
         self._keys.note_used(stored.key_id, now)
         return Caller(stored.key_id, stored.name, stored.owner, stored.rights)
 
@@ -105,7 +106,7 @@ class OpenAuthenticator:
 
     notice = "Auth is OFF: whoever reaches this server may read and push everything. Set FEATURESTORE_AUTH=on to ask for API keys."
 
-    def authenticate(self, authorization: str | None, *, now: datetime) -> Caller:  # noqa: ARG002
+    def authenticate(self, authorization: str | None, *, now: datetime, asked: str = "") -> Caller:  # noqa: ARG002
         return ANYONE
 
     def start(self) -> None:
@@ -140,6 +141,6 @@ def _flaw(presented: PresentedKey, stored: StoredKey | None, now: datetime) -> s
     return "" if state == "active" else state
 
 
-def _refuse(reason: str) -> NoReturn:
-    log.warning("API key refused: %s", reason)
+def _refuse(reason: str, asked: str) -> NoReturn:
+    log.warning("API key refused: %s%s", reason, f" ({asked})" if asked else "")
     raise NotAuthenticated(REFUSED)

@@ -1,10 +1,11 @@
 """`describe`: the whole contract of a group or a service, with what the stores hold of it now."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from datetime import datetime
 from typing import Any
 
+from featurestore.cli.copies import tiers_of
 from featurestore.cli.standing import table_standing, window_standing
 from featurestore.cli.tables import pairs_text, table_text
 from featurestore.cli.times import age_text, duration_of, duration_text, instant_text
@@ -37,6 +38,7 @@ def describe(store: FeatureStore, name: str) -> tuple[dict[str, Any], str]:
 def _group_document(store: FeatureStore, group: RegisteredGroup) -> dict[str, Any]:
     return {
         "group": asdict(group),
+        "tiers": tiers_of(store, group),
         "services": _readers(store.registry, group),
         "table": asdict(table_standing(store.offline.table(group.name))),
         "windows": _window_document(store, group) if group.has_windows else None,
@@ -59,7 +61,11 @@ def _readers(registry: RegistrySnapshot, group: RegisteredGroup) -> list[str]:
 
 
 def _group_text(group: RegisteredGroup, document: Mapping[str, Any], now: datetime) -> str:
-    contract = pairs_text(_contract(group) | {"Read by": ", ".join(document["services"])})
+    contract = pairs_text(
+        _contract(group)
+        | {"Online": _online_text(group, document["tiers"])}
+        | {"Read by": ", ".join(document["services"])}
+    )
     features = table_text(
         FEATURE_HEADERS, [_feature_line(feature) for feature in group.features], right=["number", "since"]
     )
@@ -78,7 +84,7 @@ def _contract(group: RegisteredGroup) -> dict[str, str]:
         "Horizon": _after(group.publish_us, "the cut-off") if group.has_windows else "",
         "Freshness": duration_text(duration_of(group.freshness_us)),
         "Max age": duration_text(group.max_age),
-        "Online": _online_text(group),
+        "Online": "",
         "Coverage": _coverage_text(group),
         "Owner": group.owner,
         "Version": f"{group.version}, schema number {group.schema_number}",
@@ -111,10 +117,11 @@ def _coverage_text(group: RegisteredGroup) -> str:
     )
 
 
-def _online_text(group: RegisteredGroup) -> str:
-    if not group.is_online:
+def _online_text(group: RegisteredGroup, tiers: Sequence[str]) -> str:
+    if not tiers:
         return "no"
-    return "yes, never expires" if group.ttl is None else f"yes, expires after {duration_text(group.ttl)}"
+    where = " and ".join(tiers)
+    return f"{where}, never expires" if group.ttl is None else f"{where}, expires after {duration_text(group.ttl)}"
 
 
 def _feature_line(feature: RegisteredFeature) -> list[str]:

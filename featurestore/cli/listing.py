@@ -4,6 +4,7 @@ from dataclasses import asdict
 from datetime import timedelta
 from typing import Any
 
+from featurestore.cli.copies import tiers_of
 from featurestore.cli.standing import table_standing
 from featurestore.cli.tables import table_text
 from featurestore.cli.times import age_text, duration_of, duration_text, instant_text
@@ -43,6 +44,7 @@ def _group(store: FeatureStore, group: RegisteredGroup) -> dict[str, Any]:
         "cadence": group.cadence,
         "features": len(group.features),
         "is_online": group.is_online,
+        "tiers": tiers_of(store, group),
         "freshness_seconds": duration_of(group.freshness_us),
         "owner": group.owner,
         **asdict(table_standing(store.offline.table(group.name))),
@@ -84,7 +86,7 @@ def _group_line(group: dict[str, Any]) -> list[str]:
         group["entity"],
         group["cadence"],
         str(group["features"]),
-        "yes" if group["is_online"] else "no",
+        ", ".join(group["tiers"]) or "no",
         duration_text(group["freshness_seconds"]) if group["freshness_seconds"] else "-",
         group["owner"],
         "-" if group["table_version"] is None else str(group["table_version"]),

@@ -175,7 +175,7 @@ def get_online(
     found, causes = online.read_online(deployment.store, request, pairs, entities)
     show(found, online.online_text, as_json)
     if causes:
-        click.echo(online.causes_text(causes), err=True)
+        click.echo(online.causes_text(deployment.store, causes), err=True)
 
 
 @main.command("get-historical")

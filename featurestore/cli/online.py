@@ -92,10 +92,10 @@ def _measure(value: Any, unit: str) -> str:
     return f"{value_text(value)} {unit}" if unit and value is not None else value_text(value)
 
 
-def causes_text(causes: Mapping[str, str]) -> str:
+def causes_text(store: FeatureStore, causes: Mapping[str, str]) -> str:
     """Why values of some groups are unavailable, a line a group, with the remedy where it is ours."""
     return "\n".join(
-        f"{group} is unavailable: {_sentence(cause)}{_remedy(group, cause)}" for group, cause in causes.items()
+        f"{group} is unavailable: {_sentence(cause)}{_remedy(store, group, cause)}" for group, cause in causes.items()
     )
 
 
@@ -103,8 +103,14 @@ def _sentence(cause: str) -> str:
     return cause if cause.endswith(".") else f"{cause}."
 
 
-def _remedy(group: str, cause: str) -> str:
-    return f" Make one: featurestore materialize {group}" if "holds no copy" in cause else ""
+def _remedy(store: FeatureStore, group: str, cause: str) -> str:
+    """A pushed group can have an empty copy; any other is made from rows."""
+    if "holds no copy" not in cause:
+        return ""
+    is_pushed = store.registry.group(group).kind == "pushed"
+    if not is_pushed and store.offline.table(group).version() is None:
+        return " One is made from rows, and none were promoted yet."
+    return f" Make one: featurestore materialize {group}"
 
 
 @dataclass

@@ -1,13 +1,16 @@
-"""`featurestore online`: what the stores behind online reads need now and then. Reading and materializing are commands of their own."""
+"""`featurestore online`: what the stores behind online reads need now and then, and how copies stand. Reading and materializing are commands of their own."""
 
-from dataclasses import asdict
-from typing import Any
+from dataclasses import asdict, replace
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from featurestore.cli.deployment import Deployment
 from featurestore.cli.surface import as_json, show
 from featurestore.errors import InvalidInput
+
+if TYPE_CHECKING:
+    from featurestore.store import FeatureStore
 
 WARM_HELP = "dynamodb://table?region=... of the warm tier."
 
@@ -16,7 +19,31 @@ WARM_HELP = "dynamodb://table?region=... of the warm tier."
 @click.option("--warm-url", envvar="FEATURESTORE_WARM_URL", show_envvar=True, metavar="URL", help=WARM_HELP)
 @click.pass_obj
 def online_store(deployment: Deployment, warm_url: str | None) -> None:
-    """Make and tidy up the warm tier, a table of DynamoDB."""
+    """Look at online copies; make and tidy up the warm tier."""
+
+
+@online_store.command()
+@click.argument("groups", nargs=-1, metavar="[GROUP]...")
+@as_json
+@click.pass_context
+def status(ctx: click.Context, groups: tuple[str, ...], as_json: bool) -> None:
+    """Show how far each part's copy of a group is.
+
+    Of the groups named, or of all that are served online: the version and instant that each server, node or table reflects,
+    beside the table's newest version, and whether a copy is being built. A part that does not answer says so in its line.
+    """
+    from featurestore.cli.copies import copies_text, list_copies
+
+    show(list_copies(_store(ctx), groups), copies_text, as_json)
+
+
+def _store(ctx: click.Context) -> "FeatureStore":
+    """The deployment's, with the warm tier that the option names."""
+    from featurestore.store import FeatureStore
+
+    store: FeatureStore = ctx.obj.store
+    warm_url = (ctx.parent or ctx).params["warm_url"]
+    return FeatureStore(replace(store.settings, warm_url=warm_url), clock=store.clock) if warm_url else store
 
 
 @online_store.command()

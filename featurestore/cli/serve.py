@@ -1,5 +1,6 @@
 """`serve`: the feature server from a shell. What it says when it starts; how it serves is in `featurestore.serving`."""
 
+import signal
 from pathlib import Path
 
 import click
@@ -97,6 +98,8 @@ def serve(
     A Feast client only changes its URL. GET /openapi.json has every path; answers come as JSON, as Arrow or as Protobuf, as Accept
     says. Ends at Ctrl-C; SIGTERM drains first.
     """
+    # A shell that starts a job in the background of a script has it ignore Ctrl-C; this is how such a script ends it.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     limits = Limits(max_body_bytes, max_values, max_in_flight, max_pushes, timeout_ms / 1000, max_timeout_ms / 1000)
     options = ServeOptions(host, port, workers, cert, key, drain_seconds, registry_seconds, limits)
     notices = "\n".join(_notices(deployment, options))

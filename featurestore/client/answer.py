@@ -26,7 +26,7 @@ class Pushed:
         was_repeated: A push with this idempotency key was there already: no row was added.
         is_online: Whether every part of the online store took the rows, and none of them waits.
         waiting: Rows that are true of the future: online from their event time on.
-        note: Why nothing went online; "" otherwise.
+        note: Why a part of the online tiers did not take the rows, and which columns were passed over; "" if there is nothing to tell.
     """
 
     group: str

@@ -60,6 +60,15 @@ class FeatureTable:
         table = self._committer.storage.open()
         return None if table is None else str(table.metadata().id)
 
+    def ensure(self) -> None:
+        """Make the empty table, which is version 0, if there is none: a pushed group can be served before its first row.
+
+        Raises:
+            StoreUnavailable: the store cannot be reached.
+        """
+        if self._committer.storage.open() is None:
+            self._committer.storage.create(self.group.stored_schema)
+
     def newest(self) -> tuple[int, str] | None:
         """`version()` and `table_id` of one look; None if there is no table."""
         table = self._committer.storage.open()

@@ -72,6 +72,8 @@ class OnlineStores:
 
     def tier(self, name: "TierName") -> Tier:
         """A tier by its name; `hot` and `warm` have the errors."""
+        if (opened := self._opened.get(name)) is not None:
+            return opened
         with self._lock:
             if name not in self._opened:
                 self._opened[name] = (
@@ -162,7 +164,9 @@ def _open_warm(settings: "Settings", clock: Clock) -> Tier:
         return _in_memory("warm", clock)
     from featurestore.online.dynamo.tier import DynamoTier
 
-    return DynamoTier(settings.warm_url, clock)
+    tier = DynamoTier(settings.warm_url, clock)
+    tier.open()
+    return tier
 
 
 def _in_memory(name: "TierName", clock: Clock) -> Tier:

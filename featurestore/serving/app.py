@@ -33,8 +33,8 @@ from featurestore.serving.wire import JSON
 from featurestore.store import FeatureStore
 
 log = logging.getLogger("featurestore.serving")
-ONLINE, PUSH = "/get-online-features", "/push"
-COUNTED = frozenset((ONLINE, PUSH, "/health", "/ready", "/metrics", "/openapi.json"))
+ONLINE, PUSH, WRITE = "/get-online-features", "/push", "/write-to-online-store"
+COUNTED = frozenset((ONLINE, PUSH, WRITE, "/health", "/ready", "/metrics", "/openapi.json"))
 SAMPLE_SECONDS = 1.0
 
 
@@ -70,7 +70,7 @@ def create_app(serving: Serving) -> ASGIApp:
 
     starlette = Starlette(
         routes=[
-            *[Route(path, _answered_at_the_gate, methods=["POST"]) for path in (ONLINE, PUSH)],
+            *[Route(path, _answered_at_the_gate, methods=["POST"]) for path in (ONLINE, PUSH, WRITE)],
             Route("/health", endpoints.health),
             Route("/ready", endpoints.ready),
             Route("/metrics", endpoints.metrics),
@@ -83,6 +83,9 @@ def create_app(serving: Serving) -> ASGIApp:
     doors = {
         ONLINE: Door(endpoints.get_online_features, limits.in_flight, f"answers {limits.in_flight} requests"),
         PUSH: Door(endpoints.push, limits.pushes_in_flight, f"takes {limits.pushes_in_flight} pushes"),
+        WRITE: Door(
+            endpoints.write_to_online_store, limits.pushes_in_flight, f"takes {limits.pushes_in_flight} writes"
+        ),
     }
     return Gate(starlette, doors, metrics, limits, COUNTED)
 

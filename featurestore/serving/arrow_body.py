@@ -2,7 +2,7 @@
 
 Columns are the keys, then for each feature its value under its own name, `{feature}__status` and `{feature}__event_time`,
 and, where asked for, `{feature}__age_seconds` and `{feature}__tier`. Values have their declared types. Where values are INVALID
-and it was asked for, the schema's metadata has `causes`: by group, why, as JSON.
+the schema's metadata has `causes`: by group, why, as JSON.
 """
 
 import json
@@ -33,7 +33,7 @@ def encode_arrow(part: Slice) -> bytes:
                 pl.Series(f"{column.name}{AGE_SECONDS}", part.ages(times), pl.Float64),
                 pl.Series(f"{column.name}{TIER}", column.tiers[part.start : part.end], pl.String),
             ]
-    causes = part.causes if part.with_serving_metadata else {}
+    causes = part.causes
     return _with_causes(pl.DataFrame(columns), causes) if causes else _stream(pl.DataFrame(columns))
 
 

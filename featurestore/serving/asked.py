@@ -19,7 +19,7 @@ class OnlineRequest(msgspec.Struct):
         feature_service: Name of a service; if it is given, `features` is not looked at.
         full_feature_names: Name features 'group__feature'.
         include_feature_view_version_metadata: Add each group's name and version to `metadata`.
-        include_serving_metadata: Add each value's age and tier, and why groups have INVALID values. Ours, not Feast's.
+        include_serving_metadata: Add each value's age and tier. Ours, not Feast's.
     """
 
     entities: dict[str, list[Any]]
@@ -44,8 +44,21 @@ class PushRequest(msgspec.Struct):
     to: Literal["online", "offline", "online_and_offline"] = "online"
 
 
+class WriteRequest(msgspec.Struct):
+    """`POST /write-to-online-store`: what Feast's SDK writes to its remote online store.
+
+    Args:
+        feature_view_name: What is written to: a pushed group.
+        df: Each column's values, one per row.
+    """
+
+    feature_view_name: str
+    df: dict[str, list[Any]]
+
+
 ONLINE_REQUEST = msgspec.json.Decoder(OnlineRequest)
 PUSH_REQUEST = msgspec.json.Decoder(PushRequest)
+WRITE_REQUEST = msgspec.json.Decoder(WriteRequest)
 
 
 def parse(body: bytes, decoder: "msgspec.json.Decoder[T]") -> T:

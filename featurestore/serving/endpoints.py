@@ -1,9 +1,11 @@
 """What each path does: from a request to the bytes of its answer. Refusals are raised; `gate.py` and `app.py` make answers of them."""
 
 import asyncio
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from time import monotonic
+from typing import Any
 
 import msgspec
 from starlette.requests import Request
@@ -12,7 +14,8 @@ from starlette.types import Receive, Scope, Send
 
 from featurestore.auth.authenticator import Authenticates
 from featurestore.auth.caller import Caller
-from featurestore.serving.asked import ONLINE_REQUEST, PUSH_REQUEST, OnlineRequest, parse
+from featurestore.push import Destination, PushResult
+from featurestore.serving.asked import ONLINE_REQUEST, PUSH_REQUEST, WRITE_REQUEST, OnlineRequest, parse
 from featurestore.serving.body import read_body
 from featurestore.serving.coalescing import Coalescer
 from featurestore.serving.limits import Headers, check_values, idempotency_key_of, timeout_of
@@ -20,7 +23,7 @@ from featurestore.serving.metrics import CONTENT_TYPE, Metrics
 from featurestore.serving.negotiation import MEDIA_TYPES, format_of, require_json
 from featurestore.serving.options import Limits
 from featurestore.serving.prepared import PreparedRead, check, prepare, take_entities
-from featurestore.serving.pushing import pushed_rows
+from featurestore.serving.pushing import passed_over, passed_over_text, pushed_rows
 from featurestore.serving.readiness import Readiness
 from featurestore.serving.reading import Ask, Reader
 from featurestore.serving.registry_watch import CurrentStore
@@ -75,7 +78,7 @@ class Endpoints:
         """Answer `POST /get-online-features`; plain ASGI, since every microsecond of it counts."""
         started = monotonic()
         headers: Headers = dict(scope["headers"])
-        caller = self._caller(headers.get(b"authorization"))
+        caller = self._caller(scope, headers)
         body_format = format_of(headers.get(b"accept"))
         require_json(headers.get(b"content-type"))
         timeout = timeout_of(headers, self._limits)
@@ -127,23 +130,48 @@ class Endpoints:
     async def push(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer `POST /push`. Once its body is there it is not given up at a deadline: whether it was made must be known."""
         headers: Headers = dict(scope["headers"])
-        caller = self._caller(headers.get(b"authorization"))
+        caller = self._caller(scope, headers)
         require_json(headers.get(b"content-type"))
-        timeout = timeout_of(headers, self._limits, self._limits.longest_timeout_seconds)
-        asked = parse(await read_body(receive, headers, self._limits, timeout), PUSH_REQUEST)
-        store = self._stores.get()
-        group = store.registry.group(asked.push_source_name)
-        caller.require("push", groups=[group.name])
-        check_values(max(map(len, asked.df.values()), default=0), len(asked.df), self._limits)
+        asked = parse(await self._long_body(receive, headers), PUSH_REQUEST)
         key = idempotency_key_of(headers)
+        answer = await self._push(asked.push_source_name, asked.df, asked.to, caller, key)
+        await answer(scope, receive, send)
+
+    async def write_to_online_store(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer `POST /write-to-online-store`: a push to online alone, as Feast's remote online store sends it."""
+        headers: Headers = dict(scope["headers"])
+        caller = self._caller(scope, headers)
+        require_json(headers.get(b"content-type"))
+        asked = parse(await self._long_body(receive, headers), WRITE_REQUEST)
+        answer = await self._push(asked.feature_view_name, asked.df, "online", caller, None, has_feast_times=True)
+        await answer(scope, receive, send)
+
+    async def _long_body(self, receive: Receive, headers: Headers) -> bytes:
+        timeout = timeout_of(headers, self._limits, self._limits.longest_timeout_seconds)
+        return await read_body(receive, headers, self._limits, timeout)
+
+    async def _push(
+        self,
+        name: str,
+        df: Mapping[str, Sequence[Any]],
+        to: Destination,
+        caller: Caller,
+        key: str | None,
+        *,
+        has_feast_times: bool = False,
+    ) -> Response:
+        store = self._stores.get()
+        group = store.registry.group(name)
+        caller.require("push", groups=[group.name])
+        check_values(max(map(len, df.values()), default=0), len(df), self._limits)
         pushed = await asyncio.get_running_loop().run_in_executor(
             self._push_threads,
-            lambda: store.push(group.name, pushed_rows(group, asked.df), asked.to, idempotency_key=key),
+            lambda: store.push(
+                group.name, pushed_rows(group, df, has_feast_times=has_feast_times), to, idempotency_key=key
+            ),
         )
         self._metrics.count_pushed(group.name, pushed.rows)
-        names = ("group", "rows", "table_version", "was_repeated", "is_online", "waiting", "note")
-        body = msgspec.json.encode({name: getattr(pushed, name) for name in names})
-        await Response(body, media_type=JSON)(scope, receive, send)
+        return Response(_pushed_body(pushed, passed_over(group, df)), media_type=JSON)
 
     async def health(self, _: Request) -> Response:
         """Answer `GET /health`: whether the process lives and knows a registry."""
@@ -156,12 +184,21 @@ class Endpoints:
 
     async def metrics(self, request: Request) -> Response:
         """Answer `GET /metrics`; with auth on, to callers with any key."""
-        self._caller(dict(request.scope["headers"]).get(b"authorization"))
+        self._caller(request.scope, dict(request.scope["headers"]))
         return Response(await asyncio.to_thread(self._metrics.text), media_type=CONTENT_TYPE)
 
-    def _caller(self, authorization: bytes | None) -> Caller:
+    def _caller(self, scope: Scope, headers: Headers) -> Caller:
+        authorization = headers.get(b"authorization")
         said = None if authorization is None else authorization.decode("latin-1")
-        return self._authenticator.authenticate(said, now=self._stores.get().clock())
+        host = scope["client"][0] if scope.get("client") else "someone"
+        asked = f"{host} asked for {scope['path']}"
+        return self._authenticator.authenticate(said, now=self._stores.get().clock(), asked=asked)
+
+
+def _pushed_body(pushed: PushResult, left_out: Sequence[str]) -> bytes:
+    names = ("group", "rows", "table_version", "was_repeated", "is_online", "waiting")
+    note = " ".join(text for text in (pushed.told, passed_over_text(left_out)) if text)
+    return msgspec.json.encode({**{name: getattr(pushed, name) for name in names}, "note": note})
 
 
 def _start(media_type: str, body: bytes) -> dict[str, object]:

@@ -47,8 +47,14 @@ class JsonWriter:
             written = singles[index][part.start] if singles else _encode(self._values[index][part.start : part.end])
             pieces += [b'{"values":', written, tails[tail]]
         pieces[-1] = pieces[-1][:-1]  # the last one's comma
-        pieces.append(b'],"causes":%b}' % _encode(part.causes) if part.with_serving_metadata else b"]}")
+        pieces.append(self._end(part))
         return b"".join(pieces)
+
+    @staticmethod
+    def _end(part: Slice) -> bytes:
+        """Why values are INVALID is told unasked too: Feast never answers so, and its clients pass over a field they do not know."""
+        causes = part.causes
+        return b'],"causes":%b}' % _encode(causes) if causes or part.with_serving_metadata else b"]}"
 
     @property
     def _is_small(self) -> bool:

@@ -39,6 +39,7 @@ def openapi(version: str) -> Schema:
         "paths": {
             "/get-online-features": {"post": _online()},
             "/push": {"post": _push()},
+            "/write-to-online-store": {"post": _write()},
             "/health": {
                 "get": _probe("The process lives and knows a registry.", "The registry could not be read yet.")
             },
@@ -100,6 +101,19 @@ def _push() -> Schema:
     }
 
 
+def _write() -> Schema:
+    return {
+        "operationId": "write_to_online_store",
+        "summary": "Add rows to the online copy of a pushed group alone, as Feast's remote online store does.",
+        "requestBody": _body("WriteRequest"),
+        "security": _SECURITY,
+        "responses": {
+            "200": {"description": "The rows were taken.", "content": {JSON: {"schema": _reference("Pushed")}}},
+            **_refusals(400, 401, 403, 404, 408, 409, 413, 415, 422, 429, 503),
+        },
+    }
+
+
 def _probe(fine: str, trouble: str) -> Schema:
     schema = _reference("Probe")
     return {
@@ -134,6 +148,7 @@ def _schemas() -> Schema:
     return {
         "OnlineRequest": _online_request(),
         "PushRequest": _push_request(),
+        "WriteRequest": _write_request(),
         "OnlineFeatures": _object(
             ["metadata", "results"],
             metadata=_reference("Metadata"),
@@ -178,7 +193,7 @@ def _online_request() -> Schema:
         include_feature_view_version_metadata=flag,
         include_serving_metadata={
             **flag,
-            "description": "Add each value's age and tier, and why groups have INVALID ones. Not in Feast's contract.",
+            "description": "Add each value's age and tier. Not in Feast's contract.",
         },
     )
 
@@ -189,6 +204,14 @@ def _push_request() -> Schema:
         push_source_name={**TEXT, "description": "Name of a pushed group."},
         df={"type": "object", "additionalProperties": _list(ANYTHING)},
         to={"enum": ["online", "offline", "online_and_offline"], "default": "online"},
+    )
+
+
+def _write_request() -> Schema:
+    return _object(
+        ["feature_view_name", "df"],
+        feature_view_name={**TEXT, "description": "Name of a pushed group."},
+        df={"type": "object", "additionalProperties": _list(ANYTHING)},
     )
 
 

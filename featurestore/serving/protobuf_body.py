@@ -31,7 +31,7 @@ def encode_protobuf(part: Slice) -> bytes:
         _column(name, column.values[part.start : part.end], dtype, _tail(part, column))
         for column, (name, dtype) in zip(part.result.columns, part.result.prepared.columns, strict=True)
     ]
-    causes = part.causes.items() if part.with_serving_metadata else ()
+    causes = part.causes.items()
     written = [_field(1, one) for one in keys] + [_field(2, one) for one in features]
     return b"".join(written + [_field(3, _field(1, group.encode()) + _field(2, why.encode())) for group, why in causes])
 

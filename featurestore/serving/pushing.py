@@ -1,7 +1,11 @@
-"""`POST /push`: rows in Feast's form made typed ones. What a push does is `FeatureStore.push`; not here."""
+"""`POST /push` and `/write-to-online-store`: rows in Feast's form made typed ones. What a push does is `FeatureStore.push`; not here.
+
+Feast's clients send every column of a batch source, `created` among them, and Feast's online write passes over those that are no
+keys, features or event time. So it is here, as long as nothing that the group has is missing: a misspelled name is not passed over.
+"""
 
 from collections.abc import Callable, Mapping, Sequence
-from datetime import date, datetime
+from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 import polars as pl
@@ -14,15 +18,22 @@ from featurestore.serving.prepared import whole_number
 EVENT_TIME = "event_time"
 FEAST_EVENT_TIME = "event_timestamp"
 SHOWN_CHARACTERS = 80
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _NON_FINITE = {"NaN": float("nan"), "Infinity": float("inf"), "-Infinity": float("-inf")}
 Convert = Callable[[Any], Any]
 
 
-def pushed_rows(group: RegisteredGroup, given: Mapping[str, Sequence[Any]]) -> pl.DataFrame:
-    """The rows of a request's body in the group's dtypes; of a column that nobody pushes only the name is kept.
+def pushed_rows(
+    group: RegisteredGroup, given: Mapping[str, Sequence[Any]], *, has_feast_times: bool = False
+) -> pl.DataFrame:
+    """The rows of a request's body in the group's dtypes; of a column that nobody pushes only the name is kept, if that.
 
     Rules: the event time may be called as Feast calls it. Times are ISO 8601 with a zone, dates ISO 8601, floats that JSON
     has no number for are 'NaN', 'Infinity' and '-Infinity'. Whole-number keys may be text or floats, as in reads.
+
+    Args:
+        has_feast_times: Times may also be without a zone, and are UTC then, or seconds since 1970: as Feast's remote online
+            store writes them.
 
     Raises:
         SchemaMismatch: a value is of another type, or columns differ in length.
@@ -31,18 +42,40 @@ def pushed_rows(group: RegisteredGroup, given: Mapping[str, Sequence[Any]]) -> p
         sizes = {name: len(values) for name, values in given.items()}
         raise SchemaMismatch(f"Columns of 'df' must be of one length; they have {sizes}.")
     names = {name: _stored_name(name, given) for name in given}
-    return pl.DataFrame([_series(group, name, names[name], values) for name, values in given.items()])
+    left_out = passed_over(group, given)
+    series = [
+        _series(group, name, names[name], values, has_feast_times=has_feast_times)
+        for name, values in given.items()
+        if name not in left_out
+    ]
+    return pl.DataFrame(series)
+
+
+def passed_over(group: RegisteredGroup, given: Mapping[str, Sequence[Any]]) -> list[str]:
+    """Columns that the group does not have; none of them where it has some that are not given: one may be meant for the other."""
+    own = {*group.key_names, EVENT_TIME, *group.feature_names}
+    names = {name: _stored_name(name, given) for name in given}
+    return [] if own - set(names.values()) else [name for name, stored in names.items() if stored not in own]
+
+
+def passed_over_text(names: Sequence[str]) -> str:
+    """What a client is told of them; "" if there are none."""
+    return f"Columns {list(names)} are not of the group and were passed over." if names else ""
 
 
 def _stored_name(name: str, given: Mapping[str, object]) -> str:
     return EVENT_TIME if name == FEAST_EVENT_TIME and EVENT_TIME not in given else name
 
 
-def _series(group: RegisteredGroup, given_name: str, name: str, values: Sequence[Any]) -> pl.Series:
+def _series(
+    group: RegisteredGroup, given_name: str, name: str, values: Sequence[Any], *, has_feast_times: bool
+) -> pl.Series:
     if name not in (*group.key_names, EVENT_TIME, *group.feature_names):
         return pl.Series(name, [None] * len(values))
     dtype = group.stored_schema[name]
     convert = _converter(dtype, is_key=name in group.key_names)
+    if has_feast_times and dtype == TIMESTAMP:
+        convert = _feast_instant
     try:
         typed = values if convert is None else [None if value is None else convert(value) for value in values]
         return pl.Series(name, typed, dtype)
@@ -84,6 +117,15 @@ def _instant(value: str) -> datetime:
     if instant.tzinfo is None:
         raise ValueError("no zone")
     return instant
+
+
+def _feast_instant(value: str | float) -> datetime:
+    if isinstance(value, bool):
+        raise TypeError("no time")
+    if isinstance(value, int | float):
+        return _EPOCH + timedelta(seconds=value)
+    instant = datetime.fromisoformat(value)
+    return instant.replace(tzinfo=UTC) if instant.tzinfo is None else instant
 
 
 def _key_number(value: Any) -> Any:

@@ -13,10 +13,11 @@ import ssl
 import sys
 import tempfile
 import threading
+import time
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from featurestore.clock import Clock, system_clock
 from featurestore.errors import InvalidInput
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 
 DRAINING = "draining"
 STOP_SECONDS = 30
+LOOK_SECONDS = 0.01
 ALLOCATOR = {"MALLOC_TRIM_THRESHOLD_": 512 * 1024 * 1024, "MALLOC_MMAP_THRESHOLD_": 256 * 1024 * 1024}
 """For workers on glibc: memory of large bodies is kept for the next ones. Given back and asked for anew each time, its page
 faults were half of the system time of large reads."""
@@ -63,6 +65,7 @@ def serve(
         multiprocessing.set_start_method("spawn", force=True)
         loader = partial(application, dict(environment), options, Path(folder), clock)
         server = _server(options)
+        await_workers_before_judging(server)
         server.on_startup(partial(_drain_on_sigterm, server, Path(folder) / DRAINING, options.drain_seconds))
         _check_address(options)
         announce()
@@ -133,6 +136,25 @@ def _check_address(options: ServeOptions) -> None:
         raise InvalidInput(
             f"Address {options.host}:{options.port} cannot be had: {error}. Choose another with --host and --port."
         ) from error
+
+
+def await_workers_before_judging(server: Any) -> None:
+    """Let workers end, and be seen to have ended, before Granian looks which of them must be killed.
+
+    Each of its workers is waited for by a thread too. If that one takes the exit code first, the main thread's wait returns at once
+    and the worker seems alive for a moment: Granian then said that it refuses to stop, and killed its number.
+    """
+    stop = server._stop_workers
+
+    def stop_patiently() -> None:
+        for worker in server.wrks:
+            worker.terminate()
+        end = time.monotonic() + STOP_SECONDS
+        while any(worker.is_alive() for worker in server.wrks) and time.monotonic() < end:
+            time.sleep(LOOK_SECONDS)
+        stop()
+
+    server._stop_workers = stop_patiently
 
 
 def _drain_on_sigterm(server: "MPServer | MTServer", marker: Path, seconds: float) -> None:

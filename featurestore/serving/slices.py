@@ -94,7 +94,7 @@ class Slice:
         keys: The entities' keys as the client gave them.
         count: How many there are.
         with_versions: Whether the client asked for the versions of groups.
-        with_serving_metadata: Whether it asked for ages, tiers and causes.
+        with_serving_metadata: Whether it asked for ages and tiers.
     """
 
     result: ReadResult

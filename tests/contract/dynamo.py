@@ -24,13 +24,15 @@ from pathlib import Path
 from typing import Any
 
 import boto3
-import pytest
 from botocore.config import Config
 
 from featurestore.ports import free_port
+from tests.scale import lacking, require_programs
 
 REGION = "eu-central-1"
 PACKAGE = "amplify-dynamodb-simulator@2.9.30"
+LOCAL = "dynamodb-local"
+"""What the exam is told to do without, where it must."""
 START_SECONDS = 60
 ROOT = Path(__file__).parents[2]
 
@@ -77,9 +79,8 @@ def moto() -> Iterator[str]:
 
 @contextmanager
 def dynamodb_local() -> Iterator[str]:
-    """Start the real DynamoDB Local, in memory; yields its endpoint. Skips the test where npm or Java are missing."""
-    if missing := [program for program in ("java", "npm") if shutil.which(program) is None]:
-        pytest.skip(f"DynamoDB Local needs {' and '.join(missing)}")
+    """Start the real DynamoDB Local, in memory; yields its endpoint. Where npm or Java are missing the test is skipped, or fails in a whole exam."""
+    require_programs(LOCAL, "java", "npm", remedy="on Debian: apt-get install default-jre-headless npm")
     folder, port = _jar_folder(), free_port()
     options = ["-port", str(port), "-inMemory", "-sharedDb", "-disableTelemetry"]
     command = ["java", "-Xmx512m", "-Djava.library.path=./DynamoDBLocal_lib", "-jar", "DynamoDBLocal.jar", *options]
@@ -108,7 +109,8 @@ def _fetch_jar(folder: Path) -> None:
         ["npm", "pack", "--silent", PACKAGE], cwd=folder, capture_output=True, text=True, check=False
     )
     if packed.returncode != 0:
-        pytest.skip(f"npm cannot fetch {PACKAGE}: {packed.stderr.strip()[-200:]}")
+        said = f"npm cannot fetch {PACKAGE}: {packed.stderr.strip()[-200:]}"
+        lacking(LOCAL, said, f"npm pack {PACKAGE}, from a registry that this machine reaches")
     with tarfile.open(folder / packed.stdout.split()[-1]) as archive:
         archive.extractall(folder, filter="data")
 

@@ -1,5 +1,7 @@
 """Run by the Python that has Feast: reads a feature server through Feast's own SDK, and prints what that says, as JSON.
 
+A request with `write` is written first, by the SDK's `write_to_online_store`.
+
 python feast_reader.py FOLDER URL < requests.json
 """
 
@@ -9,7 +11,10 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 from feast import Entity, FeatureService, FeatureStore, FeatureView, Field, FileSource  # type: ignore[import-not-found]
+from feast.protos.feast.types.EntityKey_pb2 import EntityKey  # type: ignore[import-not-found]
+from feast.protos.feast.types.Value_pb2 import Value  # type: ignore[import-not-found]
 from feast.types import Array, Bool, Float32, Float64, Int32, Int64, String, UnixTimestamp  # type: ignore[import-not-found]
 from feast.value_type import ValueType  # type: ignore[import-not-found]
 
@@ -52,8 +57,13 @@ def open_store(folder: Path, url: str) -> Any:
 
 
 def answer(store: Any, request: dict[str, Any]) -> dict[str, Any]:
-    """What one read gives: values by name, statuses by name, or the error."""
+    """What one read gives: values and statuses by name, or the error. `times_of` asks for event times as Feast's store has them."""
+    if "times_of" in request:
+        return {"times": [event_time(store, request["view"], courier) for courier in request["times_of"]]}
     features = request["features"]
+    if written := request.get("write"):
+        rows = pd.DataFrame({**written["columns"], "event_timestamp": pd.to_datetime(written["times"], utc=True)})
+        store.write_to_online_store(written["view"], rows)
     if isinstance(features, str):
         features = store.get_feature_service(features)
     try:
@@ -65,6 +75,14 @@ def answer(store: Any, request: dict[str, Any]) -> dict[str, Any]:
     names = list(found.proto.metadata.feature_names.val)
     statuses = {name: list(map(int, block.statuses)) for name, block in zip(names, found.proto.results, strict=True)}
     return {"values": found.to_dict(), "statuses": statuses, "columns": list(found.to_df().columns)}
+
+
+def event_time(store: Any, view: str, courier: int) -> str:
+    """Of one entity: the SDK's answers leave times out, and its remote store takes one time for all that it asks at once."""
+    key = EntityKey(join_keys=["courier"], entity_values=[Value(int64_val=courier)])
+    table = store.get_feature_view(view)
+    ((found, _),) = store._get_provider().online_read(store.config, table, [key], ["speed"])
+    return str(found.isoformat())
 
 
 def main() -> int:

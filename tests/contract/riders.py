@@ -142,7 +142,12 @@ class Riders:
 
     def step(self, **options: Any) -> Step:
         """One whole materialization by the world's clock."""
-        return materialize(self.table, self.online.parts(), self.clock, **options)
+        return materialize(self.table, self.parts, self.clock, **options)
+
+    @property
+    def parts(self) -> Sequence[TierPart]:
+        """What the group is materialized into."""
+        return self.online.parts()
 
     def close(self) -> None:
         """Close every connection."""

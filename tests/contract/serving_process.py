@@ -73,6 +73,9 @@ class Server:
             self.changed.wait_for(lambda: self._count(text) >= times or self._has_ended(), PATIENCE)
         assert self._count(text) >= times, "\n".join(self.said)
 
+    def has_said(self, text: str) -> bool:
+        return self._count(text) > 0
+
     def _count(self, text: str) -> int:
         return sum(text in line for line in self.said)
 
@@ -123,3 +126,4 @@ def running(
             process.send_signal(signal.SIGINT)
             process.wait(PATIENCE)
         listener.join(PATIENCE)
+        assert not server.has_said("refused to gracefully stop"), "\n".join(server.said)

@@ -170,6 +170,10 @@ def test_whatever_is_wrong_with_a_key_its_sender_hears_the_same_and_the_log_what
             mine.authenticate(f"Bearer {expired}", now=NOW + HOUR)
         heard.add("".join(traceback.format_exception_only(refused.value)))
         assert caplog.messages == [f"API key refused: expired, id {expired[3:15]}"]
+        caplog.clear()
+        with pytest.raises(NotAuthenticated):
+            mine.authenticate(None, now=NOW, asked="10.0.0.7 asked for /push")
+        assert caplog.messages == ["API key refused: none given (10.0.0.7 asked for /push)"]
     assert len(heard) == 1
 
 

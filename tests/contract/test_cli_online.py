@@ -1,5 +1,6 @@
 """The command line against a real online server: materialize, then read."""
 
+import shutil
 import sys
 from datetime import timedelta
 from pathlib import Path
@@ -9,6 +10,7 @@ import redis
 
 from featurestore.cli.online import PROGRESS_SECONDS, ProgressLines
 from featurestore.online.materialization.moves import Progress
+from featurestore.online.tier import Fill
 from tests.cli_project import NOW, Project, departure, fill
 
 
@@ -128,6 +130,46 @@ def test_a_group_that_was_never_materialized_is_unavailable_and_the_remedy_is_na
     address = project.online_url.partition("://")[2].partition("/")[0]
     said = f"carrier_delay_daily is unavailable: {address} holds no copy of carrier_delay_daily."
     assert result.stderr == f"{said} Make one: featurestore materialize carrier_delay_daily\n"
+
+
+def test_no_copy_is_advised_of_a_group_that_has_no_rows_to_make_it_from(project: Project) -> None:
+    shutil.rmtree(project.store.offline.table("carrier_delay_daily").location.path)
+    said = project.run("get-online", "delay_v1", "carrier=UA").stderr
+    assert said.endswith("One is made from rows, and none were promoted yet.\n")
+    note = lines(project.run("materialize", "carrier_delay_daily").stdout)[1][-1]
+    assert note == "no rows were promoted yet"
+
+
+def test_status_tells_how_far_each_copy_is_beside_its_table(project: Project) -> None:
+    address = project.online_url.partition("://")[2].partition("/")[0]
+    assert lines(project.run("online", "status").stdout) == [
+        ["GROUP", "TIER", "PART", "VERSION", "TABLE VERSION", "AS OF", "NOTE"],
+        ["carrier_delay_daily", "hot", address, "-", "1", "-", "no copy"],
+        ["seat_profile", "hot", address, "-", "1", "-", "no copy"],
+    ]
+    project.run("materialize")
+    project.land("departures", [departure("UA", NOW - timedelta(hours=20), 90.0)])
+    project.promote("carrier_delay_daily", days=1)
+    told = lines(project.run("online", "status", "carrier_delay_daily").stdout)[1]
+    assert (told[3:5], told[-1]) == (["1", "2"], "behind")
+    part = project.store.online.parts_of(project.store.registry.group("seat_profile"))[0]
+    state = part.state("seat_profile")
+    assert state is not None
+    epoch = part.start_over("seat_profile", epoch=part.ensure_epoch("seat_profile"))
+    part.record_fill("seat_profile", Fill(state, 4, 1, "me"), epoch=epoch, previous=None)
+    (copy,) = project.json("online", "status", "seat_profile")
+    assert (copy["version"], copy["fill"]) == (None, {"version": 1, "slices_done": 1, "slices": 4})
+    assert "being built from version 1: 1 of 4 slices done" in project.run("online", "status").stdout
+
+
+def test_status_of_a_server_that_is_away_says_so_in_its_line(project: Project) -> None:
+    project.online_url = "redis://127.0.0.1:1/0"
+    told = project.json("online", "status")
+    assert [(copy["group"], copy["version"]) for copy in told] == [
+        ("carrier_delay_daily", None),
+        ("seat_profile", None),
+    ]
+    assert all("127.0.0.1:1 does not answer" in copy["trouble"] for copy in told)
 
 
 def test_a_promotion_moves_online_by_the_next_materialize(project: Project) -> None:

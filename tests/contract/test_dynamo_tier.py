@@ -10,6 +10,7 @@ from types import ModuleType
 from typing import Any
 
 import pytest
+from botocore.exceptions import NoRegionError
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -20,7 +21,9 @@ from featurestore.online.dynamo.part import DynamoPart
 from featurestore.online.dynamo.tier import DynamoTier
 from featurestore.online.dynamo.url import parse_url
 from featurestore.online.keys import entity_id, online_keys
+from featurestore.online.stores import OnlineStores
 from featurestore.online.tier import Replies
+from featurestore.settings import Settings
 from tests.contract import dynamo
 from tests.contract.dynamo import Answer, Proxy
 from tests.contract.dynamo_tables import AHEAD, LOWEST, STATE, WEEK, Table, read, values, write
@@ -35,6 +38,50 @@ from tests.contract.online_rows import (
     removed_frame,
 )
 from tests.scale import cases
+
+# Opening
+
+
+class CountedSession:
+    """A session whose clients cannot be used, or not even be made."""
+
+    def __init__(self, error: Exception | None = None) -> None:
+        self.made, self.error = 0, error
+
+    def client(self, *_: Any, **__: Any) -> object:
+        if self.error is not None:
+            raise self.error
+        self.made += 1
+        return object()
+
+
+def test_opening_makes_the_client_of_reads_once_and_sends_nothing() -> None:
+    session = CountedSession()
+    tier = DynamoTier(dynamo.url_of("http://127.0.0.1:1", "table"), clock, session=session)
+    assert session.made == 0
+    tier.open()
+    tier.open()
+    assert session.made == 1
+
+
+def test_a_client_that_cannot_be_made_is_told_by_the_first_request_and_not_by_opening() -> None:
+    tier = DynamoTier("dynamodb://table", clock, session=CountedSession(NoRegionError()))
+    tier.open()
+    with pytest.raises(InvalidInput, match="region"):
+        tier.parts()[0].state(GROUP)
+
+
+def test_whoever_asks_for_the_warm_tier_gets_it_open(monkeypatch: pytest.MonkeyPatch) -> None:
+    """So what reads wait for is the table, and not the making of a client, which takes longer than their deadline."""
+    opened: list[DynamoTier] = []
+    monkeypatch.setattr(DynamoTier, "open", opened.append)
+    url = dynamo.url_of("http://127.0.0.1:1", "table")
+    stores = OnlineStores(
+        Settings.from_env({"FEATURESTORE_WARM_URL": url}), clock, lambda _: pytest.fail("no group is read")
+    )
+    assert [stores.warm, stores.warm] == [opened[0]] * 2
+    assert len(opened) == 1
+
 
 # Items
 

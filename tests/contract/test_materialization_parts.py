@@ -6,6 +6,7 @@ The parts are in memory, which fail, lose everything and share keys at will.
 import random
 import threading
 from collections.abc import Iterator
+from datetime import datetime
 from pathlib import Path
 
 import polars as pl
@@ -204,6 +205,67 @@ def test_what_is_published_while_slices_are_written_is_there_in_the_end(world: W
     step = materialize(world.riders.table, world.parts, world.riders.clock, progress=publish, slice_bytes=1_000)
     assert published
     assert step.table_version == world.riders.table.version()
+    world.assert_is_true()
+
+
+class Running:
+    """A clock that runs: no two looks at it agree. It begins where the world's stands."""
+
+    def __init__(self, world: World) -> None:
+        self.world, self.looks = world, 0
+
+    def __call__(self) -> datetime:
+        self.looks += 1
+        return self.world.riders.clock.now + self.looks * MICROSECOND
+
+
+def settled(world: World) -> MaterializationState:
+    """What every part has, which is one version and one instant."""
+    (state,) = set(world.states())
+    assert state is not None
+    return state
+
+
+def test_by_a_clock_that_runs_all_parts_end_at_one_version_and_instant(world: World) -> None:
+    clock, riders = Running(world), world.riders
+    for number in (8, 9):
+        riders.promote([number], [row(name, number, number) for name in NAMES])
+        for rebuild in (False, False, True):
+            materialize(riders.table, world.parts, clock, rebuild=rebuild)
+            assert settled(world).version == riders.table.version()
+    world.assert_is_true()
+
+
+@pytest.mark.parametrize("tier", ["hot", "warm"])
+def test_parts_that_were_away_or_emptied_are_level_with_the_others_again(world: World, tier: str) -> None:
+    clock, riders = Running(world), world.riders
+    riders.promote([8], [row(name, 8, 1) for name in NAMES])
+    materialize(riders.table, world.parts, clock)
+    part = (world.hot if tier == "hot" else world.warm).parts()[0]
+    part.fail("away")
+    riders.promote([9], [row(name, 9, 2) for name in NAMES])
+    with pytest.raises(FeatureStoreError, match="away"):
+        materialize(riders.table, world.parts, clock)
+    part.fail("")
+    materialize(riders.table, world.parts, clock)
+    settled(world)
+    part.lose_everything()
+    materialize(riders.table, world.parts, clock)
+    settled(world)
+    world.assert_is_true()
+
+
+def test_what_is_published_while_one_part_is_filled_reaches_all_of_them_alike(world: World) -> None:
+    clock, riders, published = Running(world), world.riders, list[Commit]()
+    riders.promote([9], [row(name, 9, 1) for name in NAMES])
+
+    def publish(progress: Progress) -> None:
+        if progress.is_rebuild and len(published) < 2 and progress.slices_done == len(published) + 1:
+            published.append(riders.promote([10], [row(name, 10, len(published)) for name in NAMES[:8]]))
+
+    materialize(riders.table, world.parts, clock, progress=publish, slice_bytes=1_000)
+    assert len(published) == 2
+    assert settled(world).version == riders.table.version()
     world.assert_is_true()
 
 

@@ -1,39 +1,76 @@
-"""A group's declaration changes while its copy is served: features come and go, ttl and max age change, a version 2 begins."""
+"""A group's declaration changes while its copy is served: features come and go, ttl and max age change, a version 2 begins.
+
+All of it over the hot tier, and over the warm one.
+"""
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
+from uuid import uuid4
 
 import polars as pl
 import pytest
 import redis
 
-from featurestore.declaration import Catalog, Feature
+from featurestore.declaration import Catalog, Feature, FeatureGroup
 from featurestore.errors import StaleWriter
 from featurestore.offline.intake import row_schema
+from featurestore.online.dynamo.provision import provision
 from featurestore.online.materialization.materialize import materialize
+from featurestore.online.tier import TierPart
 from featurestore.registry.history import RegistryHistory
 from featurestore.store import FeatureStore
+from tests.contract import dynamo
 from tests.contract.riders import CITY, GROUP, HOUR, START, TRIPS, Riders, declared, hour, rides, row
 
 NOON = START + 12 * HOUR
 RATING = Feature("rating", pl.Float64, "Mean rating")
 
 
-@pytest.fixture
-def riders(tmp_path: Path, valkey_url: str) -> Iterator[Riders]:
+class WarmRiders(Riders):
+    """The same group in a table of DynamoDB: where a deployment has one and nothing else is declared, it is the group's tier."""
+
+    def __init__(self, folder: Path, url: str, warm_url: str) -> None:
+        self.warm_url = warm_url
+        super().__init__(folder, url, now=NOON)
+
+    def declare(self, group: FeatureGroup) -> None:
+        super().declare(group)
+        self.store = FeatureStore(replace(self.store.settings, warm_url=self.warm_url), clock=self.clock)
+
+    @property
+    def parts(self) -> Sequence[TierPart]:
+        return self.store.online.parts_of(self.group)
+
+
+@pytest.fixture(params=["hot", "warm"])
+def riders(
+    request: pytest.FixtureRequest, tmp_path: Path, valkey_url: str, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Riders]:
     redis.Redis.from_url(valkey_url).flushall()
-    made = Riders(tmp_path, valkey_url, now=NOON)
+    if request.param == "hot":
+        made = Riders(tmp_path, valkey_url, now=NOON)
+    else:
+        for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+            monkeypatch.setenv(name, "testing")
+        warm_url = dynamo.url_of(request.getfixturevalue("moto_endpoint"), f"riders-{uuid4().hex}")
+        provision(warm_url)
+        made = WarmRiders(tmp_path, valkey_url, warm_url)
     yield made
+    assert {part.tier for part in made.parts} == {request.param}
     made.close()
 
 
 def message(riders: Riders, rider: str) -> bytes:
-    """What the server holds of a rider."""
-    stored = riders.client.get(f"{GROUP}:{rider}")
+    """What the tier holds of a rider."""
+    if isinstance(riders, WarmRiders):
+        (stored,) = riders.store.online.warm.read_many({GROUP: [f"{GROUP}:{rider}".encode()]})[GROUP].messages
+    else:
+        stored = riders.client.get(f"{GROUP}:{rider}")  # type: ignore[assignment]
     assert isinstance(stored, bytes)
     return stored
 
@@ -52,7 +89,8 @@ def test_a_changed_ttl_or_max_age_builds_the_copy_anew(riders: Riders) -> None:
     assert not riders.step().was_rebuilt
     riders.declare(declared(ttl=8 * HOUR, max_age=5 * HOUR))
     assert riders.step().was_rebuilt
-    assert lifetime(riders, "a") > 3 * HOUR
+    if not isinstance(riders, WarmRiders):
+        assert lifetime(riders, "a") > 3 * HOUR
     riders.assert_online_is_the_past(["a", "b"])
 
 
@@ -132,7 +170,7 @@ def test_a_process_with_an_older_registry_does_not_rebuild_what_a_newer_one_buil
     riders.promote([10], [row("a", 10, 2, schema_number=2, rating=4.5)])
     riders.step()
     with pytest.raises(StaleWriter, match="schema number 2; the registry in use here knows 1"):
-        materialize(older, riders.online.parts(), riders.clock)
+        materialize(older, riders.parts, riders.clock)
     assert riders.trips("a") == [2]
     assert not riders.step().was_rebuilt
 

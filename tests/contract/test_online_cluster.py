@@ -124,6 +124,15 @@ def test_all_nodes_are_sent_to_before_any_is_awaited(copy: Copy, servers: Embedd
     assert values(found[0]) == [5] * len(KEYS)
 
 
+def test_a_key_that_holds_another_type_is_unanswered(copy: Copy, servers: EmbeddedCluster) -> None:
+    owner = servers.client(next(number for number in range(3) if 0 in at(copy, servers, number)))
+    owner.delete(KEYS[0])
+    owner.rpush(KEYS[0], "something else")
+    replies = copy.read(KEYS)
+    assert (replies.unanswered, values(replies)[1:]) == ({0}, [5] * (len(KEYS) - 1))
+    assert "something else than messages" in replies.cause
+
+
 # One node in trouble
 
 

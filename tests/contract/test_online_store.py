@@ -208,6 +208,22 @@ def test_the_server_frees_what_is_long_expired(store: RedisOnlineStore, server: 
     assert server.exists(key_of(1)) == 0
 
 
+def test_a_key_that_holds_another_type_is_unanswered_and_not_said_to_be_absent(
+    store: RedisOnlineStore, server: redis.Redis
+) -> None:
+    store.set_state(GROUP, STATE, epoch=store.ensure_epoch(), is_rebuild=True)
+    keys = [key_of(number) for number in range(20)]  # several batches
+    write(store, [0, 1, 2, 3, 4])
+    server.rpush(keys[9], "something else")
+    server.hset(keys[15], "a", "b")
+    replies = store.read(GROUP, keys)
+    assert replies.unanswered == {9, 15}
+    assert "something else than messages" in replies.cause
+    assert sorted(at for mark in replies.marks for at in mark.positions) == [
+        at for at in range(5, 20) if at not in (9, 15)
+    ]
+
+
 def test_another_programs_value_is_not_overwritten(store: RedisOnlineStore, server: redis.Redis) -> None:
     server.set(key_of(7), b"something else")
     with pytest.raises(

@@ -78,11 +78,22 @@ def assert_parity(world: Clicks) -> None:
     assert (found.passed, found.is_complete) == (True, True), found
 
 
-def test_push_before_the_copy_is_built_goes_to_the_table_and_says_so(world: Clicks) -> None:
+def test_first_push_builds_the_copies_and_is_served_at_once(world: Clicks) -> None:
     result = world.push(row("a"))
-    assert result.table_version == 1
-    assert not result.is_online
+    assert (result.table_version, result.is_online, result.told) == (1, True, "")
+    assert served_everywhere(world, "a", "b") == [1, None]
+    states = {part.state(world.table.group.name) for tier in world.tiers for part in tier.parts()}
+    assert len(states) == 1, "one version and one instant"
+    assert_parity(world)
+
+
+def test_push_before_the_copy_is_built_goes_to_the_table_and_says_so(world: Clicks) -> None:
+    world.push(row("z"), to="offline")
+    world.push(row("y"), to="offline")
+    result = world.push(row("a"))
+    assert (result.table_version, result.is_online) == (3, False)
     assert {"no copy" in part.reason for part in result.parts} == {True}
+    assert result.told.count("materialize it once") == len(result.parts)
     move(world)
     assert served_everywhere(world, "a") == [1]
 
@@ -155,10 +166,36 @@ def test_push_online_only_is_served_until_the_copy_is_built_anew(world: Clicks) 
     assert served_everywhere(world, "a", "b") == [1, None]
 
 
-def test_push_online_only_without_a_copy_is_an_error(world: Clicks) -> None:
-    with pytest.raises(StoreUnavailable, match="materialize it once"):
+def test_a_group_is_served_that_is_pushed_to_online_alone(world: Clicks) -> None:
+    result = world.push(row("a"), to="online")
+    assert (result.table_version, result.is_online, result.told) == (None, True, "")
+    assert (world.table.version(), world.stored.height) == (0, 0)
+    assert served_everywhere(world, "a", "b") == [1, None]
+    world.set_clock.now += MINUTE
+    move(world)
+    assert world.push(row("a", NOW, clicks=2), row("b", NOW, clicks=3), to="online").is_online
+    assert served_everywhere(world, "a", "b") == [2, 3]
+    world.set_clock.now += MINUTE
+    assert world.push(row("c", NOW + MINUTE, clicks=4)).is_online, "the first row of the table"
+    move(world)
+    assert served_everywhere(world, "a", "b", "c") == [2, 3, 4]
+
+
+def test_an_empty_copy_of_a_pushed_group_can_be_made_before_its_first_row(world: Clicks) -> None:
+    parts = [part for tier in world.tiers for part in tier.parts()]
+    step = materialize(world.table, parts, world.clock)
+    assert (step.table_version, step.was_rebuilt, step.keys) == (0, True, 0)
+    assert served(world, "a")[world.tiers[0].name] == [(None, "NOT_FOUND")], "nobody is unanswered"
+    assert world.push(row("a")).is_online
+    assert served_everywhere(world, "a") == [1]
+
+
+def test_push_online_only_that_no_tier_takes_is_an_error(tmp_path: Path) -> None:
+    world = Clicks(tmp_path)
+    (part,) = world.tiers[0].parts()
+    part.fail("frozen")  # type: ignore[attr-defined]
+    with pytest.raises(StoreUnavailable, match="frozen"):
         world.push(row("a"), to="online")
-    assert world.table.version() is None
 
 
 def test_push_offline_only_is_served_after_the_next_step(world: Clicks) -> None:

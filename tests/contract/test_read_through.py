@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from featurestore.clock import system_clock
 from featurestore.declaration import Online
 from featurestore.errors import InvalidInput, UnknownName
 from featurestore.online.reading.repairs import RepairCounts
@@ -142,6 +143,30 @@ def test_evicted_keys_are_found_in_the_warm_tier_and_put_back(store: FeatureStor
     assert served(store, [*NAMES, "x"]) == of_tier("hot")
     left = riders.client.pttl(f"{GROUP}:a")
     assert left == pytest.approx(riders.client.pttl(f"{GROUP}:b"), abs=5_000), "it expires as it would have"
+
+
+def recent(riders: Riders, rider: str, hours_ago: int, trips: int) -> tuple[int, dict[str, object]]:
+    """A row of so many whole hours ago by the machine's own clock, and the number of its hour."""
+    number = (system_clock() - START) // HOUR - hours_ago
+    return number, row(rider, number, trips)
+
+
+@pytest.mark.parametrize("rebuild", [True, False])
+def test_by_a_clock_that_runs_evicted_keys_are_put_back_too(
+    riders: Riders, server: EmbeddedValkey, rebuild: bool
+) -> None:
+    store = FeatureStore(store_of(riders, read_deadline_ms=DEADLINE_MS).settings, clock=system_clock)
+    for hours_ago in (3, 2):
+        number, made = recent(riders, "a", hours_ago, hours_ago)
+        riders.promote([number], [made])
+        store.materialize([GROUP], rebuild=rebuild)
+        states = [part.state(GROUP) for part in store.online.parts_of(riders.group)]
+        assert states[0] == states[1], "one version and one instant"
+        riders.client.delete(f"{GROUP}:a")
+        assert served(store, ["a"]) == [(hours_ago, "PRESENT", "warm")]
+        assert store.online.wait_for_repairs(10)
+        assert served(store, ["a"]) == [(hours_ago, "PRESENT", "hot")]
+    store.close()
 
 
 def test_hot_keys_are_answered_from_memory_once_that_is_on(riders: Riders) -> None:

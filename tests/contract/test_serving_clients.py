@@ -7,12 +7,13 @@ import subprocess
 import sys
 import venv
 from collections.abc import Iterator
+from datetime import date, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from featurestore.clock import system_clock
+from featurestore.clock import EPOCH, system_clock
 from featurestore.online.redis.valkey import EmbeddedValkey
 from featurestore.store import FeatureStore
 from tests.contract.couriers import ABSENT, EMPTY, EVERYTHING, FEATURES, OLD, WHOLE, deploy, environment
@@ -72,7 +73,10 @@ def test_feast_s_sdk_reads_from_this_server_as_its_remote_online_store(
     deployment: FeatureStore, server: Server, feast_python: Path, tmp_path: Path
 ) -> None:
     two = ["courier_state:speed", "courier_score:speed"]
-    values, service, both, one, unknown = ask_feast(
+    write = {"view": "courier_score", "columns": {"courier": [71, 72], "score": [1.5, -2.0], "speed": [0.25, 3.0]}}
+    instant = system_clock().replace(microsecond=0)
+    written_rows = {"write": {**write, "times": [instant.isoformat()] * 2}}
+    values, service, both, one, unknown, written, times = ask_feast(
         feast_python,
         tmp_path,
         server.url,
@@ -82,6 +86,8 @@ def test_feast_s_sdk_reads_from_this_server_as_its_remote_online_store(
             request_of(two, [WHOLE], full=True),
             request_of(["courier_state:parcels"], [WHOLE]),
             request_of(["courier_state:sped"], [WHOLE]),
+            {**request_of(["courier_score:score", "courier_score:speed"], [71, 72, 73]), **written_rows},
+            {"times_of": COURIERS, "view": "courier_state"},
         ],
     )
     truth = deployment.get_online_features(EVERYTHING, {"courier": COURIERS})
@@ -90,14 +96,31 @@ def test_feast_s_sdk_reads_from_this_server_as_its_remote_online_store(
         statuses = [FEAST_STATUSES[status] for status in truth.statuses[name].to_list()]
         assert values["statuses"][name] == statuses, name
         expected = truth.frame[name].to_list()
-        if name not in ("hired_on", "seen_at"):  # Feast has seconds for those
+        if name in ("hired_on", "seen_at"):  # Feast has seconds for those
+            expected = [None if value is None else seconds_of(value) for value in expected]
+            assert [one for one in values["values"][name] if one is not None] == pytest.approx(
+                [one for one in expected if one is not None], abs=1e-6
+            ), name
+            assert [one is None for one in values["values"][name]] == [one is None for one in expected], name
+        else:
             assert values["values"][name] == expected, name
-    seen = truth.frame["seen_at"][0]
-    assert values["values"]["seen_at"][0] == pytest.approx(seen.timestamp(), abs=1e-6)
+    event_times = [datetime.fromisoformat(text) for text in times["times"]]
+    expected_times = [EPOCH if time is None else time for time in truth.event_times["speed"].to_list()]
+    assert event_times == expected_times, "to the microsecond"
     assert service["values"]["parcels"] == [2**60, None, None, None]
     assert both["values"] == {"courier": [WHOLE], "courier_state__speed": [2.5], "courier_score__speed": [9.0]}
     assert one["values"] == {"courier": [WHOLE], "parcels": [2**60]}
     assert "Did you mean 'courier_state:speed'?" in unknown["error"]
+    assert written["values"] == {"courier": [71, 72, 73], "score": [1.5, -2.0, None], "speed": [0.25, 3.0, None]}
+    own = deployment.get_online_features(["courier_score:score"], {"courier": [71, 72]})
+    assert own.event_times["score"].to_list() == [instant] * 2
+
+
+def seconds_of(value: date) -> float:
+    """Since 1970 UTC, as Feast has times and dates."""
+    if isinstance(value, datetime):
+        return value.timestamp()
+    return float((value - date(1970, 1, 1)).days * 86_400)
 
 
 def described(server: Server) -> dict[str, Any]:

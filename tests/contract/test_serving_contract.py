@@ -153,23 +153,23 @@ def test_ages_and_tiers_come_only_when_asked(store: FeatureStore) -> None:
     assert more == plain["results"][1]
 
 
-def test_causes_come_only_when_asked_and_in_every_body(tmp_path: Path) -> None:
+def test_why_values_are_invalid_is_told_unasked_and_in_every_body(tmp_path: Path) -> None:
     own = deploy(environment(tmp_path, MEMORY))
     own.online.hot.parts()[0].fail("away")
     body = {"features": ["courier_state:speed", "depot_state:vans"], "entities": {"courier": [1], **TOWN}}
     asked = {**body, "include_serving_metadata": True}
     causes = {"courier_state": "hot memory 0: away", "depot_state": "hot memory 0: away"}
-    assert set(ask(own, body).json) == {"metadata", "results"}
-    assert ask(own, asked).json["causes"] == causes
-    protobuf = ask(own, asked, headers={"accept": "application/x-protobuf"}).body
+    assert ask(own, body).json["causes"] == ask(own, asked).json["causes"] == causes
+    protobuf = ask(own, body, headers={"accept": "application/x-protobuf"}).body
     told = message_classes()["OnlineFeatures"].FromString(protobuf).causes
     assert {cause.group: cause.why for cause in told} == causes
-    arrow = ask(own, asked, headers={"accept": "application/vnd.apache.arrow.stream"}).body
+    arrow = ask(own, body, headers={"accept": "application/vnd.apache.arrow.stream"}).body
     with pa.ipc.open_stream(arrow) as reader:
         assert json.loads(reader.schema.metadata[b"causes"]) == causes
-    assert b"causes" not in ask(own, body, headers={"accept": "application/vnd.apache.arrow.stream"}).body
     own.online.hot.parts()[0].fail("")
     assert ask(own, asked).json["causes"] == {}
+    assert set(ask(own, body).json) == {"metadata", "results"}
+    assert b"causes" not in ask(own, body, headers={"accept": "application/vnd.apache.arrow.stream"}).body
 
 
 def test_of_requests_that_are_read_together_each_is_told_its_own_causes() -> None:
@@ -406,12 +406,11 @@ def test_a_push_is_read_back_at_once(tmp_path: Path) -> None:
                     "courier": [1],
                     "event_timestamp": ["2026-03-01T11:00:00Z"],
                     "score": [1],
-                    "speed": [1],
-                    "x": [{}],
+                    "sped": [{}],
                 }
             },
             422,
-            "'courier_score' have unknown ones ['x']. Give exactly",
+            "unknown ones ['sped']",
         ),
         ({"df": {"courier": [1], "event_timestamp": ["2026-03-01T11:00:00Z"], "speed": [1]}}, 422, "score"),
         ({"df": {"courier": [1, 2], "event_timestamp": ["2026-03-01T11:00:00Z"]}}, 422, "one length"),
@@ -430,6 +429,43 @@ def test_a_push_that_cannot_be_taken_says_why(
     assert answer.status == status, answer.body
     assert hint in answer.json["message"]
     assert "context stack" not in answer.json["message"], "Polars' own words"
+
+
+def test_columns_that_a_feast_client_sends_beside_the_groups_are_passed_over_and_named(tmp_path: Path) -> None:
+    own = deploy(environment(tmp_path, MEMORY))
+    times = {"event_timestamp": [(NOW - HOUR).isoformat()], "created": ["2026-03-01 11:00:00"]}
+    df = {"courier": [7], **times, "score": [1], "speed": [2.5]}
+    pushed = ask(own, {"push_source_name": "courier_score", "df": df, "to": "online_and_offline"}, path="/push")
+    assert (pushed.status, pushed.json["is_online"]) == (200, True), pushed.body
+    assert pushed.json["note"] == "Columns ['created'] are not of the group and were passed over."
+
+
+def test_feasts_remote_online_store_writes_rows_that_reads_find(tmp_path: Path) -> None:
+    own = deploy(environment(tmp_path, MEMORY))
+    df = {
+        "courier": [7, 8],
+        "score": [1.5, None],
+        "speed": [2.5, 1.0],
+        "event_timestamp": ["2026-03-01T11:00:00", "2026-03-01T11:00:00.500000"],
+        "created": [None, None],
+    }
+    body = {"feature_view_name": "courier_score", "df": df, "allow_registry_cache": False}
+    before = own.offline.table("courier_score").version()
+    written = ask(own, body, path="/write-to-online-store")
+    assert (written.status, written.json["rows"], written.json["is_online"]) == (200, 2, True), written.body
+    assert own.offline.table("courier_score").version() == before, "online alone"
+    read = ask(own, {"features": ["courier_score:score"], "entities": {"courier": [7, 8]}}).json["results"][1]
+    assert (read["values"], read["statuses"]) == ([1.5, None], ["PRESENT", "NULL_VALUE"])
+    assert read["event_timestamps"] == ["2026-03-01T11:00:00Z", "2026-03-01T11:00:00.500Z"], (
+        "times without a zone are UTC"
+    )
+
+
+@pytest.mark.parametrize(("name", "status"), [("courier_scores", 404), ("courier_past", 422)])
+def test_a_write_that_cannot_be_taken_says_why(store: FeatureStore, name: str, status: int) -> None:
+    df = {"courier": [1], "event_timestamp": ["2026-03-01T11:00:00"], "trips": [1]}
+    answer = ask(store, {"feature_view_name": name, "df": df}, path="/write-to-online-store")
+    assert (answer.status, bool(answer.json["message"])) == (status, True), answer.body
 
 
 def test_whole_number_keys_in_text_or_floats_are_pushed_to_the_entity_that_reads_find(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from ipaddress import ip_address
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import redis
@@ -21,6 +22,7 @@ from cryptography.x509.oid import NameOID
 
 from featurestore.clock import system_clock
 from featurestore.online.redis.valkey import EmbeddedValkey
+from featurestore.serving.run import await_workers_before_judging
 from tests.contract.couriers import WHOLE, deploy, environment
 from tests.contract.serving_process import PROGRAM, running
 
@@ -89,6 +91,41 @@ def test_a_drain_takes_requests_for_a_while_and_ends_those_under_way(deployment:
         assert server.process.wait(30) == 0
     assert [status for status, _ in late] == [200] * 4
     assert [json.loads(body)["results"][1]["statuses"] for _, body in late] == [["PRESENT"]] * 4
+
+
+def test_a_worker_that_ends_is_seen_to_have_ended_before_it_is_judged() -> None:
+    """Granian's own wait may return at once, while the thread that also waits has not yet noted that the process is gone."""
+    said: list[list[bool]] = []
+
+    class LateWorker:
+        def __init__(self) -> None:
+            self.looks = 0
+
+        def terminate(self) -> None:
+            self.looks = 3
+
+        def is_alive(self) -> bool:
+            self.looks -= 1
+            return self.looks > 0
+
+    workers = [LateWorker(), LateWorker()]
+    server = SimpleNamespace(wrks=workers)
+    server._stop_workers = lambda: said.append([worker.is_alive() for worker in workers])
+    await_workers_before_judging(server)
+    server._stop_workers()
+    assert said == [[False, False]]
+
+
+def test_a_server_in_the_background_of_a_script_ends_at_ctrl_c(deployment: dict[str, str]) -> None:
+    """The shell has it ignore SIGINT, which a program inherits."""
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        with running(deployment) as server:
+            assert server.ask(ONLINE, SERVICE)[0] == 200
+            server.process.send_signal(signal.SIGINT)
+            assert server.process.wait(30) == 0
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 @pytest.mark.exam

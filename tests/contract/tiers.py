@@ -23,6 +23,7 @@ from featurestore.online.memory import MemoryTier
 from featurestore.online.tier import Mark, MaterializationState, Replies, Tier, TierPart, WriteResult
 from tests.contract import dynamo
 from tests.contract.valkey_cluster import EmbeddedCluster
+from tests.scale import require_programs
 
 
 class TierUnderTest(Protocol):
@@ -181,10 +182,8 @@ def table_on_dynamodb_local(request: pytest.FixtureRequest, clock: Clock) -> Ite
 
 def redis_seven() -> Path:
     """The program of this machine's own Redis, which is older than the wheel's Valkey."""
-    program = shutil.which("redis-server")
-    if program is None:
-        pytest.skip("this machine has no redis-server; on Debian: apt-get install redis-server")
-    return Path(program)
+    require_programs("redis-server", "redis-server", remedy="on Debian: apt-get install redis-server")
+    return Path(shutil.which("redis-server") or "")
 
 
 @contextmanager

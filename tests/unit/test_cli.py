@@ -162,8 +162,8 @@ def test_groups_are_listed_with_the_age_of_their_newest_data(filled: Project) ->
     lines = filled.run("groups").stdout.splitlines()
     assert [re.sub(" +", " ", line) for line in lines] == [
         "GROUP ENTITY CADENCE FEATURES ONLINE FRESHNESS OWNER TABLE VERSION NEWEST EVENT TIME AGE",
-        "carrier_delay_daily carrier daily 2 yes 36 hours team:ops 1 2026-03-10 00:00 UTC 6 h",
-        "seat_profile seat static 2 yes - team:fleet 1 2026-01-01 00:00 UTC 68 d 6 h",
+        "carrier_delay_daily carrier daily 2 hot 36 hours team:ops 1 2026-03-10 00:00 UTC 6 h",
+        "seat_profile seat static 2 hot - team:fleet 1 2026-01-01 00:00 UTC 68 d 6 h",
     ]
 
 
@@ -209,7 +209,7 @@ def test_describe_shows_the_contract_and_what_is_stored(filled: Project) -> None
         "Horizon 15 minutes after the cut-off",
         "Freshness 36 hours",
         "Max age 3 days",
-        "Online yes, expires after 7 days",
+        "Online hot, expires after 7 days",
         "Read by delay_v1",
         "delay_mean_7d 32 float64 min -60 to 1800 any 1 Mean delay",
         "flights_7d 33 int64 >= 0 none 1 Flights",

@@ -1,5 +1,6 @@
 """Online keys: distinct entities never share one, and none steers the server."""
 
+import random
 import re
 from datetime import UTC, date, datetime
 
@@ -10,9 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from featurestore.errors import InvalidInput, SchemaMismatch
-from featurestore.online.keys import entity_id, entity_ids, online_keys
+from featurestore.online.keys import entity_id, entity_ids, escape, online_keys
 from featurestore.online.redis.topology import SLOTS, slots_of
-from tests.scale import cases
+from tests.scale import cases, exam_seed
 
 AWKWARD = st.text(st.sampled_from(list('ab:|{}%25\x00\n é\x85\u2028*?[]\\#"')), max_size=5)
 PAIRS = st.tuples(AWKWARD | st.text(max_size=4), AWKWARD | st.text(max_size=4))
@@ -40,6 +41,49 @@ def test_distinct_groups_and_entities_never_share_a_key(named: list[tuple[str, t
     keys = [online_keys(group, [entity_id(pair)])[0] for group, pair in named]
     assert len(set(keys)) == len(named)
     assert [key.partition(b":")[0].decode() for key in keys] == [group for group, _ in named]
+
+
+def awkward_pairs(seed: int, count: int) -> list[tuple[str, tuple[str, ...]]]:
+    """So many different groups with entities of one to three keys, most of them made to be mistaken for another.
+
+    Half of the values are a change of one character away from another one, or are what its encoding looks like.
+    """
+    draw, found = random.Random(seed), dict[tuple[str, tuple[str, ...]], None]()
+    alphabet = [
+        *'ab:|{}%25*?[]\\#"',
+        " ",
+        "\x00",
+        "\n",
+        "\xa0",
+        "é",
+        "\u2028",
+        "🥪",
+        "%3A",
+        "%7C",
+        "%25",
+        "{a}",
+        "a|b",
+        "g:",
+    ]
+    names = ["g", "gg", "g_v2", "g_v22", "g_2", "carrier_delay_daily", "carrier_delay_daily_v2"]
+    while len(found) < count:
+        parts = [draw.choices(alphabet, k=draw.randint(0, 6)) for _ in range(draw.randint(1, 3))]
+        found[draw.choice(names), tuple(map("".join, parts))] = None
+        whole = "|".join("".join(part) for part in parts)
+        near = (whole, escape(whole), whole.lower(), whole.replace("|", ":"), f"{whole}|", whole.replace("%", "%25"))
+        for text in draw.sample(near, 2):
+            found[draw.choice(names), tuple(text.split("|")) if draw.random() < 0.5 else (text,)] = None
+    return list(found)[:count]
+
+
+def test_of_100_000_different_pairs_no_two_share_a_key() -> None:
+    """One set of them, drawn from the exam's seed; entities of one group have the same number of keys, and so here."""
+    pairs = awkward_pairs(exam_seed(), 100_000)
+    named = {(f"{group}{len(values)}", values) for group, values in pairs}
+    assert len(named) == 100_000
+    keys = {online_keys(group, [entity_id(values)])[0] for group, values in named}
+    assert len(keys) == 100_000
+    assert len({key.lower() for key in keys}) > 90_000, "they differ in more than their case"
 
 
 def test_keys_spread_over_the_slots_of_a_cluster_and_none_is_pinned() -> None:

@@ -447,3 +447,25 @@ def test_what_nobody_could_say_is_not_remembered(cached: tuple[World, ReadThroug
     assert reading.read({"g": (BOTH, keys_of("a"))})["g"].unanswered == {0}
     world.hot.memory.parts()[0].fail("")
     assert values(reading.read({"g": (BOTH, keys_of("a"))})["g"]) == [7]
+
+
+def test_what_it_takes_to_open_the_warm_tier_is_not_of_the_deadline(world: World) -> None:
+    """A client of DynamoDB takes longer to make than the whole deadline: the first read of a process needs it too."""
+    world.fill(world.warm, "abc", 1)
+    opened: list[TierName] = []
+
+    def tier(name: TierName) -> Tier:
+        if name == "warm" and name not in opened:
+            world.seconds.now += 3 * DEADLINE
+            opened.append(name)
+        return world.tier(name)
+
+    breaker = Breaker(world.seconds, failures=1, pause_seconds=60.0)
+    reading = ReadThrough(tier, world.repairs, breaker, deadline_seconds=DEADLINE, monotonic=world.seconds)
+    world.hot.memory.parts()[0].fail("away")
+    for route in (WARM, BOTH):
+        opened.clear()
+        replies = reading.read({"g": (route, keys_of("abc"))})["g"]
+        assert values(replies) == [1, 1, 1]
+        assert world.warm.timeouts[-1] == pytest.approx(DEADLINE, abs=0.01)
+        assert not breaker.has_failed

@@ -10,11 +10,14 @@ Not here: writes (`part`), how items look (`items`), what is read first (the hot
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from datetime import timedelta
 from typing import Any
 
 from featurestore.clock import Clock, system_clock
 from featurestore.declaration.online import TierName
+from featurestore.errors import InvalidInput
+from featurestore.online.dynamo.failures import FAILURES
 from featurestore.online.dynamo.items import Place
 from featurestore.online.dynamo.part import DynamoPart
 from featurestore.online.dynamo.record import CACHE_SECONDS, GroupRecord, RecordBook
@@ -67,6 +70,15 @@ class DynamoTier:
     def address(self) -> TableAddress:
         """The table, and how it is asked."""
         return self._requests.address
+
+    def open(self) -> None:
+        """Make the clients of reads: a quarter of a second that no read should have to wait for within its deadline.
+
+        Nothing is sent. What keeps a client from being made, the first request says.
+        """
+        with suppress(*FAILURES, InvalidInput):
+            self._requests.reader()
+            self._requests.value_reader()
 
     def parts(self) -> list[DynamoPart]:
         return [self._part]

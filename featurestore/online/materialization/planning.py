@@ -5,7 +5,7 @@ Whatever a plan rests on it reads after R: a writer that was held up plans at le
 
 import hashlib
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 import polars as pl
@@ -14,6 +14,7 @@ from featurestore.declaration.dtypes import TIMESTAMP
 from featurestore.errors import InvalidInput, StaleWriter
 from featurestore.offline.changes import Changes
 from featurestore.offline.table import FeatureTable
+from featurestore.online.advance import furthest
 from featurestore.online.materialization.served_rows import VERSION, ServedRows
 from featurestore.online.materialization.slices import rows_in_a_slice
 from featurestore.online.message.encode import encode
@@ -108,10 +109,10 @@ def plan_step(
     refuse_older_registry(table.group, state)
     if not is_same_copy(table.group, state.contract):
         return None
-    changes = table.changes(state.version, target.version, table_id=state.table_id)
+    changes = table.changes(state.version, max(state.version, target.version), table_id=state.table_id)
     if not isinstance(changes, Changes):
         return None
-    served = ServedRows(table, replace(target, as_of=max(target.as_of, state.as_of)))
+    served = ServedRows(table, furthest(state, target))
     touched = pl.concat([changes.keys, served.come_since(state.as_of)]).unique()
     return Plan(served, touched, changes.removed, rows_in_a_slice(table.group, portion_bytes))
 
@@ -123,6 +124,12 @@ def target_of(table: FeatureTable, now: datetime) -> MaterializationState | None
         return None
     version, table_id = newest
     return MaterializationState(table_id, version, now, contract_of(table.group))
+
+
+def is_covered(state: MaterializationState, target: MaterializationState) -> bool:
+    """Whether a target of the same table holds at least what R does."""
+    is_same = state.table_id == target.table_id
+    return is_same and state.version <= target.version and state.as_of <= target.as_of
 
 
 def contract_of(group: RegisteredGroup) -> str:

@@ -1,10 +1,12 @@
 """Writing pushed rows into every part of the online tiers, by the fenced newest-wins write, where a copy is built.
 
-A part without a copy is left alone: its fill takes the rows from the table. Nothing here fails a push: what a part did not take
+The first push to a group builds the copy, which is empty or has that push alone. Later a part without a copy is left alone: its
+fill takes the rows from the table, and that may be long. Nothing here fails a push: what a part did not take
 it says, and the next materialization brings it.
 """
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
 from itertools import compress
@@ -16,6 +18,7 @@ from featurestore.errors import FeatureStoreError
 from featurestore.offline.difference import VERSION
 from featurestore.offline.table import FeatureTable
 from featurestore.online.keys import entity_ids, online_keys
+from featurestore.online.materialization.materialize import materialize
 from featurestore.online.materialization.planning import target_of
 from featurestore.online.materialization.served_rows import ServedRows
 from featurestore.online.message.encode import encode
@@ -24,6 +27,8 @@ from featurestore.online.tier import MaterializationState, Tier, TierPart
 
 Tiers = Callable[[], Sequence[Tier]]
 TRIES = 3
+FIRST_PUSH = 1
+"""The version of a table's first rows."""
 HEALED = "The next materialization brings the rows."
 
 
@@ -59,7 +64,9 @@ def write_pushed(
     offer = _Offer(table, _newest(table, known, basis.as_of), basis, clock, is_stored)
     done = list[PushedPart]()
     try:
-        for tier in tiers():
+        opened = tiers()
+        _begin_copies(table, opened, basis, clock)
+        for tier in opened:
             if any(part.reason and part.reason != _unbuilt(table) for part in done):
                 done.append(PushedPart(tier.name, reason=f"It is written after the tier before it. {HEALED}"))
             else:
@@ -67,6 +74,16 @@ def write_pushed(
     except FeatureStoreError as error:
         done.append(PushedPart("online", reason=f"{error} {HEALED}"))
     return tuple(done)
+
+
+def _begin_copies(table: FeatureTable, tiers: Sequence[Tier], basis: MaterializationState, clock: Clock) -> None:
+    """Build the copies of a group whose table has one push at most. What keeps one from being built, its part says later."""
+    if basis.version > FIRST_PUSH:
+        return
+    with suppress(FeatureStoreError):
+        parts = [part for tier in tiers for part in tier.parts()]
+        if any(part.state(table.group.name) is None for part in parts):
+            materialize(table, parts, clock)
 
 
 def _newest(table: FeatureTable, rows: pl.DataFrame, now: datetime) -> pl.DataFrame:

@@ -10,6 +10,7 @@ tier misses while the warm one is away, since a hot tier with another behind it 
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import timedelta
 
@@ -55,7 +56,7 @@ class ReadThrough:
         tier: Opens a tier, or hands out the open one; StoreUnavailable if it cannot be opened.
         repairs: Takes what is to be put back into the hot tier.
         breaker: Says when the warm tier is to be left alone.
-        deadline_seconds: Limit on a whole read, both tiers together.
+        deadline_seconds: Limit on a whole read, both tiers together; what it takes to open a tier comes on top, once.
         hot_keys: The cache of this process; None: none.
         monotonic: Seconds on a clock that never goes back.
     """
@@ -99,6 +100,8 @@ class ReadThrough:
         return {name: _over(found, asked[name]) if name in asked else found for name, found in known.items()}
 
     def _read(self, wanted: Mapping[str, Wanted], seconds: float) -> dict[str, Replies]:
+        if any("hot" in route.tiers for route, _ in wanted.values()):
+            self._open("hot")
         end = self._monotonic() + seconds
         found = self._ask_hot(wanted, seconds)
         gaps = {name: gap for name, want in wanted.items() if (gap := _gap(want, found.get(name)))}
@@ -113,6 +116,16 @@ class ReadThrough:
                 found[name] = warm
         return {name: found.get(name) or Replies([]) for name in wanted}
 
+    def _open(self, name: TierName) -> float:
+        """Seconds that it took to open a tier, where no read has before: they are not the server's, so not of the deadline.
+
+        A tier that cannot be opened says so when it is asked.
+        """
+        begun = self._monotonic()
+        with suppress(StoreUnavailable):
+            self._tier(name)
+        return self._monotonic() - begun
+
     def _ask_hot(self, wanted: Mapping[str, Wanted], seconds: float) -> dict[str, Replies]:
         asked = {name: keys for name, (route, keys) in wanted.items() if "hot" in route.tiers}
         if not asked:
@@ -123,6 +136,7 @@ class ReadThrough:
     def _ask_warm(
         self, asked: Mapping[str, Sequence[bytes]], wanted: Mapping[str, Wanted], end: float
     ) -> dict[str, Replies]:
+        end += self._open("warm")
         begun = self._monotonic()
         seconds = end - begun
         if seconds < LEAST_WARM_SECONDS:

@@ -9,9 +9,11 @@ from featurestore.online.records import StateRecord, is_warm, read_state
 from featurestore.online.tier import Mark, Replies
 
 Values = list[Any]
-"""Bytes, None for nothing, or ELSEWHERE."""
+"""Bytes, None for nothing, ELSEWHERE or FOREIGN."""
 ELSEWHERE = 0
 """What `read.lua` answers for a key whose slot is with another node by now."""
+FOREIGN = 1
+"""What it answers for a key that holds something else than a message: nobody can say what the entity has."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +70,8 @@ def _replies(
 ) -> Replies:
     """What was found for a group; `records` are those of its batches, the first of which it begins at `start`."""
     lost = [at for at, message in enumerate(messages) if message == ELSEWHERE] if ELSEWHERE in messages else []
-    for at in lost:
+    foreign = [at for at, message in enumerate(messages) if message == FOREIGN] if FOREIGN in messages else []
+    for at in (*lost, *foreign):
         messages[at] = None
     misses = [at for at, message in enumerate(messages) if message is None] if None in messages else []
     known = [_known(source, epoch, record) for epoch, record in records]
@@ -81,11 +84,14 @@ def _replies(
         return Replies(messages, state=state)
     # A step may have begun between two batches: a miss is vouched for by the record that was read with it.
     missed: dict[bytes, list[int]] = {}
-    for at in set(misses).difference(lost):
+    for at in set(misses).difference(lost, foreign):
         missed.setdefault(records[(start + at) // batch_keys][1] or b"", []).append(at)
     marks = [Mark(source.part, sorted(at), record, read_state(record).reached) for record, at in missed.items()]
-    cause = f"{source.address} has given their slots to another node" if lost else ""
-    return Replies(messages, frozenset(lost), cause=cause, marks=tuple(marks), state=state)
+    causes = [f"{source.address} has given their slots to another node"] if lost else []
+    causes += (
+        [f"{source.address} holds something else than messages of {group} under some of its keys"] if foreign else []
+    )
+    return Replies(messages, frozenset([*lost, *foreign]), cause="; ".join(causes), marks=tuple(marks), state=state)
 
 
 def _known(source: Source, epoch: bytes | None, record: bytes | None) -> StateRecord | None:

@@ -18,8 +18,8 @@ from featurestore.online.redis.connection import WRITE_TIMEOUT_SECONDS, place_of
 from featurestore.online.redis.exchange import Guarded, Question, ask_all, replies_or_cause
 from featurestore.online.redis.line import ServerSaid
 from featurestore.online.redis.part import RedisPart, WriteLimits, require_batch_size
-from featurestore.online.redis.part_replies import Source, sorted_out, unanswered
-from featurestore.online.redis.server import Server
+from featurestore.online.redis.part_replies import FOREIGN, Source, sorted_out, unanswered
+from featurestore.online.redis.server import Command, Server
 from featurestore.online.tier import Mark, Replies
 
 
@@ -97,6 +97,7 @@ class RedisOnlineStore(RedisPart):
         Returns:
             For each group its replies, in key order.
         """
+        until = None if timeout_seconds is None else time.monotonic() + timeout_seconds
         first = ["MGET", self._keys.epoch, *[self._keys.state(group) for group in keys_by_group]]
         keys = list(chain.from_iterable(keys_by_group.values()))
         step = self._read_batch_keys
@@ -105,8 +106,32 @@ class RedisOnlineStore(RedisPart):
         said = replies_or_cause(self.address, answer)
         if isinstance(said, str):
             return {group: unanswered(wanted, said) for group, wanted in keys_by_group.items()}
+        self._mark_foreign(said, batches, len(first) - 1, until)
         counts = {group: len(wanted) for group, wanted in keys_by_group.items()}
         return sorted_out(self._source, counts, said, step)
+
+    def _mark_foreign(self, said: list[Any], batches: Sequence[Command], records: int, until: float | None) -> None:
+        """Put FOREIGN where a key holds another type than a message has, for which MGET says nil as for no key at all.
+
+        Only misses are looked at, in one more round trip. A user without the right to `EXISTS` and `TYPE`, or a server that does
+        not answer in time, leaves them as they are.
+        """
+        places = [(i, at) for i, values in enumerate(said) for at in range(records, len(values)) if values[at] is None]
+        keys = [batches[i][1 + at] for i, at in places]
+        if not keys or self._asked([("EXISTS", *keys)], until) in ([0], []):
+            return
+        types = self._asked([("TYPE", key) for key in keys], until)
+        for (i, at), held in zip(places, types, strict=False):
+            if held not in (b"none", b"string"):
+                said[i][at] = FOREIGN
+
+    def _asked(self, commands: Sequence[Command], until: float | None) -> list[Any]:
+        """The replies; none of them if one is an error, or the server does not answer."""
+        left = None if until is None else until - time.monotonic()
+        if left is not None and left <= 0:
+            return []
+        said = replies_or_cause(self.address, ask_all([Question(self._reader, commands)], left)[0])
+        return [] if isinstance(said, str) else said
 
     def repair(
         self, group: str, mark: Mark, keys: Sequence[bytes], messages: Sequence[bytes], ttl: timedelta | None
