@@ -1,11 +1,14 @@
 """`raw/<source>`: the landing files of a day, appended once each."""
 
+from typing import Any
+
 import dagster as dg
 
+from checks.landing import landing_result, landing_spec
 from feature_assets.catalogue import owners, raw_key, source_columns
 from feature_assets.partitions import backfill_policy, landing_days
 from featurestore.declaration import Daily, Source
-from featurestore.landing import landing_files
+from featurestore.landing import landing_files, misnamed_files
 from resources.store import StoreResource
 
 
@@ -17,6 +20,8 @@ def raw_asset(source: Source, cadence: Daily) -> dg.AssetsDefinition:
         cadence: Its first day of landing; a partition is a day of landing, today's included.
     """
 
+    check = landing_spec(source)
+
     @dg.asset(
         key=raw_key(source),
         description=source.description,
@@ -27,23 +32,31 @@ def raw_asset(source: Source, cadence: Daily) -> dg.AssetsDefinition:
         group_name="raw",
         metadata={"dagster/column_schema": source_columns(source), "keys": ", ".join(source.keys)},
         pool=f"raw_{source.name}",
+        check_specs=[check],
     )
     def raw(context: dg.AssetExecutionContext, store: StoreResource) -> dg.MaterializeResult:  # type: ignore[type-arg]
         days = None if source.is_timeless else context.partition_keys
         offline = store.offline()
-        done = offline.source(source).ingest(landing_files(store.settings().landing, source.name, days))
+        landing, table = store.settings().landing, offline.source(source)
+        done = table.ingest(landing_files(landing, source.name, days))
         if done.refused_files:
             listed = "\n".join(done.refused_files.values())
             raise dg.Failure(
                 f"{len(done.refused_files)} landing files are refused, {done.files} others are appended.\n{listed}",
                 allow_retries=False,
             )
-        counts = {
+        counts: dict[str, Any] = {
             "files": done.files,
             "files_known_before": done.files_known_before,
             "rows": done.rows,
             "rows_refused": done.rows_refused,
         }
-        return dg.MaterializeResult(metadata=counts)
+        if done.refused_because:
+            counts |= {"refused_because": done.refused_because, "refused_folder": table.refused_location.uri}
+        misnamed = [] if source.is_timeless else misnamed_files(landing, source.name, cadence)
+        left_out = landing_result(check, table.refused_location, misnamed)
+        if not left_out.passed:
+            context.log.warning(left_out.description)
+        return dg.MaterializeResult(metadata=counts, check_results=[left_out])
 
     return raw

@@ -5,6 +5,7 @@ Which landing files there are is the caller's to find; what a transform may see 
 
 import hashlib
 import io
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -58,6 +59,8 @@ class Ingestion:
     rows: int = 0
     rows_refused: int = 0
     refused_files: dict[str, str] = field(default_factory=dict)
+    refused_because: dict[str, int] = field(default_factory=dict)
+    """How many rows were refused for each reason."""
 
 
 def raw_location(root: Location, source_name: str) -> Location:
@@ -149,11 +152,13 @@ class SourceTable:
                 refused[file.name] = str(error)
         if not frames:
             return Ingestion(files_known_before=len(known), refused_files=refused)
-        bad = sum(self._set_aside(identity, frame) for identity, frame in frames.items())
+        because: Counter[str] = Counter()
+        for identity, frame in frames.items():
+            because.update(self._set_aside(identity, frame))
         good = pl.concat(frames.values()).filter(pl.col("refusal").is_null()).drop("refusal")
         if not self._append(good, list(frames), table):
             return None
-        return Ingestion(len(frames), len(known), good.height, bad, refused)
+        return Ingestion(len(frames), len(known), good.height, because.total(), refused, dict(because))
 
     def _rows(self, file: LandingFile) -> pl.DataFrame:
         try:
@@ -166,11 +171,13 @@ class SourceTable:
         for column, dtype in self.source.schema.items():
             if column not in frame.columns:
                 raise SchemaMismatch(
-                    f"Landing file {file.name!r} of source {self.source.name!r} lacks column {column!r}; it has {frame.columns}."
+                    f"Landing file {file.name!r} of source {self.source.name!r} lacks column {column!r}; it has {frame.columns}. "
+                    f"Land it again with a column {column!r} of {dtype!r}."
                 )
             if frame.schema[column] != dtype:
                 raise SchemaMismatch(
-                    f"Column {column!r} of landing file {file.name!r} is {frame.schema[column]}; source {self.source.name!r} declares {dtype}."
+                    f"Column {column!r} of landing file {file.name!r} is {frame.schema[column]}; source {self.source.name!r} declares {dtype}. "
+                    f"Land it again with that dtype: pl.col({column!r}).cast({dtype!r})."
                 )
         return self._stamped(frame.select(list(self.source.schema)), file)
 
@@ -208,24 +215,24 @@ class SourceTable:
             reason = (
                 pl.when(event_time.is_null() | pl.col("knowledge_time").is_null())
                 .then(pl.lit("no event time or no knowledge time"))
-                .when(self._declared_knowledge() < event_time)
-                .then(pl.lit("known before its event time"))
                 .when(event_time > latest)
                 .then(pl.lit("event time in the future"))
+                .when(self._declared_knowledge() < event_time)
+                .then(pl.lit("known before its event time"))
                 .otherwise(reason)
             )
         null_key = pl.any_horizontal(pl.col(key).is_null() for key in self.source.keys)
         return pl.when(null_key).then(pl.lit(f"null key {list(self.source.keys)}")).otherwise(reason)
 
-    def _set_aside(self, identity: str, frame: pl.DataFrame) -> int:
-        """Keep the refused rows of a landing file, once however often its ingestion is tried; how many they are."""
+    def _set_aside(self, identity: str, frame: pl.DataFrame) -> dict[str, int]:
+        """Keep the refused rows of a landing file, once however often its ingestion is tried; how many they are by reason."""
         bad = frame.filter(pl.col("refusal").is_not_null())
         if bad.height:
             buffer = io.BytesIO()
             bad.write_parquet(buffer)
             name = f"{hashlib.sha256(identity.encode()).hexdigest()[:16]}.parquet"
             self.refused_location.put_if_absent(name, buffer.getvalue())
-        return bad.height
+        return dict(bad["refusal"].value_counts().iter_rows())
 
     def _append(self, rows: pl.DataFrame, identities: Sequence[str], table: DeltaTable | None) -> bool:
         """Commit on exactly the version that was looked at; False if another commit came between."""
