@@ -19,6 +19,7 @@ exam: .venv/ready  ## the full counts: all property cases, kills, a year of data
 	FEATURESTORE_EXAM_SCALE=$${FEATURESTORE_EXAM_SCALE:-1} FEATURESTORE_EXAM_SEED=$(SEED) $(BIN)/python -m pytest -n 2 --dist worksteal --hypothesis-seed=$(SEED) -p no:cacheprovider
 
 up: .venv/ready  ## Dagster UI and daemon, the online store and the feature server, until Ctrl-C
+	@echo "Starting the online store, the feature server and Dagster; their addresses follow. Ctrl-C stops everything."
 	PORT=$(PORT) SERVE_PORT=$(SERVE_PORT) $(BIN)/python -m deploy.up
 
 check: .venv/ready  ## style, types, import rules, the documentation

@@ -40,7 +40,6 @@ from deltalake import WriterProperties, write_deltalake
 
 from benchmarks.trips import NOW, START, Site, chunks, site_in, trips, vehicle_trips_daily
 from checks.gate import gate_spec, quarantine_spec
-from definitions import build_definitions
 from feature_assets.catalogue import offline_key
 from feature_assets.events import PartitionReport, StepEvent, report_partitions
 from feature_assets.partitions import backfill_policy, partitions_of
@@ -221,6 +220,8 @@ def empty_assets(site: Site) -> Callable[[], int]:
 
 def backfill(site: Site) -> Callable[[], int]:
     store = StoreResource(root=str(site.root), landing=str(site.folder / "landing"), now=NOW.isoformat())
+    from definitions import build_definitions  # warns of Dagster's previews, which `main` has silenced by now
+
     definitions = build_definitions(site.catalog, landing=Daily(start=START), training=[], store=store)
     work = through_dagster(site, definitions)
 

@@ -5,6 +5,7 @@ FEATURESTORE_FEAST_PYTHON names a Python that has it. Every repeat loads both se
 compared. The load comes from a process of its own: connections that ask again as soon as they have an answer.
 """
 
+import argparse
 import asyncio
 import json
 import os
@@ -330,6 +331,8 @@ def unanswered(port: int) -> float:
 
 def main() -> int:
     """Fill one Valkey for both, start both servers, compare."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.parse_args()
     with tempfile.TemporaryDirectory() as name, EmbeddedValkey(Path(name) / "valkey") as valkey:
         folder = Path(name)
         rows = drivers()

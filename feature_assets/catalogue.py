@@ -7,7 +7,7 @@ import dagster as dg
 
 from featurestore.declaration import Catalog, Feature, FeatureGroup
 from featurestore.declaration.dtypes import as_dtype, dtype_name
-from featurestore.declaration.lineage import feature_lineage
+from featurestore.declaration.lineage import Columns, feature_lineage
 from featurestore.declaration.source import Source
 
 
@@ -62,14 +62,34 @@ def group_columns(group: FeatureGroup) -> dg.TableSchema:
     return dg.TableSchema(keys + times + [_feature_column(feature) for feature in group.features])
 
 
-def column_lineage(catalog: Catalog, group: FeatureGroup) -> dg.TableColumnLineage:
-    """The input columns that each feature is computed from, found by running the transform on empty frames."""
+def lineage_metadata(catalog: Catalog, group: FeatureGroup) -> dict[str, Any]:
+    """The input columns that each feature is computed from, found by running the transform on empty frames.
+
+    Dagster+ draws `dagster/column_lineage`; the open-source pages show it nowhere, so the same stands in a table too.
+    """
+    read = feature_lineage(catalog, group)
+    return {"dagster/column_lineage": _column_lineage(catalog, group, read), "computed_from": lineage_table(read)}
+
+
+def lineage_table(read: Mapping[str, Columns]) -> dg.TableMetadataValue:
+    """A line for each feature: the columns that it rests on, as input.column."""
+    lines = {
+        feature: [f"{name}.{column}" for name, columns in inputs.items() for column in columns]
+        for feature, inputs in read.items()
+    }
+    return dg.MetadataValue.table(
+        [dg.TableRecord({"feature": name, "computed from": ", ".join(found)}) for name, found in lines.items()],
+        schema=dg.TableSchema([dg.TableColumn("feature", "string"), dg.TableColumn("computed from", "string")]),
+    )
+
+
+def _column_lineage(catalog: Catalog, group: FeatureGroup, read: Mapping[str, Columns]) -> dg.TableColumnLineage:
     inputs = catalog.inputs_of(group)
     keys = {name: raw_key(item) if isinstance(item, Source) else offline_key(item) for name, item in inputs.items()}
     return dg.TableColumnLineage(
         {
-            feature: [dg.TableColumnDep(keys[name], column) for name, columns in read.items() for column in columns]
-            for feature, read in feature_lineage(catalog, group).items()
+            feature: [dg.TableColumnDep(keys[name], column) for name, columns in used.items() for column in columns]
+            for feature, used in read.items()
         }
     )
 

@@ -15,9 +15,9 @@ from feature_assets.backfill import (
     step_name,
 )
 from feature_assets.catalogue import (
-    column_lineage,
     group_metadata,
     group_tags,
+    lineage_metadata,
     offline_key,
     owners,
     raw_key,
@@ -63,7 +63,7 @@ def _spec(catalog: Catalog, group: FeatureGroup) -> dg.AssetSpec:
         kinds={"deltalake", "polars"},
         group_name="offline",
         code_version=group.code_version,
-        metadata={**group_metadata(group), "dagster/column_lineage": column_lineage(catalog, group)},
+        metadata={**group_metadata(group), **lineage_metadata(catalog, group)},
         partitions_def=partitions_of(group.cadence),
         freshness_policy=policy_of(group, offline_key(group)),
     )

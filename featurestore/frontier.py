@@ -175,6 +175,21 @@ def require_columns(frame: pl.DataFrame, columns: Sequence[str], name: str) -> N
         raise InvalidInput(f"{name} has no column {missing}; it has {frame.columns}. Add or rename the column.")
 
 
+def how_to_make_aware(column: str, dtype: pl.DataType) -> str:
+    """What to write to make a column of this dtype an aware time.
+
+    >>> print(how_to_make_aware("at", pl.String()))
+    Read the text as a time of the zone it was recorded in, e.g. pl.col('at').str.to_datetime(time_zone='UTC').
+    """
+    if isinstance(dtype, pl.Datetime):
+        return f"Say which zone it was recorded in, e.g. pl.col({column!r}).dt.replace_time_zone('UTC')."
+    if dtype == pl.String:
+        return f"Read the text as a time of the zone it was recorded in, e.g. pl.col({column!r}).str.to_datetime(time_zone='UTC')."
+    if dtype == pl.Date:
+        return f"Say the time of day and the zone too, e.g. pl.col({column!r}).cast(pl.Datetime('us', 'UTC')) for midnight UTC."
+    return "Give the column as pl.Datetime('us', 'UTC')."
+
+
 def instants(frame: pl.DataFrame, column: str, name: str, *, allow_null: bool) -> pl.Series:
     """Return a time column as Int64 microseconds since 1970 UTC, keeping its name.
 
@@ -184,9 +199,8 @@ def instants(frame: pl.DataFrame, column: str, name: str, *, allow_null: bool) -
     values, dtype = frame[column], frame.schema[column]
     if not isinstance(dtype, pl.Datetime) or dtype.time_zone is None:
         raise InvalidInput(
-            f"Column {column!r} of {name} is {dtype}; a Datetime with a time zone is needed, and none is guessed. Say which "
-            f"zone it was recorded in, pl.col({column!r}).dt.replace_time_zone('UTC') for instance; text is read by "
-            "str.to_datetime(time_zone='UTC'), and of a Date say the time of day too."
+            f"Column {column!r} of {name} is {dtype}; a Datetime with a time zone is needed, and none is guessed. "
+            f"{how_to_make_aware(column, dtype)}"
         )
     if not allow_null and values.null_count():
         raise InvalidInput(

@@ -9,6 +9,7 @@ import polars as pl
 from featurestore.correctness import ClassUse, check_class, class_uses, refuse_below
 from featurestore.declaration.windows import utc
 from featurestore.errors import InvalidInput, SchemaMismatch
+from featurestore.frontier import how_to_make_aware
 from featurestore.offline.store import OfflineStore
 from featurestore.pit import NOT_FOUND, STATUS, feature_status, gather_values, match_rows
 from featurestore.references import RequestedGroup
@@ -166,7 +167,7 @@ def _readable_rows(
     dtype = spine.schema[label_time]
     if not isinstance(dtype, pl.Datetime) or dtype.time_zone is None:
         raise InvalidInput(
-            f"Column {label_time!r} is {dtype}. Label times are aware, e.g. pl.col({label_time!r}).dt.replace_time_zone('UTC')."
+            f"Column {label_time!r} is {dtype}. Label times have a time zone. {how_to_make_aware(label_time, dtype)}"
         )
     first, last = spine[label_time].min(), spine[label_time].max()
     if not isinstance(first, datetime) or not isinstance(last, datetime):

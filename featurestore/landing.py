@@ -6,6 +6,7 @@ A file belongs to the day its name starts with. Names that start with a dot or a
 from collections.abc import Iterable, Sequence
 from datetime import date
 
+from featurestore.declaration.windows import Daily
 from featurestore.errors import InvalidInput
 from featurestore.location import Location
 from featurestore.offline.raw import LandingFile
@@ -62,3 +63,16 @@ def read_landed(landing: Location, source_name: str, names: Iterable[str]) -> li
     folder = landing.child(source_name)
     found = [(name, folder.read_marked(name)) for name in names]
     return [LandingFile(name, *read) for name, read in found if read is not None]
+
+
+def misnamed_files(landing: Location, source_name: str, days: Daily) -> list[str]:
+    """The finished files that belong to no day from `days.start` on: no run over days ever reads them."""
+    return [name for name in landed_marks(landing, source_name) if not _has_day(name, days)]
+
+
+def _has_day(name: str, days: Daily) -> bool:
+    try:
+        days.window_of(name[:10])
+    except InvalidInput:
+        return False
+    return True

@@ -17,6 +17,7 @@ from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
 from deploy.platform import demo_environment, prepare_instance, running_platform
+from examples.flights.memory import watched_memory
 
 WARM_UP_DAYS = 28
 """Days of raw rows before the first window, so that the longest lookback is full from the start."""
@@ -46,7 +47,12 @@ class Steps:
         yield
         self.seconds[title] = time.monotonic() - start
 
-    def summary(self) -> str:
+    def summary(self, together_gib: float) -> str:
+        """Where the time went, and the memory.
+
+        Args:
+            together_gib: Peak of all processes together; 0 where nobody could tell.
+        """
         total = time.monotonic() - self.began
         lines = [
             f"  {seconds:6.1f} s  {100 * seconds / total:4.1f} %  {title}" for title, seconds in self.seconds.items()
@@ -54,7 +60,10 @@ class Steps:
         peak_gib = (
             max(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)) / 2**20
         )
-        return "\n".join([*lines, f"  {total:6.1f} s  in all; peak memory of the largest process {peak_gib:.2f} GiB"])
+        together = f"of all processes together {together_gib:.2f} GiB, " if together_gib else ""
+        return "\n".join(
+            [*lines, f"  {total:6.1f} s  in all; peak memory {together}of the largest one {peak_gib:.2f} GiB"]
+        )
 
 
 def main() -> None:
@@ -67,8 +76,9 @@ def main() -> None:
     warnings.filterwarnings("ignore")
     until = datetime.now(UTC).replace(minute=0, second=0, microsecond=0)
     steps = Steps()
-    run_demo(until.date() - timedelta(days=options.days), until, steps)
-    print(f"\nWhere the time went\n{steps.summary()}")
+    with watched_memory() as peak:
+        run_demo(until.date() - timedelta(days=options.days), until, steps)
+    print(f"\nWhere the time went\n{steps.summary(peak.gib)}")
     print(
         "\nWhat to open next\n"
         "  make up                                   Dagster's pages with these runs, and the online store\n"

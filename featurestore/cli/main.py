@@ -168,7 +168,8 @@ def get_online(
 ) -> None:
     """Read the newest values of one or several entities.
 
-    REQUEST is a service, or references with commas between them: group:feature, or group:* for all of a group.
+    REQUEST is a service, or references with commas between them: group:feature, or group:* for all of a group. Exits with 1 if
+    a value is UNAVAILABLE; why goes to standard error.
     """
     from featurestore.cli import online
 
@@ -176,6 +177,7 @@ def get_online(
     show(found, online.online_text, as_json)
     if causes:
         click.echo(online.causes_text(deployment.store, causes), err=True)
+        raise SystemExit(1)
 
 
 @main.command("get-historical")

@@ -1,6 +1,7 @@
 """`serve`: the feature server from a shell. What it says when it starts; how it serves is in `featurestore.serving`."""
 
 import signal
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 import click
@@ -95,6 +96,7 @@ def serve(
 ) -> None:
     """Serve online values over HTTP, by Feast's contract.
 
+    Beside a local root, with no address of an online store, it starts the embedded one and ends it again, unless one runs there already.
     A Feast client only changes its URL. GET /openapi.json has every path; answers come as JSON, as Arrow or as Protobuf, as Accept
     says. Ends at Ctrl-C; SIGTERM drains first.
     """
@@ -105,7 +107,19 @@ def serve(
     notices = "\n".join(_notices(deployment, options))
     from featurestore.serving.run import serve as run
 
-    run(deployment.environment, options, deployment.clock, announce=lambda: click.echo(notices, err=True))
+    with _embedded_store(deployment):
+        run(deployment.environment, options, deployment.clock, announce=lambda: click.echo(notices, err=True))
+
+
+def _embedded_store(deployment: Deployment) -> AbstractContextManager[object]:
+    """The embedded online store beside a local root, while this serves, if groups are read from it; else nothing."""
+    from featurestore.online.redis.embedded import running_embedded
+
+    settings, groups = deployment.store.settings, deployment.store.registry.groups.values()
+    tiers = [group.tiers or (("warm",) if settings.warm_url else ("hot",)) for group in groups if group.is_online]
+    if settings.online_url or not settings.root.is_local or not any("hot" in named for named in tiers):
+        return nullcontext()
+    return running_embedded(settings.root)
 
 
 def _notices(deployment: Deployment, options: ServeOptions) -> list[str]:

@@ -22,7 +22,8 @@ def user() -> str:
 
 
 def show(document: Any, as_text: Callable[[Any], str], as_json: bool) -> None:
-    """Print a document as text, or as JSON."""
+    """Print a document as text, or as JSON; nothing where the text is empty."""
     from featurestore.cli.tables import json_text
 
-    click.echo(json_text(document) if as_json else as_text(document))
+    if text := json_text(document) if as_json else as_text(document):
+        click.echo(text)

@@ -3,14 +3,24 @@
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import date, timedelta
+from datetime import date, datetime, timedelta
+from types import NoneType
 from typing import Any
 
 from featurestore.declaration.feature import check_owner
+from featurestore.declaration.types import (
+    require,
+    require_duration,
+    require_items,
+    require_mapping,
+    require_number,
+    shown,
+)
 from featurestore.errors import DeclarationError
 
 APPROVAL_LIMIT_USD = 25.0
 MIN_CORRELATION = 0.8
+FIRST_DAY = "backfillable_from=date(2025, 1, 1)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +36,8 @@ class Snapshots:
     carry: timedelta
 
     def __post_init__(self) -> None:
+        require("Snapshots: source", self.source, str, "the name of a source, source='carrier_snapshots'")
+        require_duration(f"Snapshots of {self.source!r}: carry", self.carry)
         if self.carry <= timedelta(0):
             raise DeclarationError(f"Snapshots of {self.source!r}: carry is {self.carry}. It is longer than zero.")
 
@@ -43,6 +55,8 @@ class Proxy:
     min_correlation: float = MIN_CORRELATION
 
     def __post_init__(self) -> None:
+        require("Proxy: reference", self.reference, str, "'group:feature', e.g. group['feature']")
+        require_number(f"Proxy {self.reference!r}: min_correlation", self.min_correlation, "a share, e.g. 0.8")
         group, colon, feature = self.reference.partition(":")
         if not (group and colon and feature):
             raise DeclarationError(f"Proxy {self.reference!r} is not of the form 'group:feature'.")
@@ -71,6 +85,11 @@ class KnownValue:
     tolerance: float = 0.0
 
     def __post_init__(self) -> None:
+        what = f"Known value of {self.feature!r}"
+        require(f"{what}: window", self.window, str, "the key of a window, e.g. '2026-03-01'")
+        require(f"{what}: feature", self.feature, str, "the name of a feature")
+        require_mapping(f"{what}: keys", self.keys, object, "keys={'carrier': 'UA'}")
+        require_number(f"{what}: tolerance", self.tolerance, "a number of 0 or more")
         if not (math.isfinite(self.tolerance) and self.tolerance >= 0):
             raise DeclarationError(f"Known value of {self.feature!r}: tolerance is {self.tolerance}. It is 0 or more.")
         object.__setattr__(self, "keys", dict(self.keys))
@@ -95,6 +114,8 @@ class RowCount:
     rise: float = 3.0
 
     def __post_init__(self) -> None:
+        require_number("RowCount: fall", self.fall, "a share from 0 to 1, e.g. 0.5")
+        require_number("RowCount: rise", self.rise, "a multiple from 1 on, e.g. 3.0")
         if not (0 <= self.fall <= 1 <= self.rise < math.inf):
             raise DeclarationError(
                 f"RowCount: fall is {self.fall}, rise is {self.rise}. A fall is a share from 0 to 1, a rise a multiple from 1 on."
@@ -129,6 +150,7 @@ class Backfill:
     row_count: RowCount | None = RowCount()
 
     def __post_init__(self) -> None:
+        self._check_types()
         if not (math.isfinite(self.approval_limit_usd) and self.approval_limit_usd >= 0):
             raise DeclarationError(f"approval_limit_usd is {self.approval_limit_usd}. It is a sum of 0 or more.")
         for approver in self.approvers:
@@ -136,6 +158,23 @@ class Backfill:
         object.__setattr__(self, "approvers", tuple(self.approvers))
         object.__setattr__(self, "proxies", dict(self.proxies))
         object.__setattr__(self, "known_values", tuple(self.known_values))
+
+    def _check_types(self) -> None:
+        first = self.backfillable_from
+        require("Backfill: backfillable_from", first, (date, NoneType), FIRST_DAY)
+        if isinstance(first, datetime):
+            raise DeclarationError(f"Backfill: backfillable_from is {shown(first)}, an instant. Write {FIRST_DAY}.")
+        require_number("Backfill: approval_limit_usd", self.approval_limit_usd, "a sum of 0 or more, e.g. 25.0")
+        require_items("Backfill: approvers", self.approvers, str, "a list, approvers=['team:data-platform']")
+        require(
+            "Backfill: snapshots",
+            self.snapshots,
+            (Snapshots, NoneType),
+            "Snapshots('a_source', carry=timedelta(days=1))",
+        )
+        require_mapping("Backfill: proxies", self.proxies, Proxy, "proxies={'my_feature': Proxy('group:feature')}")
+        require_items("Backfill: known_values", self.known_values, KnownValue, "a list of KnownValue(...)")
+        require("Backfill: row_count", self.row_count, (RowCount, NoneType), "RowCount(fall=0.5, rise=3.0), or None")
 
     def __hash__(self) -> int:
         return hash((self.backfillable_from, self.approval_limit_usd, self.approvers))

@@ -17,10 +17,12 @@ from featurestore.declaration.group import FeatureGroup
 from featurestore.declaration.service import FeatureService
 from featurestore.declaration.source import Source
 from featurestore.declaration.stand_ins import check_proxy, check_snapshots, check_windowed
+from featurestore.declaration.types import require_items
 from featurestore.declaration.windows import TimeWindow, Windowless
 from featurestore.errors import DeclarationError, FeatureStoreError, unknown_name
 
 Input = Source | FeatureGroup
+CATALOG = "Catalog([a_source, ...], [a_group, ...], [a_service, ...]), groups made by @feature_group or pushed_group"
 
 
 @dataclass(frozen=True)
@@ -43,6 +45,8 @@ class Catalog:
     services: Sequence[FeatureService] = ()
 
     def __post_init__(self) -> None:
+        for name, kind in (("sources", Source), ("groups", FeatureGroup), ("services", FeatureService)):
+            require_items(f"Catalog: {name}", getattr(self, name), kind, CATALOG)
         _refuse_duplicates(
             "source or group", [source.name for source in self.sources] + [group.stored_name for group in self.groups]
         )
@@ -122,8 +126,9 @@ class Catalog:
             raise DeclarationError(str(error)) from error
         except pl.exceptions.PolarsError as error:
             raise DeclarationError(
-                f"The transform of {group.stored_name!r} fails on empty inputs: {type(error).__name__}: {error}. "
-                f"Its inputs have { {name: list(frame.collect_schema()) for name, frame in frames.items()} }."
+                f"The transform of {group.stored_name!r} fails on empty inputs: {type(error).__name__}: {_first_paragraph(error)}. "
+                f"Its inputs have { {name: list(frame.collect_schema()) for name, frame in frames.items()} }. "
+                "Correct the transform, or declare what it reads in the source's schema."
             ) from error
 
     def _check_stand_ins(self, group: FeatureGroup) -> None:
@@ -145,6 +150,11 @@ class Catalog:
                     [group[n] for n in names],
                     f"Service {service.name!r} may read what group {name!r}",
                 )
+
+
+def _first_paragraph(error: Exception) -> str:
+    """What Polars says, without the plan that it appends."""
+    return str(error).strip().partition("\n\n")[0].rstrip(".")
 
 
 def input_schema(item: Input) -> dict[str, pl.DataType]:

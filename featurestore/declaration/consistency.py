@@ -21,7 +21,9 @@ def check_group(group: FeatureGroup) -> None:
     if re.search(r"_v\d+$", group.name):
         raise DeclarationError(f"Group name {group.name!r} ends like a version. Drop the suffix and declare version=n.")
     if group.version < 1:
-        raise DeclarationError(f"Group {group.name!r}: version is {group.version}. Versions start at 1.")
+        raise DeclarationError(
+            f"Group {group.name!r}: version is {group.version}. Versions start at 1; write version=1 or leave it out."
+        )
     if not group.description:
         raise DeclarationError(f"Group {group.name!r} has no docstring. Its first line is its entry in the catalogue.")
     check_owner(f"Group {group.name!r}", group.owner)
@@ -44,7 +46,9 @@ def check_group(group: FeatureGroup) -> None:
 
 def _check_columns(group: FeatureGroup) -> None:
     if not group.features:
-        raise DeclarationError(f"Group {group.name!r} declares no features.")
+        raise DeclarationError(
+            f"Group {group.name!r} declares no features. Name each column that it gives: features=[Feature(...)]."
+        )
     names = [feature.name for feature in group.features]
     for name in names:
         if names.count(name) > 1 or name in group.entity.keys:

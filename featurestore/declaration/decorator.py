@@ -11,6 +11,7 @@ from featurestore.declaration.consistency import check_group
 from featurestore.declaration.feature import Entity, Feature
 from featurestore.declaration.group import FeatureGroup, Transform
 from featurestore.declaration.online import Online
+from featurestore.declaration.parts import check_parts
 from featurestore.declaration.tier import Alerts, FreshnessTier, service_level
 from featurestore.declaration.windows import Cadence, Hourly, Pushed, Static, Windowless
 from featurestore.errors import DeclarationError
@@ -73,12 +74,12 @@ def feature_group(
     Raises:
         DeclarationError: the declaration contradicts itself; the message says how to mend it.
     """
-
-    chosen = _cadence(cadence, tier, start)
-    if isinstance(chosen, Pushed):
-        raise DeclarationError("A group whose rows arrive by push has no transform. Declare it with pushed_group(...).")
+    parts = dict(locals())
 
     def declare(function: Transform) -> FeatureGroup:
+        what = f"Group {function.__name__!r}"
+        check_parts(what, parts)
+        chosen = _cadence(what, cadence, tier, start)
         span = _publish(chosen, publish)
         inputs = _inputs(function, isinstance(chosen, Static))
         group = FeatureGroup(
@@ -156,15 +157,21 @@ def _max_age(cadence: Cadence, max_age: timedelta | None, online: Online | None)
     return online.ttl
 
 
-def _cadence(cadence: Cadence | None, tier: FreshnessTier | None, start: date | None) -> Cadence:
+def _cadence(what: str, cadence: Cadence | None, tier: FreshnessTier | None, start: date | None) -> Cadence:
     if (cadence is None) == (start is None):
+        declared = "no cadence" if cadence is None else "a cadence and a start"
         raise DeclarationError(
-            "A group has one cadence: cadence=Daily(start=date(2025, 1, 1)), or tier=DAILY with start=date(2025, 1, 1)."
+            f"{what} declares {declared}. A group has one cadence: cadence=Daily(start=date(2025, 1, 1)), or tier=DAILY with "
+            "start=date(2025, 1, 1)."
+        )
+    if isinstance(cadence, Pushed):
+        raise DeclarationError(
+            f"{what}: a group whose rows arrive by push has no transform. Declare it with pushed_group(...)."
         )
     if cadence is not None:
         return cadence
     if tier is None or start is None:
-        raise DeclarationError("start= goes with a tier: tier=DAILY, start=date(2025, 1, 1).")
+        raise DeclarationError(f"{what}: start= goes with a tier: tier=DAILY, start=date(2025, 1, 1).")
     return tier.cadence(start)
 
 

@@ -3,6 +3,8 @@
 Only types that survive the whole way belong here: transform, Delta table, Protobuf message, training frame.
 """
 
+import math
+
 import polars as pl
 
 from featurestore.errors import DeclarationError
@@ -22,6 +24,14 @@ SCALARS: dict[str, pl.DataType] = {
 LIST_ITEMS = ("int64", "float64", "string")
 KEY_DTYPES = ("string", "int64", "int32", "date", "bool")
 NUMERIC = ("float64", "float32", "int64", "int32")
+_LARGEST_FLOAT32, _LARGEST_FLOAT64 = (2 - 2**-23) * 2.0**127, math.nextafter(math.inf, 0)
+REACH: dict[str, tuple[float, float]] = {
+    "int32": (-(2**31), 2**31 - 1),
+    "int64": (-(2**63), 2**63 - 1),
+    "float32": (-_LARGEST_FLOAT32, _LARGEST_FLOAT32),
+    "float64": (-_LARGEST_FLOAT64, _LARGEST_FLOAT64),
+}
+"""The smallest and the largest number that each numeric dtype holds."""
 
 
 def as_dtype(dtype: pl.DataType | type[pl.DataType] | pl.datatypes.DataTypeClass) -> pl.DataType:

@@ -4,21 +4,25 @@ import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType, NoneType
 
 import polars as pl
 
-from featurestore.declaration.dtypes import KEY_DTYPES, NUMERIC, as_dtype, dtype_name
+from featurestore.declaration.dtypes import KEY_DTYPES, NUMERIC, REACH, as_dtype, dtype_name
+from featurestore.declaration.types import require, require_mapping, require_number, require_text
 from featurestore.errors import DeclarationError
 
 NAME = re.compile(r"^[a-z][a-z0-9_]{0,62}$")
 TIME_COLUMNS = ("event_time", "knowledge_time", "created_at", "label_time", "landed_at")
 TABLE_COLUMNS = ("window", "window_start", "is_deleted", "schema_number", "year", "month", "bucket")
 MESSAGE_FIELDS = ("fence", "field_count", "found")
+OWNER = "owner='team:network-operations' or owner='ada@example.org'"
 RESERVED = frozenset(TIME_COLUMNS + TABLE_COLUMNS + MESSAGE_FIELDS)
 
 
 def check_name(kind: str, name: str) -> None:
     """Refuse a name that cannot stand in a folder, a key, a column and a message field alike."""
+    require(f"{kind} name", name, str, "a name such as 'dep_delay'")
     if not NAME.fullmatch(name):
         raise DeclarationError(
             f"{kind} name {name!r} is not allowed. Names match {NAME.pattern}, e.g. {_mended(name)!r}."
@@ -31,8 +35,9 @@ def check_name(kind: str, name: str) -> None:
 
 def check_owner(what: str, owner: str) -> None:
     """Refuse an owner whom nobody could reach."""
+    require(f"{what}: owner", owner, str, OWNER)
     if not re.fullmatch(r"team:[\w./-]+|[^@\s]+@[^@\s]+\.[^@\s]+", owner):
-        raise DeclarationError(f"{what}: owner {owner!r} is neither 'team:...' nor an e-mail address.")
+        raise DeclarationError(f"{what}: owner {owner!r} is neither 'team:...' nor an e-mail address. Write {OWNER}.")
 
 
 def checked_dtype(what: str, dtype: pl.DataType | type[pl.DataType]) -> pl.DataType:
@@ -49,6 +54,10 @@ def _mended(name: str) -> str:
     return snake[:63] if snake[:1].isalpha() else f"f_{snake}"[:63]
 
 
+_BY_ITS_NAME: Mapping[str, pl.DataType | type[pl.DataType]] = MappingProxyType({})
+"""The keys of an entity that declares none: one of its own name."""
+
+
 @dataclass(frozen=True, slots=True)
 class Entity:
     """Something that features describe, known by one or more key columns.
@@ -60,11 +69,19 @@ class Entity:
     """
 
     name: str
-    keys: Mapping[str, pl.DataType | type[pl.DataType]] = field(default_factory=dict)
+    keys: Mapping[str, pl.DataType | type[pl.DataType]] = field(default_factory=lambda: _BY_ITS_NAME)
     description: str = ""
 
     def __post_init__(self) -> None:
         check_name("Entity", self.name)
+        what = f"Entity {self.name!r}"
+        require_mapping(f"{what}: keys", self.keys, object, f"keys={{'{self.name}': pl.String}}")
+        require(f"{what}: description", self.description, str, "one line of text")
+        if not self.keys and self.keys is not _BY_ITS_NAME:
+            raise DeclarationError(
+                f"{what} declares no keys. Name its key columns, keys={{'{self.name}_id': pl.Int64}}, or leave keys out for "
+                f"one string key {self.name!r}."
+            )
         keys = dict(self.keys) or {self.name: pl.String()}
         for key, dtype in keys.items():
             check_name("Key", key)
@@ -110,6 +127,7 @@ class Drift:
             bound = getattr(self, name)
             if bound is None:
                 continue
+            require_number(f"Drift: {name}", bound, f"a number above 0 and at most {most:g}, or None to switch it off")
             if not (math.isfinite(bound) and 0 < bound <= most):
                 raise DeclarationError(
                     f"Drift: {name} is {bound}. It is above 0 and at most {most:g}; None switches it off."
@@ -158,17 +176,39 @@ class Feature:
                 f"Feature name {self.name!r} ends in '__status', which names status columns. Choose another."
             )
         object.__setattr__(self, "dtype", checked_dtype(f"Feature {self.name!r}", self.dtype))
+        self._check_types()
         self._check_bounds()
         if not 0 <= self.max_null_fraction <= 1:
             raise DeclarationError(
                 f"Feature {self.name!r}: max_null_fraction is {self.max_null_fraction}. It is a share from 0 to 1."
             )
+        self._check_length()
+        require_text(f"Feature {self.name!r}: description", self.description, "one line that says what the value is")
+
+    def _check_length(self) -> None:
         if isinstance(self.dtype, pl.List) != (self.max_length is not None):
+            remedy = (
+                "Remove it." if self.max_length is not None else "Say how many items one has at most: max_length=10."
+            )
             raise DeclarationError(
-                f"Feature {self.name!r} is {self.dtype_name}: lists, and only lists, declare max_length."
+                f"Feature {self.name!r} is {self.dtype_name}: lists, and only lists, declare max_length. {remedy}"
             )
         if self.max_length is not None and self.max_length < 1:
-            raise DeclarationError(f"Feature {self.name!r}: max_length is {self.max_length}. It is at least 1.")
+            raise DeclarationError(
+                f"Feature {self.name!r}: max_length is {self.max_length}. It is at least 1: write the most items that a list may have, "
+                "e.g. max_length=10."
+            )
+
+    def _check_types(self) -> None:
+        what = f"Feature {self.name!r}"
+        require(f"{what}: unit", self.unit, str, "unit='min', or leave it out")
+        for name, bound in (("ge", self.ge), ("le", self.le)):
+            if bound is not None:
+                require_number(f"{what}: {name}", bound, f"a number, {name}=0, or leave it out for no bound")
+        require_number(f"{what}: max_null_fraction", self.max_null_fraction, "a share from 0 to 1, e.g. 0.05")
+        if self.max_length is not None:
+            require(f"{what}: max_length", self.max_length, int, "a number of items, max_length=10")
+        require(f"{what}: drift", self.drift, (Drift, NoneType), "drift=Drift(psi=0.2), or None to compare nothing")
 
     def _check_bounds(self) -> None:
         bounded = self.ge is not None or self.le is not None
@@ -180,8 +220,19 @@ class Feature:
             raise DeclarationError(
                 f"Feature {self.name!r}: ge={self.ge}, le={self.le}. Bounds are finite numbers; leave one out for no bound."
             )
+        for name, bound in (("ge", self.ge), ("le", self.le)):
+            self._check_reach(name, bound)
         if self.ge is not None and self.le is not None and self.ge > self.le:
             raise DeclarationError(f"Feature {self.name!r}: ge={self.ge} is above le={self.le}. Swap them.")
+
+    def _check_reach(self, name: str, bound: float | None) -> None:
+        """Refuse a bound that no value of the dtype can be."""
+        smallest, largest = REACH.get(self.dtype_name, (0.0, 0.0))
+        if bound is not None and not smallest <= bound <= largest:
+            raise DeclarationError(
+                f"Feature {self.name!r} is {self.dtype_name}, which holds {smallest:g} to {largest:g}, and {name} is {bound:g}. "
+                "Leave the bound out, or declare a wider dtype."
+            )
 
     @property
     def dtype_name(self) -> str:

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Literal
 
+from featurestore.declaration.types import require_duration, require_items
 from featurestore.errors import DeclarationError
 
 TierName = Literal["hot", "warm"]
@@ -26,6 +27,10 @@ class Online:
     tiers: tuple[TierName, ...] | None = None
 
     def __post_init__(self) -> None:
+        if self.ttl is not None:
+            require_duration("Online: ttl", self.ttl, "Online(ttl=timedelta(days=7))")
+        if self.tiers is not None:
+            require_items("Online: tiers", self.tiers, str, "tiers=('hot',), ('warm',) or ('hot', 'warm')")
         if self.tiers is not None and sorted(self.tiers) not in (["hot"], ["warm"], ["hot", "warm"]):
             raise DeclarationError(
                 f"Online(tiers={self.tiers!r}) is none of ('hot',), ('warm',) and ('hot', 'warm'). Leave tiers out to let the "

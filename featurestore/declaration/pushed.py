@@ -10,9 +10,10 @@ from inspect import cleandoc
 
 from featurestore.declaration.backfill import Backfill
 from featurestore.declaration.consistency import check_group
-from featurestore.declaration.feature import Entity, Feature
+from featurestore.declaration.feature import Entity, Feature, check_name
 from featurestore.declaration.group import FeatureGroup, Frame
 from featurestore.declaration.online import Online
+from featurestore.declaration.parts import check_parts
 from featurestore.declaration.tier import Alerts, FreshnessTier, service_level
 from featurestore.declaration.windows import Pushed
 from featurestore.errors import InvalidInput
@@ -63,6 +64,9 @@ def pushed_group(
     >>> clicks.kind, clicks.max_age
     ('pushed', datetime.timedelta(days=1))
     """
+    parts = dict(locals())
+    check_name("Group", name)
+    check_parts(f"Group {name!r}", parts)
     group = FeatureGroup(
         name=name,
         description=cleandoc(description),

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from featurestore.declaration.feature import check_name, check_owner
 from featurestore.declaration.group import FeatureGroup
+from featurestore.declaration.types import require, require_items
 from featurestore.errors import DeclarationError
 
 
@@ -27,9 +28,18 @@ class FeatureService:
     def __post_init__(self) -> None:
         check_name("Service", self.name)
         check_owner(f"Service {self.name!r}", self.owner)
+        require_items(
+            f"Service {self.name!r}: features",
+            self.features,
+            (FeatureGroup, str),
+            "a list of groups and references, features=[carrier_delay_daily, 'plane_profile:seats']",
+        )
+        require(f"Service {self.name!r}: description", self.description, str, "one line of text")
         references = self.references
         if not references:
-            raise DeclarationError(f"Service {self.name!r} names no features.")
+            raise DeclarationError(
+                f"Service {self.name!r} names no features. Name groups or references 'group:feature'."
+            )
         for reference in references:
             if references.count(reference) > 1:
                 raise DeclarationError(f"Service {self.name!r} names {reference!r} twice. Remove one.")

@@ -3,11 +3,13 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from types import NoneType
 
 import polars as pl
 
 from featurestore.declaration.dtypes import TIMESTAMP
-from featurestore.declaration.feature import check_name, check_owner, checked_dtype
+from featurestore.declaration.feature import OWNER, check_name, check_owner, checked_dtype
+from featurestore.declaration.types import require, require_duration, require_items, require_mapping
 from featurestore.declaration.windows import utc
 from featurestore.errors import DeclarationError
 
@@ -54,6 +56,7 @@ class Source:
 
     def __post_init__(self) -> None:
         check_name("Source", self.name)
+        self._check_types()
         if self.owner:
             check_owner(f"Source {self.name!r}", self.owner)
         schema = {
@@ -71,6 +74,22 @@ class Source:
         self._check_freshness()
         if self.live_from is not None:
             object.__setattr__(self, "live_from", utc(self.live_from, name="live_from"))
+
+    def _check_types(self) -> None:
+        what = f"Source {self.name!r}"
+        require_mapping(f"{what}: schema", self.schema, object, "schema={'flight': pl.String, ...}")
+        if not isinstance(self.keys, str):
+            require_items(f"{what}: keys", self.keys, str, "keys=('flight',)")
+        for name, column in (("event_time", self.event_time), ("known_at", self.known_at)):
+            require(f"{what}: {name}", column, (str, NoneType), f"the name of a column, {name}='scheduled_at', or None")
+        for name, span in (("typical_delay", self.typical_delay), ("freshness", self.freshness)):
+            if span is not None:
+                require_duration(f"{what}: {name}", span, f"{name}=timedelta(hours=2)")
+        require(
+            f"{what}: live_from", self.live_from, (datetime, NoneType), "live_from=datetime(2025, 1, 1, tzinfo=UTC)"
+        )
+        require(f"{what}: description", self.description, str, "one line of text")
+        require(f"{what}: owner", self.owner, str, f"{OWNER}, or leave it out")
 
     def _check_columns(self) -> None:
         if not self.keys:

@@ -6,14 +6,26 @@ measured (`featurestore.freshness`).
 
 from dataclasses import dataclass
 from datetime import date, timedelta
-from typing import Literal
+from typing import Literal, get_args
 
 from featurestore.declaration.online import TierName
+from featurestore.declaration.types import require_duration, require_text, shown
 from featurestore.declaration.windows import Cadence, Daily, Hourly, Pushed, Windowless
 from featurestore.errors import DeclarationError
 
 Alerts = Literal["page", "ticket", "off"]
 """Whom an alert reaches: somebody now, somebody today, nobody."""
+
+
+def check_alerts(what: str, alerts: object) -> None:
+    """Refuse an addressee of alerts that nobody knows.
+
+    Raises:
+        DeclarationError: the message lists those that are known.
+    """
+    if alerts not in get_args(Alerts):
+        raise DeclarationError(f"{what}: alerts is {shown(alerts)}. Write one of {list(get_args(Alerts))}.")
+
 
 LOOK_EVERY = timedelta(seconds=30)
 """How often the platform looks what is due: no refresh is more frequent."""
@@ -34,6 +46,12 @@ class FreshnessTier:
     slo: timedelta | None
     alerts: Alerts
     online: tuple[TierName, ...] | None = None
+
+    def __post_init__(self) -> None:
+        require_text("FreshnessTier: name", self.name, "a name, such as 'daily'")
+        if self.slo is not None:
+            require_duration(f"Tier {self.name!r}: slo", self.slo, "slo=timedelta(hours=24)")
+        check_alerts(f"Tier {self.name!r}", self.alerts)
 
     def cadence(self, start: date) -> Cadence:
         """The cadence that goes with the tier.

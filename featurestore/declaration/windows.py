@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 
+from featurestore.declaration.types import require
 from featurestore.errors import DeclarationError, InvalidInput
 
 HOUR = timedelta(hours=1)
@@ -148,6 +149,7 @@ class Static:
     name = "static"
 
     def __post_init__(self) -> None:
+        require("Static: valid_from", self.valid_from, datetime, "Static(datetime(2013, 1, 1, tzinfo=UTC))")
         object.__setattr__(self, "valid_from", utc(self.valid_from, name="valid_from"))
 
 

@@ -5,6 +5,7 @@ Which landing files there are is the caller's to find; what a transform may see 
 
 import hashlib
 import io
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -75,6 +76,8 @@ class Ingestion:
     refused_files: dict[str, str] = field(default_factory=dict)
     taken: tuple[TakenFile, ...] = field(default=(), compare=False, repr=False)
     live_times: pl.DataFrame = field(default_factory=lambda: NO_TIMES, compare=False, repr=False)
+    refused_because: dict[str, int] = field(default_factory=dict)
+    """How many rows were refused for each reason."""
 
 
 def raw_location(root: Location, source_name: str) -> Location:
@@ -166,13 +169,20 @@ class SourceTable:
                 refused[file.name] = str(error)
         if not frames:
             return Ingestion(0, len(known), 0, 0, refused, _taken(files, refused, {}, {}))
-        bad = {identity: self._set_aside(identity, frame) for identity, frame in frames.items()}
+        because = {identity: self._set_aside(identity, frame) for identity, frame in frames.items()}
+        bad = {identity: reasons.total() for identity, reasons in because.items()}
         good = pl.concat(frames.values()).filter(pl.col("refusal").is_null()).drop("refusal")
         if not self._append(good, list(frames), table):
             return None
-        taken = _taken(files, refused, {name: frame.height - bad[name] for name, frame in frames.items()}, bad)
         return Ingestion(
-            len(frames), len(known), good.height, sum(bad.values()), refused, taken, self._live_times(good)
+            files=len(frames),
+            files_known_before=len(known),
+            rows=good.height,
+            rows_refused=sum(bad.values()),
+            refused_files=refused,
+            taken=_taken(files, refused, {name: frame.height - bad[name] for name, frame in frames.items()}, bad),
+            live_times=self._live_times(good),
+            refused_because=dict(sum(because.values(), Counter[str]())),
         )
 
     def has(self, identities: Iterable[str]) -> set[str]:
@@ -203,11 +213,13 @@ class SourceTable:
         for column, dtype in self.source.schema.items():
             if column not in frame.columns:
                 raise SchemaMismatch(
-                    f"Landing file {file.name!r} of source {self.source.name!r} lacks column {column!r}; it has {frame.columns}."
+                    f"Landing file {file.name!r} of source {self.source.name!r} lacks column {column!r}; it has {frame.columns}. "
+                    f"Land it again with a column {column!r} of {dtype!r}."
                 )
             if frame.schema[column] != dtype:
                 raise SchemaMismatch(
-                    f"Column {column!r} of landing file {file.name!r} is {frame.schema[column]}; source {self.source.name!r} declares {dtype}."
+                    f"Column {column!r} of landing file {file.name!r} is {frame.schema[column]}; source {self.source.name!r} declares {dtype}. "
+                    f"Land it again with that dtype: pl.col({column!r}).cast({dtype!r})."
                 )
         return self._stamped(frame.select(list(self.source.schema)), file)
 
@@ -245,24 +257,24 @@ class SourceTable:
             reason = (
                 pl.when(event_time.is_null() | pl.col("knowledge_time").is_null())
                 .then(pl.lit("no event time or no knowledge time"))
-                .when(self._declared_knowledge() < event_time)
-                .then(pl.lit("known before its event time"))
                 .when(event_time > latest)
                 .then(pl.lit("event time in the future"))
+                .when(self._declared_knowledge() < event_time)
+                .then(pl.lit("known before its event time"))
                 .otherwise(reason)
             )
         null_key = pl.any_horizontal(pl.col(key).is_null() for key in self.source.keys)
         return pl.when(null_key).then(pl.lit(f"null key {list(self.source.keys)}")).otherwise(reason)
 
-    def _set_aside(self, identity: str, frame: pl.DataFrame) -> int:
-        """Keep the refused rows of a landing file, once however often its ingestion is tried; how many they are."""
+    def _set_aside(self, identity: str, frame: pl.DataFrame) -> Counter[str]:
+        """Keep the refused rows of a landing file, once however often its ingestion is tried; how many they are by reason."""
         bad = frame.filter(pl.col("refusal").is_not_null())
         if bad.height:
             buffer = io.BytesIO()
             bad.write_parquet(buffer)
             name = f"{hashlib.sha256(identity.encode()).hexdigest()[:16]}.parquet"
             self.refused_location.put_if_absent(name, buffer.getvalue())
-        return bad.height
+        return Counter(dict(bad["refusal"].value_counts().iter_rows()))
 
     def _append(self, rows: pl.DataFrame, identities: Sequence[str], table: DeltaTable | None) -> bool:
         """Commit on exactly the version that was looked at; False if another commit came between."""

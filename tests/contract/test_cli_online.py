@@ -125,7 +125,7 @@ def test_a_value_that_is_too_old_is_told_as_such(project: Project) -> None:
 
 
 def test_a_group_that_was_never_materialized_is_unavailable_and_the_remedy_is_named(project: Project) -> None:
-    result = project.run("get-online", "delay_v1", "carrier=UA")
+    result = project.run("get-online", "delay_v1", "carrier=UA", exit_code=1)
     assert "UNAVAILABLE" in result.stdout
     address = project.online_url.partition("://")[2].partition("/")[0]
     said = f"carrier_delay_daily is unavailable: {address} holds no copy of carrier_delay_daily."
@@ -183,7 +183,7 @@ def test_a_promotion_moves_online_by_the_next_materialize(project: Project) -> N
 
 def test_a_server_that_is_away_is_an_error_and_no_traceback(project: Project) -> None:
     project.online_url = "redis://127.0.0.1:1/0"
-    read = project.run("get-online", "delay_v1", "carrier=UA")
+    read = project.run("get-online", "delay_v1", "carrier=UA", exit_code=1)
     assert read.stderr.startswith("carrier_delay_daily is unavailable: Redis at 127.0.0.1:1 does not answer")
     assert project.run("materialize", exit_code=1).stderr.startswith("Error: Redis at 127.0.0.1:1 does not answer")
     assert "UNAVAILABLE" in read.stdout

@@ -21,6 +21,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from featurestore.clock import system_clock
+from featurestore.location import Location
+from featurestore.online.redis.embedded import embedded_folder
 from featurestore.online.redis.valkey import EmbeddedValkey
 from featurestore.serving.run import await_workers_before_judging
 from tests.contract.couriers import WHOLE, deploy, environment
@@ -58,6 +60,32 @@ def test_workers_answer_and_count_as_one_and_a_dead_one_is_replaced(deployment: 
         server.wait_until(ONLINE, 200, SERVICE)
         lines = server.ask("/metrics")[1].decode().splitlines()
         assert "featurestore_in_flight_requests 0.0" in lines
+
+
+def test_beside_a_local_root_the_embedded_store_is_started_and_ended_with_the_server(tmp_path: Path) -> None:
+    folder = embedded_folder(Location(str(tmp_path / "store")))
+    variables = environment(tmp_path, "")
+    with EmbeddedValkey(folder, append_only=True) as earlier:
+        deploy({**variables, "FEATURESTORE_ONLINE_URL": earlier.url}, system_clock).close()
+    assert EmbeddedValkey(folder).pid is None
+    with running(variables) as server:
+        status, body = server.ask(ONLINE, SERVICE)
+        assert (status, json.loads(body)["results"][1]["statuses"]) == (200, ["PRESENT"])
+        assert EmbeddedValkey(folder).pid is not None
+        assert server.terminate() == 0
+    assert EmbeddedValkey(folder).pid is None
+
+
+def test_embedded_store_that_runs_already_is_left_running(tmp_path: Path) -> None:
+    folder = embedded_folder(Location(str(tmp_path / "store")))
+    variables = environment(tmp_path, "")
+    with EmbeddedValkey(folder) as valkey:
+        deploy({**variables, "FEATURESTORE_ONLINE_URL": valkey.url}, system_clock).close()
+        before = valkey.pid
+        with running(variables) as server:
+            assert server.ask(ONLINE, SERVICE)[0] == 200
+            assert server.terminate() == 0
+        assert valkey.pid == before
 
 
 @pytest.mark.exam

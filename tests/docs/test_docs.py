@@ -1,14 +1,22 @@
 """The documentation, held to the code: links lead somewhere, commands exist, Python blocks run."""
 
+import json
+import os
 import re
 import shlex
 import subprocess
+import sys
 from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
 
 import click
+import msgspec
 import pytest
 
+from feature_assets.groups.flights import catalog as flights_catalog
 from featurestore.cli.main import main as command
+from featurestore.serving.asked import ONLINE_REQUEST, PUSH_REQUEST, parse
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
@@ -48,6 +56,66 @@ def test_every_make_target_shown_exists() -> None:
     declared = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
     assert shown <= declared
     assert {"demo", "test"} <= shown
+
+
+def test_make_up_says_at_once_what_it_starts() -> None:
+    recipe = (ROOT / "Makefile").read_text().partition("\nup:")[2].splitlines()[1]
+    assert recipe.startswith('\t@echo "Starting')
+
+
+BENCHMARKS = sorted(
+    {tuple(words) for _, words in console_lines("python") if any("benchmarks" in word for word in words)}
+)
+
+
+def test_the_documentation_shows_how_to_run_benchmarks() -> None:
+    assert len(BENCHMARKS) >= 5
+
+
+@pytest.mark.parametrize("words", BENCHMARKS, ids=" ".join)
+def test_every_benchmark_shown_tells_its_options_and_does_nothing_else(words: tuple[str, ...]) -> None:
+    last = next(i for i, word in enumerate(words) if "benchmarks" in word)
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTHONWARNINGS")}
+    done = subprocess.run(
+        [sys.executable, *(word for word in words[: last + 1] if word not in ("-W", "ignore")), "--help"],
+        cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300, check=False,
+    )  # fmt: skip
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith("usage:")
+    options = [word.partition("=")[0] for word in words[last + 1 :] if word.startswith("-")]
+    assert [option for option in options if option not in done.stdout] == []
+
+
+def requests_shown() -> list[tuple[str, str, dict[str, Any]]]:
+    """Every request that the documentation makes by curl with a body: the page, the path, and the body."""
+    shown = []
+    for page in PAGES:
+        for block in blocks(page, "console"):
+            for line in block.replace("\\\n", " ").splitlines():
+                words = shlex.split(line.removeprefix("$ ")) if line.removeprefix("$ ").startswith("curl ") else []
+                if "-d" in words:
+                    url = next(word for word in words if "localhost" in word)
+                    shown.append((page.name, urlsplit(f"//{url}").path, json.loads(words[words.index("-d") + 1])))
+    return shown
+
+
+def test_every_request_shown_is_one_that_the_server_takes() -> None:
+    shown = requests_shown()
+    assert "README.md" in {page for page, _, _ in shown}
+    decoders = {"/get-online-features": ONLINE_REQUEST, "/push": PUSH_REQUEST}
+    for page, path, body in shown:
+        decoder: msgspec.json.Decoder[Any] = decoders[path]
+        parsed = parse(json.dumps(body).encode(), decoder)
+        assert set(body) <= set(parsed.__struct_fields__), f"{page}: a field that the server passes over"
+
+
+def test_the_readme_asks_for_a_service_that_exists_by_all_of_its_keys() -> None:
+    services = {service.name: service for service in flights_catalog.services}
+    for page, path, body in requests_shown():
+        if page == "README.md" and path == "/get-online-features":
+            groups = {reference.partition(":")[0] for reference in services[body["feature_service"]].references}
+            keys = {key for name in groups for key in flights_catalog.group(name).keys}
+            assert set(body["entities"]) == keys
 
 
 def test_every_command_shown_has_those_options() -> None:

@@ -85,6 +85,25 @@ def test_every_group_has_an_asset_with_its_gate_and_its_owner() -> None:
         assert dg.AssetKey(["online", group.stored_name]) in graph.get_all_asset_keys()
 
 
+def test_every_source_has_the_check_of_what_its_landing_left_out() -> None:
+    graph = build(kiosks()).resolve_asset_graph()
+    for source in kiosks().sources:
+        (check,) = graph.get_check_keys_for_assets({dg.AssetKey(["raw", source.name])})
+        assert check.name == "landing"
+        assert not graph.get(check).blocking
+
+
+def test_what_each_feature_is_computed_from_can_be_read_in_a_table() -> None:
+    graph = build(kiosks()).resolve_asset_graph()
+    metadata = graph.get(dg.AssetKey(["offline", "kiosk_sales_daily"])).metadata
+    (record,) = metadata["computed_from"].records
+    assert record.data["feature"] == "sales_1d"
+    assert "orders.amount" in str(record.data["computed from"]).split(", ")
+    lineage = metadata["dagster/column_lineage"].deps_by_column["sales_1d"]
+    told = {f"{dep.asset_key.path[-1]}.{dep.column_name}" for dep in lineage}
+    assert set(str(record.data["computed from"]).split(", ")) == told
+
+
 def test_new_version_of_a_group_has_assets_of_its_own() -> None:
     sales = next(group for group in GROUPS if group.name == "kiosk_sales_daily")
     graph = build(kiosks(sales, replace(sales, version=2))).resolve_asset_graph()

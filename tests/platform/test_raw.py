@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import dagster as dg
 import polars as pl
 import pytest
 
@@ -84,7 +85,7 @@ def test_file_with_another_schema_is_refused_by_name(sandbox: Sandbox) -> None:
     pl.read_parquet(path).with_columns(pl.col("amount").cast(pl.Float32)).write_parquet(path)
     result = sandbox.run(RAW, partitions=[day_key(0)])
     assert (
-        "Column 'amount' of landing file '2025-03-01.parquet' is Float32; source 'orders' declares Float64."
+        "Column 'amount' of landing file '2025-03-01.parquet' is Float32; source 'orders' declares Float64. Land it again"
         in failure_of(result)
     )
 
@@ -100,3 +101,48 @@ def test_timeless_source_takes_every_file(sandbox: Sandbox) -> None:
     sandbox.land(register, [{"kiosk": "a", "seats": 6}, {"kiosk": "b", "seats": 1}], "2025-03-02.parquet")
     assert sandbox.run("raw/register", "offline/kiosk_profile").success
     assert sorted(sandbox.rows("kiosk_profile").select("kiosk", "seats").rows()) == [("a", 6), ("b", 1)]
+
+
+def landing_check(result: dg.ExecuteInProcessResult) -> dg.AssetCheckEvaluation:
+    (evaluation,) = result.get_asset_check_evaluations()
+    return evaluation
+
+
+def test_refused_rows_are_told_by_reason_and_warn_until_they_are_dealt_with(sandbox: Sandbox) -> None:
+    later = sandbox.now + 2 * DAY
+    rows = [order("good", T0), order("ahead", later), order("nobody", T0) | {"order_id": None}]
+    sandbox.land(orders, rows, "2025-03-01.parquet")
+    result = sandbox.run(RAW, partitions=[day_key(0)])
+    assert result.success
+    shown = result.asset_materializations_for_node("raw__orders")[0].metadata
+    assert shown["refused_because"].value == {"event time in the future": 1, "null key ['order_id']": 1}
+    folder = Path(str(shown["refused_folder"].value))
+    check = landing_check(result)
+    assert (check.passed, check.severity) == (False, dg.AssetCheckSeverity.WARN)
+    assert str(folder) in str(check.description)
+    again = landing_check(sandbox.run(RAW, partitions=[day_key(0)]))
+    assert not again.passed, "a run that refuses nothing new does not hide what was refused"
+    for file in folder.glob("*.parquet"):
+        file.unlink()
+    assert landing_check(sandbox.run(RAW, partitions=[day_key(0)])).passed
+
+
+def test_misnamed_file_is_named_in_every_run_until_it_is_renamed(sandbox: Sandbox) -> None:
+    land_days(sandbox, 1)
+    path = sandbox.land(orders, [order("lost", T0)], "foo.parquet")
+    result = sandbox.run(RAW, partitions=[day_key(0)])
+    assert result.success
+    check = landing_check(result)
+    assert not check.passed
+    assert "1 landing files are read by no run: ['foo.parquet']. Name them by a day" in str(check.description)
+    path.rename(path.with_name("2025-03-01T23.parquet"))
+    result = sandbox.run(RAW, partitions=[day_key(0)])
+    assert landing_check(result).passed
+    assert "lost" in ids(sandbox)
+
+
+def test_timeless_source_has_no_misnamed_files(sandbox: Sandbox) -> None:
+    sandbox.land(register, [{"kiosk": "a", "seats": 4}], "kiosks.parquet")
+    result = sandbox.run("raw/register")
+    assert result.success
+    assert landing_check(result).passed

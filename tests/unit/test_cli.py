@@ -106,6 +106,7 @@ def test_incompatible_changes_are_all_listed_and_none_is_applied(filled: Project
         assert result.stderr.startswith("Error: Rows already stored cannot follow these changes:")
         assert "dtype of carrier_delay_daily:flights_7d int64 -> int32" in result.stderr
         assert "delay of carrier_delay_daily 2 hours -> 3 hours" in result.stderr
+    assert tried.stdout == "", "there is no compatible change to list, so there is no line"
     assert not report["is_compatible"]
     assert filled.json("history") == before
 

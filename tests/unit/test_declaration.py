@@ -12,18 +12,26 @@ from hypothesis import strategies as st
 from polars.testing import assert_frame_equal
 
 from featurestore.declaration import (
+    Backfill,
     Catalog,
     Daily,
+    Drift,
     Entity,
     Feature,
     FeatureGroup,
     FeatureService,
+    FreshnessTier,
     Hourly,
+    KnownValue,
     Online,
+    Proxy,
+    RowCount,
+    Snapshots,
     Source,
     Static,
     TimeWindow,
     feature_group,
+    pushed_group,
 )
 from featurestore.declaration.dtypes import dtype_name, parse_dtype, storage_dtype
 from featurestore.declaration.windows import utc
@@ -103,38 +111,70 @@ MISTAKES: list[tuple[str, Callable[[], object], str]] = [
     ("key of floats", lambda: Entity("x", {"k": pl.Float64}), "is float64. Keys are one of ['string', 'int64'"),
     ("key of timestamps", lambda: Entity("x", {"k": TIMESTAMP}), "Keys are one of"),
     ("key of no dtype", lambda: Entity("x", {"k": pl.UInt8}), "Key 'k' of entity 'x': Dtype UInt8 is not supported"),
-    ("feature with a space", lambda: Feature("dep delay", pl.Float64, ""), "e.g. 'dep_delay'"),
-    ("feature starting with a digit", lambda: Feature("7d_mean", pl.Float64, ""), "e.g. 'f_7d_mean'"),
-    ("feature of 64 letters", lambda: Feature("a" * 64, pl.Float64, ""), f"e.g. '{'a' * 63}'"),
-    ("feature with a line end", lambda: Feature("a\n", pl.Float64, ""), "Names match"),
-    ("feature named like a status", lambda: Feature("a__status", pl.Float64, ""), "names status columns"),
-    ("unsigned feature", lambda: Feature("a", pl.UInt32, ""), "Feature 'a': Dtype UInt32 is not supported. Use one of"),
-    ("Python's float", lambda: Feature("a", float, ""), "is not one of Polars. Write pl.Float64"),  # type: ignore[arg-type]
-    ("dtype by name", lambda: Feature("a", "float64", ""), "Use one of ['float64'"),  # type: ignore[arg-type]
-    ("naive timestamp", lambda: Feature("a", pl.Datetime("us"), ""), "Timestamps are pl.Datetime('us', 'UTC')"),
-    ("timestamp in ns", lambda: Feature("a", pl.Datetime("ns", "UTC"), ""), "pl.Datetime('us', 'UTC')"),
-    ("timestamp in a zone", lambda: Feature("a", pl.Datetime("us", "Europe/Paris"), ""), "pl.Datetime('us', 'UTC')"),
-    ("vector of doubles", lambda: Feature("a", pl.Array(pl.Float64, 3), ""), "vectors are pl.Array(pl.Float32, n)"),
-    ("empty vector", lambda: Feature("a", pl.Array(pl.Float32, 0), ""), "with n >= 1"),
-    ("matrix", lambda: Feature("a", pl.Array(pl.Float32, (2, 2)), ""), "vectors are pl.Array(pl.Float32, n)"),
-    ("list of lists", lambda: Feature("a", pl.List(pl.List(pl.Int64)), "", max_length=2), "pl.List of ['int64'"),
+    ("feature with a space", lambda: Feature("dep delay", pl.Float64, "A value"), "e.g. 'dep_delay'"),
+    ("feature starting with a digit", lambda: Feature("7d_mean", pl.Float64, "A value"), "e.g. 'f_7d_mean'"),
+    ("feature of 64 letters", lambda: Feature("a" * 64, pl.Float64, "A value"), f"e.g. '{'a' * 63}'"),
+    ("feature with a line end", lambda: Feature("a\n", pl.Float64, "A value"), "Names match"),
+    ("feature named like a status", lambda: Feature("a__status", pl.Float64, "A value"), "names status columns"),
+    (
+        "unsigned feature",
+        lambda: Feature("a", pl.UInt32, "A value"),
+        "Feature 'a': Dtype UInt32 is not supported. Use one of",
+    ),
+    ("Python's float", lambda: Feature("a", float, "A value"), "is not one of Polars. Write pl.Float64"),  # type: ignore[arg-type]
+    ("dtype by name", lambda: Feature("a", "float64", "A value"), "Use one of ['float64'"),  # type: ignore[arg-type]
+    ("naive timestamp", lambda: Feature("a", pl.Datetime("us"), "A value"), "Timestamps are pl.Datetime('us', 'UTC')"),
+    ("timestamp in ns", lambda: Feature("a", pl.Datetime("ns", "UTC"), "A value"), "pl.Datetime('us', 'UTC')"),
+    (
+        "timestamp in a zone",
+        lambda: Feature("a", pl.Datetime("us", "Europe/Paris"), "A value"),
+        "pl.Datetime('us', 'UTC')",
+    ),
+    (
+        "vector of doubles",
+        lambda: Feature("a", pl.Array(pl.Float64, 3), "A value"),
+        "vectors are pl.Array(pl.Float32, n)",
+    ),
+    ("empty vector", lambda: Feature("a", pl.Array(pl.Float32, 0), "A value"), "with n >= 1"),
+    ("matrix", lambda: Feature("a", pl.Array(pl.Float32, (2, 2)), "A value"), "vectors are pl.Array(pl.Float32, n)"),
+    ("list of lists", lambda: Feature("a", pl.List(pl.List(pl.Int64)), "A value", max_length=2), "pl.List of ['int64'"),
     (
         "list of vectors",
-        lambda: Feature("a", pl.List(pl.Array(pl.Float32, 2)), "", max_length=2),
+        lambda: Feature("a", pl.List(pl.Array(pl.Float32, 2)), "A value", max_length=2),
         "pl.List of ['int64'",
     ),
-    ("list of what", lambda: Feature("a", pl.List, "", max_length=2), "Write pl.List(pl.Int64)"),
-    ("vector of what", lambda: Feature("a", pl.Array, ""), "pl.Array(pl.Float32, n)"),
-    ("list without a length", lambda: Feature("a", pl.List(pl.Int64), ""), "lists, and only lists, declare max_length"),
-    ("number with a length", lambda: Feature("a", pl.Int64, "", max_length=3), "lists, and only lists"),
-    ("list of length 0", lambda: Feature("a", pl.List(pl.Int64), "", max_length=0), "It is at least 1"),
-    ("bounded string", lambda: Feature("a", pl.String, "", ge=0), "is string and has bounds. Bounds (ge, le) are for"),
-    ("bounded vector", lambda: Feature("a", pl.Array(pl.Float32, 3), "", le=1), "is float32[3] and has bounds"),
-    ("bounds crossed", lambda: Feature("a", pl.Int64, "", ge=2, le=1), "ge=2 is above le=1. Swap them"),
-    ("bound NaN", lambda: Feature("a", pl.Float64, "", ge=float("nan")), "Bounds are finite numbers; leave one out"),
-    ("bound infinite", lambda: Feature("a", pl.Float64, "", le=float("inf")), "Bounds are finite numbers"),
-    ("null fraction above 1", lambda: Feature("a", pl.Int64, "", max_null_fraction=5), "a share from 0 to 1"),
-    ("null fraction NaN", lambda: Feature("a", pl.Int64, "", max_null_fraction=float("nan")), "a share from 0 to 1"),
+    ("list of what", lambda: Feature("a", pl.List, "A value", max_length=2), "Write pl.List(pl.Int64)"),
+    ("vector of what", lambda: Feature("a", pl.Array, "A value"), "pl.Array(pl.Float32, n)"),
+    (
+        "list without a length",
+        lambda: Feature("a", pl.List(pl.Int64), "A value"),
+        "lists, and only lists, declare max_length",
+    ),
+    ("number with a length", lambda: Feature("a", pl.Int64, "A value", max_length=3), "lists, and only lists"),
+    (
+        "list of length 0",
+        lambda: Feature("a", pl.List(pl.Int64), "A value", max_length=0),
+        "It is at least 1: write the most items",
+    ),
+    (
+        "bounded string",
+        lambda: Feature("a", pl.String, "A value", ge=0),
+        "is string and has bounds. Bounds (ge, le) are for",
+    ),
+    ("bounded vector", lambda: Feature("a", pl.Array(pl.Float32, 3), "A value", le=1), "is float32[3] and has bounds"),
+    ("bounds crossed", lambda: Feature("a", pl.Int64, "A value", ge=2, le=1), "ge=2 is above le=1. Swap them"),
+    (
+        "bound NaN",
+        lambda: Feature("a", pl.Float64, "A value", ge=float("nan")),
+        "Bounds are finite numbers; leave one out",
+    ),
+    ("bound infinite", lambda: Feature("a", pl.Float64, "A value", le=float("inf")), "Bounds are finite numbers"),
+    ("null fraction above 1", lambda: Feature("a", pl.Int64, "A value", max_null_fraction=5), "a share from 0 to 1"),
+    (
+        "null fraction NaN",
+        lambda: Feature("a", pl.Int64, "A value", max_null_fraction=float("nan")),
+        "a share from 0 to 1",
+    ),
     # sources
     ("source in capitals", lambda: source("Departures"), "e.g. 'departures'"),
     ("source column of no dtype", lambda: source(schema={**FEED, "x": pl.UInt8}), "Column 'x' of source 'departures'"),
@@ -164,9 +204,9 @@ MISTAKES: list[tuple[str, Callable[[], object], str]] = [
     ("group of half an address", lambda: declare(owner="ada@home"), "neither 'team:...' nor an e-mail address"),
     ("group without features", lambda: declare(features=[]), "declares no features"),
     ("feature twice", lambda: declare(features=[MEAN, MEAN]), "declares 'mean' twice"),
-    ("feature named like a key", lambda: declare(features=[Feature("carrier", pl.Int64, "")]), "Rename one"),
+    ("feature named like a key", lambda: declare(features=[Feature("carrier", pl.Int64, "A value")]), "Rename one"),
     *[
-        (f"feature {name}", lambda name=name: declare(features=[Feature(name, pl.Int64, "")]), "reserved")
+        (f"feature {name}", lambda name=name: declare(features=[Feature(name, pl.Int64, "A value")]), "reserved")
         for name in ("event_time", "created_at", "label_time", "schema_number", "year", "fence", "field_count", "found")
     ],
     ("group that reads nothing", lambda: declare(reading("mean")), "Add a parameter for each source or group"),
@@ -210,11 +250,189 @@ MISTAKES: list[tuple[str, Callable[[], object], str]] = [
     ("start as text", lambda: Hourly("2025-01-01"), "Hourly(start=date(2025, 1, 1))"),  # type: ignore[arg-type]
     ("valid from a naive time", lambda: Static(datetime(2013, 1, 1)), "2013-01-01T00:00:00+00:00"),  # noqa: DTZ001
     ("service in capitals", lambda: FeatureService("Model", ["a:b"], owner="team:ml"), "e.g. 'model'"),
-    ("service of nothing", lambda: FeatureService("model", [], owner="team:ml"), "names no features"),
+    ("service of nothing", lambda: FeatureService("model", [], owner="team:ml"), "names no features. Name groups or"),
     ("service of a thing twice", lambda: FeatureService("m", ["a:b", "a:b"], owner="team:ml"), "twice. Remove one"),
     ("service of a whole name", lambda: FeatureService("m", ["a"], owner="team:ml"), "of the form 'group:feature'"),
     ("service of nobody", lambda: FeatureService("m", ["a:b"], owner=""), "neither 'team:...' nor an e-mail address"),
+    # parts of another type
+    ("ttl in days", lambda: Online(ttl=7), "Online: ttl is 7 (int). Write Online(ttl=timedelta(days=7))"),  # type: ignore[arg-type]
+    ("ttl of ages", lambda: Online(ttl=10**8 * DAY), "Durations are at most 36,525 days, a hundred years"),
+    ("tiers as text", lambda: Online(tiers="hot"), "tiers is 'hot' (str), not a list or tuple"),  # type: ignore[arg-type]
+    (
+        "source with a delay of 3",
+        lambda: source(known_at=None, typical_delay=3),
+        "typical_delay is 3 (int). Write typical",
+    ),
+    (
+        "source with a delay of ages",
+        lambda: source(known_at=None, typical_delay=10**8 * DAY),
+        "are at most 36,525 days",
+    ),
+    (
+        "source live from text",
+        lambda: source(live_from="2025-01-01"),
+        "Write live_from=datetime(2025, 1, 1, tzinfo=UTC)",
+    ),
+    ("source with a key that is none", lambda: source(keys=[3]), "keys[0] is 3 (int). Write keys=('flight',)"),
+    ("source with keys of nothing", lambda: source(keys=None), "keys is None, not a list or tuple. Write keys="),
+    ("source with a list of columns", lambda: source(schema=["a"]), "Write schema={'flight': pl.String, ...}"),
+    ("source with a time that is none", lambda: source(event_time=3), "event_time is 3 (int). Write the name of a"),
+    (
+        "source with freshness of 3",
+        lambda: source(freshness=3),
+        "freshness is 3 (int). Write freshness=timedelta(hours=2)",
+    ),
+    ("source without a name", lambda: source(None), "Source name is None. Write a name such as 'dep_delay'"),  # type: ignore[arg-type]
+    ("source of owner None", lambda: source(owner=None), "owner is None. Write owner='team:network-operations'"),
+    ("source described by a number", lambda: source(description=3), "description is 3 (int). Write one line of text"),
+    ("entity with a list of keys", lambda: Entity("c", ["a", "b"]), "keys is ['a', 'b'] (list). Write keys={'c': "),  # type: ignore[arg-type]
+    (
+        "entity with no keys",
+        lambda: Entity("c", {}),
+        "declares no keys. Name its key columns, keys={'c_id': pl.Int64}, or",
+    ),
+    ("key of no name", lambda: Entity("c", {3: pl.Int64}), "name 3 is 3 (int). Write keys={'c': pl.String}"),  # type: ignore[dict-item]
+    ("bound as text", lambda: Feature("a", pl.Int64, "A", ge="0"), "ge is '0' (str). Write a number, ge=0, or leave"),  # type: ignore[arg-type]
+    ("bound true", lambda: Feature("a", pl.Int64, "A", le=True), "le is True (bool). Write a number, le=0"),
+    (
+        "bound beyond int32",
+        lambda: Feature("a", pl.Int32, "A", le=1e12),
+        "is int32, which holds -2.14748e+09 to 2.14748",
+    ),
+    ("bound below int32", lambda: Feature("a", pl.Int32, "A", ge=-(2**31) - 1), "declare a wider dtype"),
+    ("bound beyond int64", lambda: Feature("a", pl.Int64, "A", le=2**64), "is int64, which holds"),
+    ("bound beyond float32", lambda: Feature("a", pl.Float32, "A", le=1e39), "is float32, which holds"),
+    ("bound beyond numbers", lambda: Feature("a", pl.Float64, "A", le=10**400), "le is an integer of 1329 bits"),
+    ("feature described by 3", lambda: Feature("a", pl.Int64, 3), "description is 3 (int). Write one line that says"),  # type: ignore[arg-type]
+    ("feature described by nothing", lambda: Feature("a", pl.Int64, " "), "description is empty. Write one line that"),
+    ("unit None", lambda: Feature("a", pl.Int64, "A", unit=None), "unit is None. Write unit='min', or leave it out"),  # type: ignore[arg-type]
+    ("drift true", lambda: Feature("a", pl.Int64, "A", drift=True), "drift is True (bool). Write drift=Drift(psi=0.2)"),  # type: ignore[arg-type]
+    ("drift as text", lambda: Drift(psi="0.2"), "Drift: psi is '0.2' (str). Write a number above 0"),  # type: ignore[arg-type]
+    ("null fraction as text", lambda: Feature("a", pl.Int64, "A", max_null_fraction="0"), "Write a share from 0 to 1"),  # type: ignore[arg-type]
+    ("length as text", lambda: Feature("a", pl.List(pl.Int64), "A", max_length="3"), "Write a number of items, max"),  # type: ignore[arg-type]
+    ("valid from text", lambda: Static("2013-01-01"), "Write Static(datetime(2013, 1, 1, tzinfo=UTC))"),  # type: ignore[arg-type]
+    (
+        "service of one reference",
+        lambda: FeatureService("m", "a:b", owner="team:ml"),
+        "not a list or tuple. Write a list",
+    ),
+    (
+        "service of a feature",
+        lambda: FeatureService("m", [MEAN], owner="team:ml"),
+        "features[0] is Feature 'mean'. Write",
+    ),  # type: ignore[list-item]
+    ("service of owner None", lambda: FeatureService("m", ["a:b"], owner=None), "owner is None. Write owner='team:net"),  # type: ignore[arg-type]
+    (
+        "tier by text",
+        lambda: FreshnessTier("daily", "24h", "page"),
+        "slo is '24h' (str). Write slo=timedelta(hours=24)",
+    ),  # type: ignore[arg-type]
+    ("tier that alerts loudly", lambda: FreshnessTier("daily", DAY, "loud"), "Write one of ['page', 'ticket', 'off']"),  # type: ignore[arg-type]
+    ("backfill from text", lambda: Backfill("2025-01-01"), "Write backfillable_from=date(2025, 1, 1)"),  # type: ignore[arg-type]
+    ("backfill from an instant", lambda: Backfill(at("2025-01-01")), "an instant. Write backfillable_from=date(2025"),
+    ("backfill limit as text", lambda: Backfill(approval_limit_usd="25"), "Write a sum of 0 or more, e.g. 25.0"),  # type: ignore[arg-type]
+    (
+        "backfill of one approver",
+        lambda: Backfill(approvers="team:x"),
+        "Write a list, approvers=['team:data-platform']",
+    ),  # type: ignore[arg-type]
+    (
+        "backfill with a proxy as text",
+        lambda: Backfill(proxies={"a": "g:f"}),
+        "proxies['a'] is 'g:f' (str). Write prox",
+    ),  # type: ignore[dict-item]
+    ("snapshots carried for 3", lambda: Snapshots("s", 3), "carry is 3 (int). Write timedelta(days=7)"),  # type: ignore[arg-type]
+    ("proxy that is a feature", lambda: Proxy(MEAN), "reference is Feature 'mean'. Write 'group:feature'"),  # type: ignore[arg-type]
+    ("row count as text", lambda: RowCount(fall="0.5"), "fall is '0.5' (str). Write a share from 0 to 1"),  # type: ignore[arg-type]
+    ("known value of keys in a list", lambda: KnownValue("w", ["a"], "f", 1), "Write keys={'carrier': 'UA'}"),  # type: ignore[arg-type]
+    (
+        "catalogue the wrong way round",
+        lambda: Catalog([declare()], [source()]),
+        "sources[0] is FeatureGroup 'mean_delay'",
+    ),  # type: ignore[list-item]
+    (
+        "catalogue of no lists",
+        lambda: Catalog(source(), declare()),
+        "sources is Source 'departures', not a list or tuple",
+    ),  # type: ignore[arg-type]
+    (
+        "catalogue of a bare function",
+        lambda: Catalog([source()], [mean_delay]),
+        "is function 'mean_delay'. Write Catalog(",
+    ),  # type: ignore[list-item]
+    (
+        "catalogue with a service alone",
+        lambda: Catalog([], [], "model"),
+        "services is 'model' (str), not a list or tuple",
+    ),  # type: ignore[arg-type]
 ]
+
+
+WEEK = "timedelta(days=7)"
+GROUP_OF_ANOTHER_TYPE: list[tuple[dict[str, Any], str]] = [
+    ({"lookback": 7}, f"lookback is 7 (int). Write lookback={WEEK}"),
+    ({"lookback": "7d"}, f"lookback is '7d' (str). Write lookback={WEEK}"),
+    ({"lookback": 10**8 * DAY}, "lookback is 100,000,000 days. Durations are at most 36,525 days"),
+    ({"delay": "2h"}, "delay is '2h' (str). Write delay=timedelta(hours=2)"),
+    ({"delay": None}, "delay is None. Write delay=timedelta(hours=2)"),
+    ({"publish": 5}, "publish is 5 (int)"),
+    ({"max_age": 3}, f"max_age is 3 (int). Write max_age={WEEK}"),
+    ({"freshness": 3600}, f"freshness is 3600 (int). Write freshness={WEEK}"),
+    ({"refresh": "1h"}, f"refresh is '1h' (str). Write refresh={WEEK}"),
+    ({"alerts": "loud"}, "alerts is 'loud' (str). Write one of ['page', 'ticket', 'off']"),
+    ({"alerts": []}, "alerts is [] (list). Write one of ['page', 'ticket', 'off']"),
+    ({"tier": "daily"}, "tier is 'daily' (str). Write one of HOURLY, DAILY"),
+    ({"cadence": "daily"}, "cadence is 'daily' (str). Write cadence=Daily(start=date(2025, 1, 1))"),
+    ({"cadence": Daily}, "cadence is the class Daily. Write cadence=Daily(start=date(2025, 1, 1))"),
+    ({"cadence": None}, "declares no cadence. A group has one cadence: cadence=Daily(start=date(2025, 1, 1))"),
+    ({"start": START}, "declares a cadence and a start. A group has one cadence"),
+    ({"cadence": None, "start": "2025-01-01"}, "start is '2025-01-01' (str). Write start=date(2025, 1, 1)"),
+    ({"cadence": None, "start": at("2025-01-01")}, "an instant. Write start=date(2025, 1, 1)"),
+    ({"cadence": None, "start": START}, "start= goes with a tier: tier=DAILY"),
+    ({"entity": "carrier"}, "entity is 'carrier' (str). Write entity=Entity('carrier')"),
+    ({"features": ["mean"]}, "features[0] is 'mean' (str). Write a list, features=[Feature("),
+    ({"features": MEAN}, "features is Feature 'mean', not a list or tuple. Write a list, features=[Feature("),
+    ({"features": "mean"}, "features is 'mean' (str), not a list or tuple"),
+    ({"online": True}, f"online is True (bool). Write online=Online(ttl={WEEK})"),
+    ({"online": Online}, f"online is the class Online. Write online=Online(ttl={WEEK})"),
+    ({"owner": None}, "owner is None. Write owner='team:network-operations' or owner='ada@example.org'"),
+    ({"owner": ""}, "nor an e-mail address. Write owner='team:network-operations'"),
+    ({"version": "2"}, "version is '2' (str). Write a whole number, version=2"),
+    ({"version": 1.5}, "version is 1.5 (float). Write a whole number, version=2"),
+    ({"version": True}, "version is True (bool). Write a whole number, version=2"),
+    ({"min_coverage": "0.9"}, "min_coverage is '0.9' (str). Write a share from 0 to 1, min_coverage=0.9"),
+    ({"backfill": True}, "backfill is True (bool). Write backfill=Backfill(...)"),
+    ({"tags": ["a"]}, "tags is ['a'] (list). Write tags={"),
+    ({"tags": {"a": 1}}, "tags['a'] is 1 (int). Write tags={"),
+    ({"features": []}, "declares no features. Name each column that it gives: features=[Feature(...)]"),
+]
+
+
+@pytest.mark.parametrize(("part", "hint"), GROUP_OF_ANOTHER_TYPE, ids=[str(part) for part, _ in GROUP_OF_ANOTHER_TYPE])
+def test_part_of_another_type_is_refused_with_its_group_and_what_to_write(part: dict[str, Any], hint: str) -> None:
+    with pytest.raises(DeclarationError) as caught:
+        declare(**part)
+    assert str(caught.value).startswith("Group 'mean_delay'")
+    assert hint in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("part", "hint"),
+    [
+        ({"name": 3}, "Group name is 3 (int)"),
+        ({"description": None}, "description is None. Write one line that says what its rows are"),
+        ({"max_age": 3}, "Group 'clicks': max_age is 3 (int)"),
+        ({"online": True}, "Group 'clicks': online is True (bool)"),
+        ({"features": MEAN}, "Group 'clicks': features is Feature 'mean', not a list or tuple"),
+        ({"entity": Entity}, "Group 'clicks': entity is the class Entity"),
+        ({"freshness": 60}, "Group 'clicks': freshness is 60 (int)"),
+    ],
+)
+def test_pushed_group_is_held_to_the_same_types(part: dict[str, Any], hint: str) -> None:
+    sound = {"name": "clicks", "entity": CARRIER, "features": [MEAN], "owner": "team:app", "description": "Clicks."}
+    with pytest.raises(DeclarationError) as caught:
+        pushed_group(**{**sound, **part})
+    assert hint in str(caught.value)
 
 
 @pytest.mark.parametrize(("mistake", "hint"), [m[1:] for m in MISTAKES], ids=[m[0] for m in MISTAKES])
@@ -379,6 +597,30 @@ def test_contradiction_between_declarations_is_refused(
     with pytest.raises(error) as caught:
         contradiction()
     assert hint in str(caught.value)
+
+
+def test_failing_transform_is_told_without_the_plan_of_its_query() -> None:
+    wrong = declare(renamed("m", lambda _, frame: frame.select("carrier", mean="dely")))
+    with pytest.raises(DeclarationError) as caught:
+        Catalog([source()], [wrong])
+    text = str(caught.value)
+    assert "\n" not in text
+    assert "plan" not in text.lower()
+    assert text.endswith("Correct the transform, or declare what it reads in the source's schema.")
+
+
+@pytest.mark.parametrize(
+    ("dtype", "bound"),
+    [
+        (pl.Int32, 2**31 - 1),
+        (pl.Int64, -(2**63)),
+        (pl.Float32, 3.4028234663852886e38),
+        (pl.Float64, 1.7976931348623157e308),
+    ],
+)
+def test_bound_may_be_the_last_number_that_its_dtype_holds(dtype: Any, bound: float) -> None:
+    feature = Feature("a", dtype, "A value", ge=bound, le=bound)
+    assert (feature.ge, feature.le) == (bound, bound)
 
 
 def test_sound_catalogue_orders_groups_and_finds_sources() -> None:

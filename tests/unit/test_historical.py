@@ -424,12 +424,27 @@ def test_every_form_of_a_spine_gives_the_same_values(store: FeatureStore, form: 
 
 
 @pytest.mark.parametrize(
-    "times",
-    [[datetime(2026, 3, 2)], ["2026-03-02"], [T0.date()]],  # noqa: DTZ001 - a naive time is the point
+    ("time", "remedy"),
+    [
+        (datetime(2026, 3, 2), "pl.col('label_time').dt.replace_time_zone('UTC')"),  # noqa: DTZ001 - a naive time is the point
+        ("2026-03-02 00:00:00", "pl.col('label_time').str.to_datetime(time_zone='UTC')"),
+        (T0.date(), "pl.col('label_time').cast(pl.Datetime('us', 'UTC'))"),
+    ],
 )
-def test_a_time_without_a_zone_is_refused_with_the_remedy(store: FeatureStore, times: list[Any]) -> None:
-    with pytest.raises(InvalidInput, match=r"replace_time_zone\('UTC'\)"):
-        store.get_historical_features({"shop": ["a"], "label_time": times}, ["shop_sales_daily:revenue"])
+def test_a_time_without_a_zone_is_refused_with_a_remedy_that_works(
+    store: FeatureStore, time: object, remedy: str
+) -> None:
+    labels = pl.DataFrame({"shop": ["a"], "label_time": [time]})
+    with pytest.raises(InvalidInput) as caught:
+        store.get_historical_features(labels, ["shop_sales_daily:revenue"])
+    assert remedy in str(caught.value)
+    mended = labels.with_columns(eval(remedy))  # noqa: S307 - what the message says is tried as it stands
+    assert store.get_historical_features(mended, ["shop_sales_daily:revenue"]).to_polars().height == 1
+
+
+def test_a_number_as_label_time_is_refused_with_the_dtype_to_give(store: FeatureStore) -> None:
+    with pytest.raises(InvalidInput, match=r"is Int64\. .*Give the column as pl\.Datetime\('us', 'UTC'\)"):
+        store.get_historical_features({"shop": ["a"], "label_time": [1]}, ["shop_sales_daily:revenue"])
 
 
 def test_missing_key_is_refused_with_what_is_there(store: FeatureStore) -> None:

@@ -1,11 +1,13 @@
 """Finding landing files: by the day in their names, whole ones only."""
 
+from datetime import date
 from pathlib import Path
 
 import pytest
 
+from featurestore.declaration import Daily
 from featurestore.errors import InvalidInput
-from featurestore.landing import landing_files
+from featurestore.landing import landing_files, misnamed_files
 from featurestore.location import Location
 
 NAMES = ("2026-03-01.parquet", "2026-03-02T07.parquet", "2026-03-02T0815.parquet", "2026-03-03.parquet")
@@ -37,6 +39,27 @@ def test_source_without_landing_files_is_refused_with_its_folder(landing: Locati
     (landing.path / "empty").mkdir()
     with pytest.raises(InvalidInput, match=f"No landing file of source '{source}' under .*/{source}"):
         landing_files(landing, source, None)
+
+
+MISNAMED = (
+    "foo.parquet", "20260301.parquet", "2026-3-01.parquet", "2026-02-30.parquet", "2026-02-28.parquet", "2026-W10-1.parquet"
+)  # fmt: skip
+
+
+def test_files_that_no_day_names_are_told_and_no_others(landing: Location) -> None:
+    days = Daily(start=date(2026, 3, 1))
+    assert misnamed_files(landing, "sales", days) == []
+    for name in MISNAMED:
+        (landing.path / "sales" / name).write_bytes(b"")
+    assert misnamed_files(landing, "sales", days) == sorted(MISNAMED)
+    read = {file.name for day in range(1, 4) for file in landing_files(landing, "sales", [f"2026-03-{day:02}"])}
+    assert read.isdisjoint(MISNAMED)
+
+
+def test_a_file_in_a_folder_of_its_own_is_misnamed(landing: Location) -> None:
+    (landing.path / "sales" / "march").mkdir()
+    (landing.path / "sales" / "march" / "2026-03-01.parquet").write_bytes(b"")
+    assert misnamed_files(landing, "sales", Daily(start=date(2026, 3, 1))) == ["march/2026-03-01.parquet"]
 
 
 def test_files_of_other_sources_are_left_alone(landing: Location) -> None:

@@ -177,7 +177,10 @@ def damages(whole: bytes) -> st.SearchStrategy[bytes]:
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        (pl.col("amount").cast(pl.Int64), "is Int64; source 'sales' declares Float64"),
+        (
+            pl.col("amount").cast(pl.Int64),
+            "is Int64; source 'sales' declares Float64. Land it again with that dtype: pl.col('amount').cast(Float64).",
+        ),
         (pl.col("event_time").dt.replace_time_zone(None), "declares Datetime"),
         (pl.col("event_time").dt.cast_time_unit("ns"), "declares Datetime"),
     ],
@@ -194,6 +197,7 @@ def test_a_file_without_a_declared_column_is_refused_whole(tmp_path: Path) -> No
     frame = pl.DataFrame([sale(1, T0)], schema=dict(sales.schema)).drop("amount")
     done = table_in(tmp_path).ingest([LandingFile("a.parquet", parquet(frame))])
     assert "lacks column 'amount'" in done.refused_files["a.parquet"]
+    assert done.refused_files["a.parquet"].endswith("Land it again with a column 'amount' of Float64.")
 
 
 def test_columns_that_are_not_declared_are_left_out(tmp_path: Path) -> None:
@@ -212,6 +216,7 @@ REFUSALS: dict[str, tuple[dict[str, Any], str]] = {
     "no knowledge time": (sale(1, T0, known_at=None), "no knowledge time"),
     "known before": (sale(1, T0, known_at=T0 - MINUTE), "known before its event time"),
     "future": (sale(1, NOW + CLOCK_SKEW + MINUTE), "event time in the future"),
+    "future, known today": (sale(1, NOW + DAY, known_at=NOW), "event time in the future"),
 }
 
 
@@ -221,10 +226,21 @@ def test_a_row_that_cannot_be_is_set_aside_with_its_reason(tmp_path: Path, case:
     table = table_in(tmp_path)
     done = table.ingest([file_of(row, sale(2, T0))])
     assert (done.rows, done.rows_refused) == (1, 1)
+    assert [(reason in said, count) for said, count in done.refused_because.items()] == [(True, 1)]
     aside = refused_rows(table)
     assert aside.height == 1
     assert reason in aside["refusal"][0]
     assert aside["amount"].to_list() == [row["amount"]]
+
+
+def test_refused_rows_are_counted_by_reason_over_the_files_of_one_ingestion(tmp_path: Path) -> None:
+    first = file_of(sale(1, T0, sale_id=None), sale(2, T0), name="a.parquet")
+    second = file_of(sale(3, T0, sale_id=None), sale(4, T0, event_time=None), name="b.parquet")
+    table = table_in(tmp_path)
+    done = table.ingest([first, second])
+    assert done.refused_because == {"null key ['sale_id']": 2, "no event time or no knowledge time": 1}
+    assert done.rows_refused == 3
+    assert table.ingest([first, second]).refused_because == {}
 
 
 def test_a_file_of_which_every_row_is_refused_is_known_afterwards(tmp_path: Path) -> None:

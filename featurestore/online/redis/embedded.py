@@ -1,5 +1,7 @@
 """Where the embedded server of a local root keeps itself, and its address while it runs."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from featurestore.errors import StoreUnavailable
@@ -26,7 +28,22 @@ def embedded_url(root: Location) -> str:
     server = EmbeddedValkey(embedded_folder(root))
     if server.pid is None:
         raise StoreUnavailable(
-            f"No online store runs beside {root.uri}. Start the platform with 'make up', or set "
+            f"No online store runs beside {root.uri}. Start one with 'make up' or 'featurestore serve', or set "
             "FEATURESTORE_ONLINE_URL=redis://host:port/0."
         )
     return server.url
+
+
+@contextmanager
+def running_embedded(root: Location) -> Iterator[str]:
+    """The embedded server of a local root while the block lasts; gives its address.
+
+    One that runs already is used and left running; one that the block starts keeps its data, and ends with the block.
+
+    Raises:
+        StoreUnavailable: the server is not installed, or did not come up.
+    """
+    from featurestore.online.redis.valkey import EmbeddedValkey
+
+    with EmbeddedValkey(embedded_folder(root), append_only=True) as server:
+        yield server.url
