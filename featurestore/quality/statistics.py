@@ -1,0 +1,187 @@
+"""What is kept of one feature in one window, computed from its rows, and of several windows together.
+
+How a feature is measured depends on its type:
+
+| dtype | scale of min, max, mean and quantiles | top values | distinct |
+|---|---|---|---|
+| numbers | the value | of integers | yes |
+| bool | 0 and 1: the mean is the share of true | yes | yes |
+| date, timestamp | hours from the window's start, as the gate compares them | no | yes |
+| string | none | yes | yes |
+| list | its length | no | yes |
+| vector | its norm; beside it the mean vector | no | yes |
+
+An int64 beyond 2^53 is rounded to a float in min, max, mean and quantiles, and exact in top values.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from featurestore.gate.drift import Floats, Vectors, pooled, vectors_of
+from featurestore.gate.profile import as_matrix, as_numbers
+from featurestore.quality.distinct import DistinctSketch, merged_distinct
+from featurestore.quality.hashing import hash_values, hash_vectors
+from featurestore.quality.quantiles import QuantileSketch, merged_quantiles
+from featurestore.quality.top_values import TopValues, merged_top_values
+from featurestore.registry.snapshot import RegisteredFeature
+
+WITH_TOP_VALUES = ("string", "bool", "int64", "int32")
+
+
+@dataclass(frozen=True, slots=True)
+class FeatureStatistics:
+    """One feature in one window, or in several.
+
+    Args:
+        feature: Its name.
+        dtype_name: Its declared type.
+        rows: Rows computed since the feature was declared; others are not counted at all.
+        nulls: Of them without a value.
+        nans: Of them NaN; of vectors those with an item that is not finite, or of another length than declared.
+        lowest, highest: On the scale of the type; None without values, and of strings.
+        mean: The same; NaN where +inf meets -inf.
+        quantiles: The same scale.
+        distinct: Of values neither null nor NaN.
+        top: None for types without.
+        vectors: Mean and spread of vectors; None for other types.
+    """
+
+    feature: str
+    dtype_name: str
+    rows: int
+    nulls: int
+    nans: int
+    lowest: float | None
+    highest: float | None
+    mean: float | None
+    quantiles: QuantileSketch
+    distinct: DistinctSketch
+    top: TopValues | None = None
+    vectors: Vectors | None = None
+
+    @property
+    def values(self) -> int:
+        """Rows with a value: neither null nor NaN."""
+        return self.rows - self.nulls - self.nans
+
+    @property
+    def null_fraction(self) -> float | None:
+        """None without rows."""
+        return self.nulls / self.rows if self.rows else None
+
+    @property
+    def nan_fraction(self) -> float | None:
+        """None without rows."""
+        return self.nans / self.rows if self.rows else None
+
+    @property
+    def distinct_estimate(self) -> int:
+        """Exact where every value is among the top ones; else as `DistinctSketch.estimate`, never above the values there are."""
+        if self.top is not None and self.top.is_complete:
+            return len(self.top.counts)
+        return min(self.values, round(self.distinct.estimate()))
+
+
+def window_statistics(
+    features: Sequence[RegisteredFeature], rows: pl.DataFrame, start: datetime
+) -> list[FeatureStatistics]:
+    """The statistics of the rows of one window, a feature after the other.
+
+    Args:
+        features: Of the group.
+        rows: Stored rows: `schema_number`, and a column for each feature in its stored dtype, any order of rows.
+        start: When the window starts.
+    """
+    return [_of_feature(feature, rows, start) for feature in features]
+
+
+def merged_statistics(parts: Sequence[FeatureStatistics]) -> FeatureStatistics:
+    """One feature in several windows taken together; at least one, all of one type. Times stay relative to their own windows."""
+    first = parts[0]
+    lows = [part.lowest for part in parts if part.lowest is not None]
+    highs = [part.highest for part in parts if part.highest is not None]
+    tops = [part.top for part in parts if part.top is not None]
+    return FeatureStatistics(
+        first.feature,
+        first.dtype_name,
+        sum(part.rows for part in parts),
+        sum(part.nulls for part in parts),
+        sum(part.nans for part in parts),
+        min(lows, default=None),
+        max(highs, default=None),
+        _merged_mean(parts),
+        merged_quantiles([part.quantiles for part in parts]),
+        merged_distinct([part.distinct for part in parts]),
+        merged_top_values(tops) if tops else None,
+        _merged_vectors([part.vectors for part in parts if part.vectors is not None]),
+    )
+
+
+def _of_feature(feature: RegisteredFeature, rows: pl.DataFrame, start: datetime) -> FeatureStatistics:
+    is_known = rows["schema_number"] >= feature.since
+    values = rows[feature.name] if is_known.all() else rows.filter(is_known)[feature.name]
+    present = values.drop_nulls()
+    nulls, vectors = len(values) - len(present), None
+    if isinstance(feature.dtype, pl.Array):
+        _, matrix = as_matrix(feature, present)
+        vectors, words = vectors_of(matrix), hash_vectors(matrix)
+        numbers = np.linalg.norm(matrix.astype(np.float64), axis=1)
+    else:
+        present = present.drop_nans() if feature.dtype.is_float() else present
+        numbers, words = _numbers(feature, present, start), hash_values(present)
+    count = len(words)
+    return FeatureStatistics(
+        feature.name,
+        feature.dtype_name,
+        len(values),
+        nulls,
+        len(values) - nulls - count,
+        **_summary(numbers),
+        distinct=DistinctSketch.of(words),
+        top=TopValues.of(present) if feature.dtype_name in WITH_TOP_VALUES else None,
+        vectors=vectors,
+    )
+
+
+def _numbers(feature: RegisteredFeature, present: pl.Series, start: datetime) -> Floats:
+    if feature.dtype_name == "string":
+        return np.empty(0)
+    if feature.dtype_name == "bool":
+        return present.cast(pl.Float64).to_numpy()
+    return as_numbers(feature, present, start).to_numpy()
+
+
+def _summary(numbers: Floats) -> dict[str, Any]:
+    """Values that may be infinite; of none there is no summary."""
+    ordered = np.sort(numbers)
+    if not len(ordered):
+        return {"lowest": None, "highest": None, "mean": None, "quantiles": QuantileSketch(ordered, 0)}
+    with np.errstate(invalid="ignore", over="ignore"):
+        mean = float(ordered.mean())
+    return {
+        "lowest": float(ordered[0]),
+        "highest": float(ordered[-1]),
+        "mean": mean,
+        "quantiles": QuantileSketch.of(ordered),
+    }
+
+
+def _merged_mean(parts: Sequence[FeatureStatistics]) -> float | None:
+    counted = [(part.mean, part.quantiles.count) for part in parts if part.mean is not None]
+    if not counted:
+        return None
+    total = sum(count for _, count in counted)
+    return float(sum(mean * (count / total) for mean, count in counted))
+
+
+def _merged_vectors(parts: Sequence[Vectors]) -> Vectors | None:
+    """The mean is exact; spreads are those within windows, as the gate pools them."""
+    if not parts:
+        return None
+    together = pooled(parts)
+    return together if isinstance(together, Vectors) else None
