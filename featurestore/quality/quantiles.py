@@ -12,8 +12,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
-from featurestore.gate.drift import Floats
+Floats = npt.NDArray[np.float64]
 
 POINTS = 200
 
@@ -50,8 +51,8 @@ class QuantileSketch:
         return below / len(self.points) if len(self.points) else 0.0
 
 
-def merged_quantiles(sketches: Sequence[QuantileSketch]) -> QuantileSketch:
-    """The sketch of the values of several, each weighing as much as it has values."""
+def merged_quantiles(sketches: Sequence[QuantileSketch], most: int = POINTS) -> QuantileSketch:
+    """The sketch of the values of several, each weighing as much as it has values, in at most so many points."""
     filled = [sketch for sketch in sketches if sketch.count]
     count = sum(sketch.count for sketch in filled)
     if not filled:
@@ -60,11 +61,11 @@ def merged_quantiles(sketches: Sequence[QuantileSketch]) -> QuantileSketch:
     weights = np.concatenate([np.full(len(s.points), s.count / len(s.points)) for s in filled])
     order = np.argsort(points, kind="stable")
     error = sum(sketch.rank_error * sketch.count for sketch in filled) / count
-    if count == len(points) <= POINTS:
+    if count == len(points) <= most:
         return QuantileSketch(points[order], count, error)
-    size = min(POINTS, count)
+    size = min(most, count)
     middles = (np.arange(size) + 0.5) * count / size
     ranks = np.cumsum(weights[order])
     # Sums of floats may end a hair below the count.
     places = np.minimum(np.searchsorted(ranks, middles), len(points) - 1)
-    return QuantileSketch(points[order][places], count, error + 0.5 / POINTS)
+    return QuantileSketch(points[order][places], count, error + 0.5 / size)

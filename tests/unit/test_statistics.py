@@ -230,7 +230,7 @@ def test_merged_quantiles_keep_the_error_that_they_state(parts: list[tuple[str, 
     if len(together):
         check_ranks(at_once, together)
         check_ranks(one_by_one, together)
-        assert at_once.rank_error <= 2 * 0.5 / POINTS, "merging any number of windows at once costs one more half share"
+        assert at_once.rank_error <= 2 * 0.5 / POINTS + 1e-9, "merging any number of windows at once costs one more half share"
 
 
 def test_order_of_rows_does_not_change_statistics() -> None:
