@@ -22,11 +22,11 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from featurestore.gate.drift import Floats, Vectors, pooled, vectors_of
+from featurestore.gate.drift import Vectors, pooled, vectors_of
 from featurestore.gate.profile import as_matrix, as_numbers
 from featurestore.quality.distinct import DistinctSketch, merged_distinct
 from featurestore.quality.hashing import hash_values, hash_vectors
-from featurestore.quality.quantiles import QuantileSketch, merged_quantiles
+from featurestore.quality.quantiles import Floats, QuantileSketch, merged_quantiles
 from featurestore.quality.top_values import TopValues, merged_top_values
 from featurestore.registry.snapshot import RegisteredFeature
 

@@ -1,0 +1,119 @@
+"""Keeping the statistics of windows with their promotion, and making good what a promotion cut short, a rollback or an
+override left without.
+
+A window's statistics are of the promotion that the ledger names last: same run, same version of the table. Where it is not so,
+they are computed from the rows that production has.
+"""
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timedelta
+
+import polars as pl
+
+from featurestore.compute.window import ComputedRows
+from featurestore.declaration.windows import TimeWindow
+from featurestore.offline.store import OfflineStore
+from featurestore.quality.frame import WindowStatistics
+from featurestore.quality.statistics import FeatureStatistics, window_statistics
+from featurestore.registry.snapshot import RegisteredGroup
+
+Computed = Mapping[TimeWindow, Sequence[FeatureStatistics]]
+
+
+def statistics_of(group: RegisteredGroup, computed: Mapping[TimeWindow, ComputedRows]) -> Computed:
+    """The statistics of computed windows, before anything is promoted: what cannot be computed stops the run here."""
+    return {
+        window: window_statistics(group.features, result.rows, window.start) for window, result in computed.items()
+    }
+
+
+def keep_statistics(
+    store: OfflineStore, group_name: str, statistics: Computed, *, run_id: str, version: int | None, at: datetime
+) -> None:
+    """Keep the statistics of promoted windows, in one commit.
+
+    Args:
+        statistics: By window, of the rows that were promoted.
+        run_id: The run that promoted them.
+        version: The table's version after the promotion.
+        at: When it was recorded.
+    """
+    store.statistics(group_name).append(
+        [WindowStatistics(window.start, tuple(of), version, run_id, at) for window, of in statistics.items()]
+    )
+
+
+def keep_load_statistics(
+    store: OfflineStore, group: RegisteredGroup, rows: pl.DataFrame, instant: datetime, *, run_id: str, version: int | None
+) -> None:
+    """Keep the statistics of a load of a static group under its instant, unless the newest kept ones are of the same version.
+
+    A load that changed nothing has the version of the one before, so that only what was cut short is made good.
+    """
+    table = store.statistics(group.name)
+    kept = table.kept()
+    if kept and kept[max(kept)][1] == version:
+        return
+    of = tuple(window_statistics(group.features, rows, instant))
+    table.append([WindowStatistics(instant, of, version, run_id, instant)])
+
+
+def production_statistics(
+    store: OfflineStore,
+    group_name: str,
+    *,
+    since: datetime | None = None,
+    until: datetime | None = None,
+    is_kept: bool = False,
+) -> list[WindowStatistics]:
+    """The statistics of every window in production, oldest first: as they were kept, or computed now where they were not.
+
+    Args:
+        since: Only windows that start at or after this.
+        until: Only windows that start before this.
+        is_kept: Keep what is computed, so that the next reader finds it.
+    """
+    group = store.registry.group(group_name)
+    kept = {one.window_start: one for one in store.statistics(group_name).windows(since=since, until=until)}
+    if not group.has_windows:
+        return list(kept.values())
+    wanted = _in_production(store, group_name, since, until)
+    stale = {
+        start: entry
+        for start, entry in wanted.items()
+        if start not in kept or (kept[start].run_id, kept[start].table_version) != entry[:2]
+    }
+    made = _from_rows(store, group, stale)
+    if is_kept and made:
+        store.statistics(group_name).append(list(made.values()))
+    return [(made | {start: one for start, one in kept.items() if start not in made})[start] for start in sorted(wanted)]
+
+
+def _in_production(
+    store: OfflineStore, group_name: str, since: datetime | None, until: datetime | None
+) -> dict[datetime, tuple[str, int | None, datetime]]:
+    """By window start: run, version and time of the promotion that the rows in production are by."""
+    entries = store.ledger(group_name).in_production()
+    entries = entries if since is None else entries.filter(pl.col("window_start") >= since)
+    entries = entries if until is None else entries.filter(pl.col("window_start") < until)
+    rows = entries.select("window_start", "run_id", "table_version", "recorded_at").rows()
+    return {start: (run_id, version, at) for start, run_id, version, at in rows}
+
+
+def _from_rows(
+    store: OfflineStore, group: RegisteredGroup, stale: Mapping[datetime, tuple[str, int | None, datetime]]
+) -> dict[datetime, WindowStatistics]:
+    """Statistics of windows as the table has them now."""
+    if not stale:
+        return {}
+    length = timedelta(hours=1) if group.cadence == "hourly" else timedelta(days=1)
+    columns = ["window_start", "schema_number", *group.feature_names]
+    rows = store.table(group.name).scan(windows=[TimeWindow(start, start + length) for start in sorted(stale)])
+    parts = {start: part for (start,), part in rows.select(columns).collect().group_by("window_start")}
+    nothing = pl.DataFrame(schema={name: group.stored_schema[name] for name in columns})
+    return {
+        start: WindowStatistics(
+            start, tuple(window_statistics(group.features, parts.get(start, nothing), start)), version, run_id, at
+        )
+        for start, (run_id, version, at) in stale.items()
+    }
