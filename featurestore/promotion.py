@@ -275,9 +275,7 @@ class _Run:
             elif held:
                 self.staging.release(window.start)
 
-    def _record(
-        self, outcomes: Mapping[TimeWindow, WindowOutcome], version: int | None, recorded_at: datetime
-    ) -> None:
+    def _record(self, outcomes: Mapping[TimeWindow, WindowOutcome], version: int | None, recorded_at: datetime) -> None:
         declaration = declaration_digest(self.catalog, self.group, self.registered)
         versions = json.dumps(self.versions, sort_keys=True)
         entries = [

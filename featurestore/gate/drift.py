@@ -215,9 +215,7 @@ def common_categories(reference: Mapping[str, int], sample: Mapping[str, int]) -
     return table
 
 
-def chi_square(
-    reference: Mapping[str, int], sample: Mapping[str, int], short: tuple[int, int] = (0, 0)
-) -> Distance:
+def chi_square(reference: Mapping[str, int], sample: Mapping[str, int], short: tuple[int, int] = (0, 0)) -> Distance:
     """Cramér's V of the chi-square of two samples by category, each given the same weight: from 0, equal, to 1, disjoint.
 
     The statistic itself grows with the rows, and would call any change of a large table significant; V does not.

@@ -70,7 +70,9 @@ class StatisticsTable:
         wanted = rows if features is None else rows.filter(pl.col("feature").is_in(list(features)))
         return from_stored_rows(wanted.select(list(STORED)).collect())
 
-    def kept(self, since: datetime | None = None, until: datetime | None = None) -> dict[datetime, tuple[str, int | None]]:
+    def kept(
+        self, since: datetime | None = None, until: datetime | None = None
+    ) -> dict[datetime, tuple[str, int | None]]:
         """By window start, the run and the table's version of the statistics that count."""
         rows = self._last(since, until, None, None).select("window_start", "run_id", "table_version").unique()
         return {start: (run_id, version) for start, run_id, version in rows.collect().rows()}

@@ -22,9 +22,7 @@ Computed = Mapping[TimeWindow, Sequence[FeatureStatistics]]
 
 def statistics_of(group: RegisteredGroup, computed: Mapping[TimeWindow, ComputedRows]) -> Computed:
     """The statistics of computed windows, before anything is promoted: what cannot be computed stops the run here."""
-    return {
-        window: window_statistics(group.features, result.rows, window.start) for window, result in computed.items()
-    }
+    return {window: window_statistics(group.features, result.rows, window.start) for window, result in computed.items()}
 
 
 def keep_statistics(
@@ -44,7 +42,13 @@ def keep_statistics(
 
 
 def keep_load_statistics(
-    store: OfflineStore, group: RegisteredGroup, rows: pl.DataFrame, instant: datetime, *, run_id: str, version: int | None
+    store: OfflineStore,
+    group: RegisteredGroup,
+    rows: pl.DataFrame,
+    instant: datetime,
+    *,
+    run_id: str,
+    version: int | None,
 ) -> None:
     """Keep the statistics of a load of a static group under its instant, unless the newest kept ones are of the same version.
 
@@ -86,7 +90,9 @@ def production_statistics(
     made = _from_rows(store, group, stale)
     if is_kept and made:
         store.statistics(group_name).append(list(made.values()))
-    return [(made | {start: one for start, one in kept.items() if start not in made})[start] for start in sorted(wanted)]
+    return [
+        (made | {start: one for start, one in kept.items() if start not in made})[start] for start in sorted(wanted)
+    ]
 
 
 def _in_production(
