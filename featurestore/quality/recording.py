@@ -13,7 +13,7 @@ import polars as pl
 from featurestore.compute.window import ComputedRows
 from featurestore.declaration.windows import TimeWindow
 from featurestore.offline.store import OfflineStore
-from featurestore.quality.frame import WindowStatistics
+from featurestore.quality.frame import WindowStatistics, readable_rows
 from featurestore.quality.statistics import FeatureStatistics, window_statistics
 from featurestore.registry.snapshot import RegisteredGroup
 
@@ -93,6 +93,25 @@ def production_statistics(
     return [
         (made | {start: one for start, one in kept.items() if start not in made})[start] for start in sorted(wanted)
     ]
+
+
+def quality_frame(
+    store: OfflineStore,
+    group_name: str,
+    *,
+    features: Sequence[str] = (),
+    since: datetime | None = None,
+    until: datetime | None = None,
+) -> pl.DataFrame:
+    """The statistics of windows in production as a frame: one row a window and feature, `READABLE`, oldest window first.
+
+    Args:
+        features: Only these; none gives all.
+        since: Only windows that start at or after this.
+        until: Only windows that start before this.
+    """
+    rows = readable_rows(production_statistics(store, group_name, since=since, until=until))
+    return rows.filter(pl.col("feature").is_in(list(features))) if features else rows
 
 
 def _in_production(
