@@ -72,6 +72,7 @@ def _drift_result(group: FeatureGroup, found: Lately) -> dg.AssetCheckResult:
 
 def _quality_result(group: FeatureGroup, found: Lately, held: list[str]) -> dg.AssetCheckResult:
     counts = Counter("warn" if window.beyond else window.status for window in found.drift)
+    records = _records(found)
     metadata: dict[str, Any] = {
         "windows": len(found.drift) + len(held),
         "passed": counts["pass"],
@@ -79,7 +80,7 @@ def _quality_result(group: FeatureGroup, found: Lately, held: list[str]) -> dg.A
         "failed": len(held),
         "not_compared": counts["unjudged"],
         "held": dg.MetadataValue.json(held),
-        "drifted": dg.MetadataValue.table(_records(found)),
+        **({"drifted": dg.MetadataValue.table(records)} if records else {}),
     }
     passed = not held and not counts["warn"]
     text = (

@@ -267,7 +267,7 @@ def quality(
 @as_json
 @click.pass_obj
 def training(deployment: Deployment, service: str, deploy: str | None, as_json: bool) -> None:
-    """List the training sets of a service, and which one counts as deployed.
+    """List a service's training sets, and name the deployed one.
 
     Windows are held against the deployed one. Until one is named, it is the one that was built last.
     """

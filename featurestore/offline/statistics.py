@@ -1,108 +1,68 @@
 """The statistics of a group's windows, kept at `{root}/statistics/feature_group={name}/` beside its ledger.
 
-A Delta table that only grows: one row a window and feature for each promotion that changed the window's rows. Of a window the last
-promotion's rows count; earlier ones stay, so that statistics can be read as of a version of the group's table.
+One Parquet file a promotion, written whole or not at all, named so that a reader opens only what may hold its windows:
+
+    {first window}-{last window}-{table version + 1}-{digest of the run}.parquet
+
+A repeat of a run writes the same file again. Nothing is taken away: which of several promotions of a window counts is said by the
+ledger, so statistics can be read as of any version of the group's table. No Delta table: a third commit would cost as much as
+the ledger's, a fifth of a small window's materialization, and there is nothing here that two writers could spoil.
 """
 
-from collections.abc import Collection, Sequence
+import hashlib
+import io
+from collections.abc import Sequence
 from datetime import datetime
 
 import polars as pl
-from deltalake import write_deltalake
 
 from featurestore.location import Location
-from featurestore.offline.durability import sync_since
-from featurestore.offline.storage import CONFIGURATION, Storage
-from featurestore.offline.view import ROUNDING, scan_files
 from featurestore.quality.frame import STORED, WindowStatistics, from_stored_rows, stored_rows
 
-SEQUENCE = {"sequence": pl.Int64()}
+STAMP = "%Y%m%dT%H%M%S%f"
 
 
-class StatisticsTable:
-    """What is kept of one group. The column `sequence` orders promotions, whatever clocks say."""
+class KeptStatistics:
+    """What is kept of one group."""
 
     def __init__(self, root: Location, group_name: str) -> None:
         self.location = root.child("statistics", f"feature_group={group_name}")
-        self._storage = Storage(self.location)
 
     def append(self, windows: Sequence[WindowStatistics]) -> None:
-        """Keep the statistics of windows, in one commit; of a window that has some, these count from now on."""
+        """Keep the statistics of windows of one promotion, or of several, in one file."""
         rows = stored_rows(windows)
         if rows.is_empty():
             return
-        before = self.version()
-        sequence = pl.lit(-1 if before is None else before, dtype=pl.Int64) + 1
-        write_deltalake(
-            self._storage.uri,
-            rows.with_columns(sequence=sequence),
-            mode="append",
-            schema_mode="merge",
-            storage_options=self._storage.options,
-            configuration=CONFIGURATION,
-        )
-        sync_since(self.location, before, self.version() or 0)
+        buffer = io.BytesIO()
+        rows.write_parquet(buffer, statistics=False)
+        self.location.write(_name(windows), buffer.getvalue())
 
-    def version(self) -> int | None:
-        """The Delta version; None before the first statistics."""
-        table = self._storage.open()
-        return None if table is None else table.version()
-
-    def windows(
-        self,
-        *,
-        since: datetime | None = None,
-        until: datetime | None = None,
-        starts: Collection[datetime] | None = None,
-        features: Collection[str] | None = None,
-        table_version: int | None = None,
-    ) -> list[WindowStatistics]:
-        """The statistics that count, oldest window first.
-
-        Args:
-            since: Only windows that start at or after this.
-            until: Only windows that start before this.
-            starts: Only windows that start at one of these.
-            features: Only these features; default all.
-            table_version: Look back to this version of the group's table; statistics that tell no version count at any.
-        """
-        rows = self._last(since, until, starts, table_version)
-        wanted = rows if features is None else rows.filter(pl.col("feature").is_in(list(features)))
-        return from_stored_rows(wanted.select(list(STORED)).collect())
-
-    def kept(
-        self, since: datetime | None = None, until: datetime | None = None
-    ) -> dict[datetime, tuple[str, int | None]]:
-        """By window start, the run and the table's version of the statistics that count."""
-        rows = self._last(since, until, None, None).select("window_start", "run_id", "table_version").unique()
-        return {start: (run_id, version) for start, run_id, version in rows.collect().rows()}
-
-    def _last(
-        self,
-        since: datetime | None,
-        until: datetime | None,
-        starts: Collection[datetime] | None,
-        table_version: int | None,
-    ) -> pl.LazyFrame:
-        """Of each window the rows of its last promotion; files that cannot hold a window asked for stay closed."""
-        first, last = (since, until) if not starts else (min(starts), max(starts))
-        rows = scan_files(self._storage, self._files(first, last), {**STORED, **SEQUENCE})
+    def rows(self, since: datetime | None = None, until: datetime | None = None) -> pl.DataFrame:
+        """Every kept row of windows that start in [since, until), of all their promotions: `STORED`, in no order."""
+        names = [name for name in self.location.names() if _may_hold(name, since, until)]
+        parts = [pl.read_parquet(io.BytesIO(data)) for name in names if (data := self.location.read_bytes(name))]
+        found = pl.concat([pl.DataFrame(schema=STORED), *parts], how="diagonal")
         start = pl.col("window_start")
-        asked = [start >= since] if since is not None else []
-        asked += [start < until] if until is not None else []
-        asked += [start.is_in(list(starts))] if starts is not None else []
-        if table_version is not None:
-            asked.append((pl.col("table_version") <= table_version).fill_null(True))
-        rows = rows.filter(*asked) if asked else rows
-        return rows.filter(pl.col("sequence") == pl.col("sequence").max().over("window_start"))
+        found = found if since is None else found.filter(start >= since)
+        return found if until is None else found.filter(start < until)
 
-    def _files(self, since: datetime | None, until: datetime | None) -> list[str]:
-        table = self._storage.open()
-        if table is None:
-            return []
-        files = pl.DataFrame(table.get_add_actions(flatten=True))
-        if since is not None and "max.window_start" in files.columns:
-            files = files.filter((pl.col("max.window_start") >= since - ROUNDING).fill_null(True))
-        if until is not None and "min.window_start" in files.columns:
-            files = files.filter((pl.col("min.window_start") <= until + ROUNDING).fill_null(True))
-        return sorted(files["path"].to_list()) if files.height else []
+    def windows(self) -> list[WindowStatistics]:
+        """Of each window the statistics with the highest version of the table, of equal ones the last recorded, oldest first."""
+        last = [pl.col(name) == pl.col(name).max().over("window_start") for name in ("order", "recorded_at")]
+        rows = self.rows().with_columns(order=pl.col("table_version").fill_null(-1))
+        return from_stored_rows(rows.filter(last[0]).filter(last[1]).select(list(STORED)))
+
+
+def _name(windows: Sequence[WindowStatistics]) -> str:
+    starts = [one.window_start for one in windows]
+    promotions = sorted({(one.run_id, one.table_version) for one in windows}, key=str)
+    version = max((one.table_version for one in windows if one.table_version is not None), default=-1)
+    digest = hashlib.sha256(repr((promotions, sorted(starts))).encode()).hexdigest()[:16]
+    return f"{min(starts).strftime(STAMP)}-{max(starts).strftime(STAMP)}-{version + 1:012}-{digest}.parquet"
+
+
+def _may_hold(name: str, since: datetime | None, until: datetime | None) -> bool:
+    """Whether a file may have a window that starts in [since, until), by its name."""
+    first, _, rest = name.partition("-")
+    last = rest.partition("-")[0]
+    return (since is None or last >= since.strftime(STAMP)) and (until is None or first < until.strftime(STAMP))

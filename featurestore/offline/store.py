@@ -12,7 +12,7 @@ from featurestore.location import Location
 from featurestore.offline.ledger import Ledger
 from featurestore.offline.raw import SourceTable
 from featurestore.offline.staging import Staging
-from featurestore.offline.statistics import StatisticsTable
+from featurestore.offline.statistics import KeptStatistics
 from featurestore.offline.table import FeatureTable
 from featurestore.registry.snapshot import RegistrySnapshot
 
@@ -41,8 +41,8 @@ class OfflineStore:
     def ledger(self, group_name: str) -> Ledger:
         return Ledger(self.root, group_name)
 
-    def statistics(self, group_name: str) -> StatisticsTable:
-        return StatisticsTable(self.root, group_name)
+    def statistics(self, group_name: str) -> KeptStatistics:
+        return KeptStatistics(self.root, group_name)
 
     def staging(self, group_name: str) -> Staging:
         return Staging(self.root, group_name)

@@ -117,6 +117,8 @@ def _training_windows(store: OfflineStore, group: RegisteredGroup, chosen: Deplo
     cadence = (Hourly if group.cadence == "hourly" else Daily)(date.fromisoformat(group.start[:10]))
     starts = [cadence.window_of(key).start for key in counted]
     version = chosen.manifest["table_versions"].get(group.name)
-    kept = store.statistics(group.name).windows(starts=starts, table_version=version)
-    lacking = "" if kept else "no statistics were kept of the windows that the training set was made of"
-    return TrainingWindows(name, {one.window_start: one for one in kept}, lacking)
+    known = production_statistics(
+        store, group.name, since=min(starts), until=max(starts) + cadence.length, table_version=version
+    )
+    found = {one.window_start: one for one in known if one.window_start in set(starts)}
+    return TrainingWindows(name, found, "" if found else "the windows that the training set was made of are gone")

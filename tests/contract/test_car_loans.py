@@ -92,7 +92,7 @@ def test_reference_period_raises_no_alarm() -> None:
     assert alarms == [set()] * len(days)
 
 
-@pytest.mark.parametrize("size", [200, 500, 1_000])
+@pytest.mark.parametrize("size", [200, 1_000])
 def test_resamplings_of_unchanged_data_raise_no_alarm(size: int) -> None:
     """Rows of the reference period, drawn anew: a training set of 28 windows, and one window after it that shares no row with it."""
     rng, rows = np.random.default_rng(exam_seed()), car_loans("reference")
