@@ -27,9 +27,14 @@ def hash_values(values: pl.Series) -> Words:
     if isinstance(values.dtype, pl.List):
         return _hash_lists(values)
     if values.dtype.is_float():
-        # Adding zero turns -0.0 into 0.0.
-        return _mixed((values.cast(pl.Float64).to_numpy() + 0.0).view(np.uint64))
+        return hash_floats(values.cast(pl.Float64).to_numpy())
     return _mixed(values.to_physical().cast(pl.Int64).to_numpy().view(np.uint64))
+
+
+def hash_floats(values: npt.NDArray[np.float64]) -> Words:
+    """A word for each float, as `hash_values` gives it."""
+    # Adding zero turns -0.0 into 0.0.
+    return _mixed((values + 0.0).view(np.uint64))
 
 
 def hash_vectors(matrix: npt.NDArray[np.float32]) -> Words:

@@ -25,7 +25,7 @@ import polars as pl
 from featurestore.gate.drift import Vectors, pooled, vectors_of
 from featurestore.gate.profile import as_matrix, as_numbers
 from featurestore.quality.distinct import DistinctSketch, merged_distinct
-from featurestore.quality.hashing import hash_values, hash_vectors
+from featurestore.quality.hashing import Words, hash_floats, hash_values, hash_vectors
 from featurestore.quality.quantiles import Floats, QuantileSketch, merged_quantiles
 from featurestore.quality.top_values import TopValues, merged_top_values
 from featurestore.registry.snapshot import RegisteredFeature
@@ -97,7 +97,9 @@ def window_statistics(
         rows: Stored rows: `schema_number`, and a column for each feature in its stored dtype, any order of rows.
         start: When the window starts.
     """
-    return [_of_feature(feature, rows, start) for feature in features]
+    numbers = rows["schema_number"]
+    oldest = numbers.min() if len(numbers) else None
+    return [_of_feature(feature, _known(feature, rows, oldest), start) for feature in features]
 
 
 def merged_statistics(parts: Sequence[FeatureStatistics]) -> FeatureStatistics:
@@ -122,38 +124,62 @@ def merged_statistics(parts: Sequence[FeatureStatistics]) -> FeatureStatistics:
     )
 
 
-def _of_feature(feature: RegisteredFeature, rows: pl.DataFrame, start: datetime) -> FeatureStatistics:
-    is_known = rows["schema_number"] >= feature.since
-    values = rows[feature.name] if is_known.all() else rows.filter(is_known)[feature.name]
-    present = values.drop_nulls()
-    nulls, vectors = len(values) - len(present), None
-    if isinstance(feature.dtype, pl.Array):
-        _, matrix = as_matrix(feature, present)
-        vectors, words = vectors_of(matrix), hash_vectors(matrix)
-        numbers = np.linalg.norm(matrix.astype(np.float64), axis=1)
-    else:
-        present = present.drop_nans() if feature.dtype.is_float() else present
-        numbers, words = _numbers(feature, present, start), hash_values(present)
-    count = len(words)
+def _known(feature: RegisteredFeature, rows: pl.DataFrame, oldest: Any) -> pl.Series:
+    """The column, without rows from before the feature was declared."""
+    if oldest is None or oldest >= feature.since:
+        return rows[feature.name]
+    return rows.filter(pl.col("schema_number") >= feature.since)[feature.name]
+
+
+@dataclass(frozen=True, slots=True)
+class _Measured:
+    """What is left of a column: its values on the scale of the type, in any order, and words for those that differ."""
+
+    count: int
+    numbers: Floats
+    words: Words
+    top: TopValues | None = None
+    vectors: Vectors | None = None
+
+
+def _of_feature(feature: RegisteredFeature, values: pl.Series, start: datetime) -> FeatureStatistics:
+    measured, nulls = _measured(feature, values, start), values.null_count()
     return FeatureStatistics(
         feature.name,
         feature.dtype_name,
         len(values),
         nulls,
-        len(values) - nulls - count,
-        **_summary(numbers),
-        distinct=DistinctSketch.of(words),
-        top=TopValues.of(present) if feature.dtype_name in WITH_TOP_VALUES else None,
-        vectors=vectors,
+        len(values) - nulls - measured.count,
+        **_summary(measured.numbers),
+        distinct=DistinctSketch.of(measured.words),
+        top=measured.top,
+        vectors=measured.vectors,
     )
 
 
-def _numbers(feature: RegisteredFeature, present: pl.Series, start: datetime) -> Floats:
-    if feature.dtype_name == "string":
-        return np.empty(0)
-    if feature.dtype_name == "bool":
-        return present.cast(pl.Float64).to_numpy()
-    return as_numbers(feature, present, start).to_numpy()
+def _measured(feature: RegisteredFeature, values: pl.Series, start: datetime) -> _Measured:
+    """Floats in NumPy alone, and categories counted once: a call into Polars for each step would cost more than the step."""
+    if feature.dtype.is_float():
+        given = values.to_numpy()
+        floats = given[~np.isnan(given)].astype(np.float64, copy=False)
+        return _Measured(len(floats), floats, hash_floats(floats))
+    present = values.drop_nulls() if values.null_count() else values
+    if feature.dtype_name in WITH_TOP_VALUES:
+        counted = present.value_counts(name="n")
+        each, counts = counted[present.name], counted["n"]
+        return _Measured(
+            len(present), _numbers(feature, present), hash_values(each), TopValues.of_counted(each, counts)
+        )
+    if isinstance(feature.dtype, pl.Array):
+        _, matrix = as_matrix(feature, present)
+        norms = np.linalg.norm(matrix.astype(np.float64), axis=1)
+        return _Measured(len(matrix), norms, hash_vectors(matrix), vectors=vectors_of(matrix))
+    return _Measured(len(present), as_numbers(feature, present, start).to_numpy(), hash_values(present))
+
+
+def _numbers(feature: RegisteredFeature, present: pl.Series) -> Floats:
+    """Integers and booleans as floats; text has no scale."""
+    return np.empty(0) if feature.dtype_name == "string" else present.to_numpy().astype(np.float64)
 
 
 def _summary(numbers: Floats) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """The most frequent values of a category, with their counts: exact in one window, within a stated error when merged."""
 
+import heapq
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -24,15 +25,23 @@ class TopValues:
     def of(cls, values: pl.Series) -> "TopValues":
         """Those of values without nulls; a boolean is 'true' or 'false'."""
         counted = values.value_counts(name="n")
-        name = values.name
-        texts = counted.select(pl.col(name).cast(pl.String), "n").sort("n", name, descending=[True, False])
-        kept, left = texts.head(KEPT), texts.slice(KEPT, 1)
-        return cls(dict(kept.iter_rows()), int(left["n"].item()) if left.height else 0)
+        return cls.of_counted(counted[values.name], counted["n"])
+
+    @classmethod
+    def of_counted(cls, values: pl.Series, counts: pl.Series) -> "TopValues":
+        """Those of values that are counted already, each once."""
+        pairs = zip(map(_text, values.to_list()), counts.to_list(), strict=True)
+        ordered = heapq.nsmallest(KEPT + 1, pairs, key=lambda pair: (-pair[1], pair[0]))
+        return cls(dict(ordered[:KEPT]), ordered[KEPT][1] if len(ordered) > KEPT else 0)
 
     @property
     def is_complete(self) -> bool:
         """Whether no value was left out."""
         return self.missed == 0
+
+
+def _text(value: str | bool | int) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def merged_top_values(parts: Sequence[TopValues]) -> TopValues:
