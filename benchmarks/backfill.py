@@ -164,7 +164,7 @@ def empty_asset(group: FeatureGroup) -> dg.AssetsDefinition:
         metadata = {"dagster/partition_row_count": 1, "input_rows": 1, "history_rows": 1, "table_version": 1}
         reports = [PartitionReport(key, True, metadata, {"rows": 1}) for key in context.partition_keys]
         held = dg.AssetCheckResult(passed=True, asset_key=roll_up.asset_key, check_name=roll_up.name)
-        yield from report_partitions(context, check, reports, held)
+        yield from report_partitions(context, check, reports, [held])
 
     return empty
 

@@ -40,12 +40,12 @@ def report_partitions(
     context: dg.AssetExecutionContext,
     check: dg.AssetCheckSpec,
     reports: Sequence[PartitionReport],
-    roll_up: dg.AssetCheckResult,
+    roll_ups: Sequence[dg.AssetCheckResult],
 ) -> Iterator[StepEvent]:
     """Yield the events of a ranged step; fail the step, without retries, if any partition failed its gate.
 
-    A skipped partition gets no event: neither it nor anything downstream becomes materialized. The roll-up speaks of
-    all partitions, those of other runs included, and is reported before the step fails.
+    A skipped partition gets no event: neither it nor anything downstream becomes materialized. Roll-ups speak of
+    all partitions, those of other runs included, and are reported before the step fails.
 
     Raises:
         dg.Failure: some partition failed its gate.
@@ -62,7 +62,7 @@ def report_partitions(
         context, check, [report for report in reports if report.passed is not None and not report.stands]
     )
     yield from _standing_evaluations(context, check, [report for report in reports if report.stands])
-    yield roll_up
+    yield from roll_ups
     if failed := [report for report in reports if report.passed is False]:
         raise dg.Failure(_failure_text(asset_key, failed, len(reports)), allow_retries=False)
     for report in reports:

@@ -6,6 +6,7 @@ from typing import Any
 import dagster as dg
 
 from checks.gate import gate_spec, quarantine_result, quarantine_spec
+from checks.quality import drift_spec, quality_results, quality_spec
 from feature_assets.backfill import (
     BackfillConfig,
     estimate_of_run,
@@ -71,14 +72,14 @@ def _spec(catalog: Catalog, group: FeatureGroup) -> dg.AssetSpec:
 
 def _windowed_asset(catalog: Catalog, group: FeatureGroup) -> dg.AssetsDefinition:
     cadence, partitions = group.cadence, partitions_of(group.cadence)
-    check, roll_up = gate_spec(group, partitions), quarantine_spec(group)
+    check, held = gate_spec(group, partitions), quarantine_spec(group)
     if isinstance(cadence, Windowless):
         raise dg.DagsterInvalidDefinitionError(f"{group.stored_name} is {group.kind}")
 
     @dg.multi_asset(
         name=step_name(group.stored_name),
         specs=[_spec(catalog, group)],
-        check_specs=[check, roll_up],
+        check_specs=[check, held, drift_spec(group), quality_spec(group)],
         partitions_def=partitions,
         backfill_policy=backfill_policy(cadence),
         pool=f"offline_{group.stored_name}",
@@ -109,8 +110,8 @@ def _windowed_asset(catalog: Catalog, group: FeatureGroup) -> dg.AssetsDefinitio
             reports = with_difference(
                 reports, offline_store, group, before, promotion, estimate_of_run(context.run.tags)
             )
-        held = quarantine_result(roll_up, offline_store.staging(group.stored_name))
-        yield from report_partitions(context, check, reports, held)
+        quarantine = quarantine_result(held, offline_store.staging(group.stored_name))
+        yield from report_partitions(context, check, reports, [quarantine, *quality_results(group, offline_store)])
 
     return offline
 

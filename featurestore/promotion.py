@@ -32,6 +32,8 @@ from featurestore.offline.commit import Commit
 from featurestore.offline.ledger import LEFT, LedgerEntry
 from featurestore.offline.log import standing_at
 from featurestore.offline.store import OfflineStore
+from featurestore.quality.holding import hold_drifted
+from featurestore.quality.recording import Computed, keep_load_statistics, keep_statistics, statistics_of
 from featurestore.readiness import hindrances
 
 NOTHING_JUDGED = Verdict(0)
@@ -148,12 +150,18 @@ class _Run:
         due = [window for window in windows if window not in skipped]
         computed, failed = self._compute(due, on_progress)
         self.staging.stage(self.run_id, _rows_of(computed))
-        outcomes = self._judge(computed) | failed
+        statistics = statistics_of(self.registered, computed)
+        outcomes = self._judge(computed, statistics) | failed
         self._refuse_overtaken(due)
         good = [window for window in due if outcomes[window].status == "promoted"]
         commit = self._promote(good, computed)
         self._quarantine(outcomes, computed)
-        self._record(outcomes, commit)
+        version = None if commit is None else commit.table_version
+        recorded_at = self._instant_after(version)
+        # Before the ledger: a run cut short in between is computed again, and its statistics are written again.
+        kept = {window: statistics[window] for window in good}
+        keep_statistics(self.store, self.registered.name, kept, run_id=self.run_id, version=version, at=recorded_at)
+        self._record(outcomes, version, recorded_at)
         self.staging.discard(self.run_id)
         behind = self._behind({window: computed[window] for window in good})
         changed = set() if commit is None else set(commit.changed_windows)
@@ -191,8 +199,11 @@ class _Run:
             on_progress(_progress(done, len(due), computed, time.perf_counter() - started))
         return computed, failed
 
-    def _judge(self, computed: Mapping[TimeWindow, ComputedRows]) -> dict[TimeWindow, WindowOutcome]:
-        verdicts = judge_computed(self.store, self.group, self.launch, computed)
+    def _judge(
+        self, computed: Mapping[TimeWindow, ComputedRows], statistics: Computed
+    ) -> dict[TimeWindow, WindowOutcome]:
+        judged = judge_computed(self.store, self.group, self.launch, computed)
+        verdicts = hold_drifted(self.store, self.registered, self.launch, judged, statistics)
         return {
             window: WindowOutcome(
                 window,
@@ -269,9 +280,7 @@ class _Run:
             elif held:
                 self.staging.release(window.start)
 
-    def _record(self, outcomes: Mapping[TimeWindow, WindowOutcome], commit: Commit | None) -> None:
-        version = None if commit is None else commit.table_version
-        recorded_at = self._instant_after(version)
+    def _record(self, outcomes: Mapping[TimeWindow, WindowOutcome], version: int | None, recorded_at: datetime) -> None:
         declaration = declaration_digest(self.catalog, self.group, self.registered)
         versions = json.dumps(self.versions, sort_keys=True)
         entries = [
@@ -356,6 +365,7 @@ def materialize_load(store: OfflineStore, catalog: Catalog, group: FeatureGroup,
         transaction=f"load/{run_id}/{uuid4().hex}",
         metadata={"run_id": run_id, "code_version": group.code_version},
     )
+    keep_load_statistics(store, registered, computed.rows, instant, run_id=run_id, version=commit.table_version)
     changed = sum(commit.counts.get(name, 0) for name in ("added", "changed", "removed"))
     return LoadOutcome(verdict, computed, changed, commit.table_version)
 

@@ -3,16 +3,20 @@
 import hashlib
 import io
 import json
-from dataclasses import asdict, dataclass
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
 from datetime import datetime
 
 import polars as pl
 
-from featurestore.correctness import lowest_class
+from featurestore.correctness import ClassUse, lowest_class
 from featurestore.errors import InvalidInput
 from featurestore.historical import historical_features
 from featurestore.launch import Correctness
 from featurestore.offline.store import OfflineStore
+from featurestore.quality.deployed import note_built
+from featurestore.quality.recording import production_statistics
 from featurestore.references import resolve
 
 
@@ -21,6 +25,7 @@ class TrainingSet:
     """A stored training set: where, how many rows, from which table versions, and the share of values found.
 
     `lowest_correctness` is, by group, the lowest class among the windows that labels take values from; None if none does.
+    `windows` is, by group with windows, how many labels take values from each, by partition key.
     """
 
     uri: str
@@ -29,6 +34,7 @@ class TrainingSet:
     table_versions: dict[str, int | None]
     found_fractions: dict[str, float]
     lowest_correctness: dict[str, Correctness | None]
+    windows: dict[str, dict[str, int]] = field(default_factory=dict)
 
 
 def build_training_set(
@@ -81,7 +87,21 @@ def build_training_set(
     data = buffer.getvalue()
     location, name = store.root.child("training", service_name), hashlib.sha256(data).hexdigest()[:16]
     uri = location.child(f"{name}.parquet").uri
-    made = TrainingSet(uri, joined.height, store.registry.digest, versions, shares, lowest)
+    windows = {
+        group: _labels_by_window(uses) for group, uses in found.uses.items() if uses and uses[0].group.has_windows
+    }
+    for group in windows:
+        # Later windows are held against these: what a promotion of long ago left without statistics gets them now.
+        production_statistics(store, group, is_kept=True)
+    made = TrainingSet(uri, joined.height, store.registry.digest, versions, shares, lowest, windows)
     location.put_if_absent(f"{name}.parquet", data)
     location.put_if_absent(f"{name}.json", json.dumps(asdict(made), indent=1).encode())
+    note_built(store.root, service_name, name, store.clock())
     return made
+
+
+def _labels_by_window(uses: Sequence[ClassUse]) -> dict[str, int]:
+    labels: Counter[str] = Counter()
+    for use in uses:
+        labels[use.window] += use.labels
+    return dict(labels)

@@ -255,6 +255,48 @@ def materialize(deployment: Deployment, groups: tuple[str, ...], rebuild: bool, 
     show(online.steps_document(steps), lambda _: online.steps_text(steps), as_json)
 
 
+@main.command()
+@click.argument("group")
+@click.option("--feature", "features", multiple=True, metavar="NAME", help="Only this feature; repeat it for several.")
+@click.option(
+    "--from", "first", metavar="KEY", help="Partition key of the first window; default: the newest window only."
+)
+@click.option("--to", "last", metavar="KEY", help="Partition key of the last window, itself included.")
+@as_json
+@click.pass_obj
+def quality(
+    deployment: Deployment,
+    group: str,
+    features: tuple[str, ...],
+    first: str | None,
+    last: str | None,
+    as_json: bool,
+) -> None:
+    """Show the statistics of a group's windows, and their drift.
+
+    They were kept when each window was promoted. Drift is against what each feature declares: the training set of the
+    deployed service, last week, or the same weekday.
+    """
+    from featurestore.cli.quality import quality_document, quality_text
+
+    show(quality_document(deployment.store.offline, group, features, first, last), quality_text, as_json)
+
+
+@main.command()
+@click.argument("service")
+@click.option("--deploy", metavar="SET", help="Name the set that the deployed model was trained on.")
+@as_json
+@click.pass_obj
+def training(deployment: Deployment, service: str, deploy: str | None, as_json: bool) -> None:
+    """List a service's training sets, and name the deployed one.
+
+    Windows are held against the deployed one. Until one is named, it is the one that was built last.
+    """
+    from featurestore.cli.quality import training_document, training_text
+
+    show(training_document(deployment.store.offline, service, deploy, user()), training_text, as_json)
+
+
 main.add_command(backfill)
 main.add_command(online_store)
 main.add_command(keys)

@@ -5,6 +5,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType, NoneType
+from typing import Literal, get_args
 
 import polars as pl
 
@@ -95,6 +96,10 @@ class Entity:
         return hash((self.name, tuple(self.keys)))
 
 
+DriftReference = Literal["training", "last_week", "same_weekday"]
+DriftPolicy = Literal["warn", "block"]
+
+
 @dataclass(frozen=True, slots=True)
 class Drift:
     """How far the values of a window may lie from those of the windows that it is compared with. None switches one off.
@@ -109,11 +114,16 @@ class Drift:
         chi_square: Cramér's V, of strings and booleans, up to 1; it does not grow with the number of rows.
         cosine: One less the cosine between the mean vectors, up to 2: 0.05 is a turn by 18 degrees.
         null_rise: How much larger the share of null or NaN values may be, beside `max_null_fraction`.
+        reference: With what a promoted window is compared beyond the windows that the gate holds it against. 'training' is
+            every deployed training set of a service that reads the feature, and last week where there is none; 'last_week'
+            the windows of the seven days before; 'same_weekday' those of the same weekday (and hour) in the four weeks before.
+        policy: What follows when a window is too far from its reference: 'warn' promotes it, and the check `drift` says so;
+            'block' holds it in quarantine. The gate's own comparison holds a window under either.
 
     Numbers are also dates and times, as hours before their window, and lists, by their length.
 
     Raises:
-        DeclarationError: a bound is not above 0 and at most what its measure can reach.
+        DeclarationError: a bound is not above 0 and at most what its measure can reach, or reference or policy is unknown.
     """
 
     psi: float | None = 0.2
@@ -121,6 +131,8 @@ class Drift:
     chi_square: float | None = 0.15
     cosine: float | None = 0.05
     null_rise: float | None = 0.03
+    reference: DriftReference = "training"
+    policy: DriftPolicy = "warn"
 
     def __post_init__(self) -> None:
         for name, most in DRIFT_REACH.items():
@@ -133,6 +145,9 @@ class Drift:
                     f"Drift: {name} is {bound}. It is above 0 and at most {most:g}; None switches it off."
                 )
             object.__setattr__(self, name, float(bound))
+        for name, choices in (("reference", get_args(DriftReference)), ("policy", get_args(DriftPolicy))):
+            if getattr(self, name) not in choices:
+                raise DeclarationError(f"Drift: {name} is {getattr(self, name)!r}. It is one of {list(choices)}.")
 
 
 DRIFT_REACH = {"psi": math.inf, "ks": 1.0, "chi_square": 1.0, "cosine": 2.0, "null_rise": 1.0}

@@ -15,7 +15,8 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-Floats = npt.NDArray[np.float64]
+from featurestore.quality.quantiles import Floats, QuantileSketch, merged_quantiles
+
 Measure = Literal["psi", "ks", "chi_square", "cosine", "null_rise"]
 
 BINS = 10
@@ -25,6 +26,7 @@ CATEGORIES = 20
 OTHER = "(other)"
 CHANCE = 1e-4
 SPREAD_ROWS = 256
+POOL_POINTS = 2_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,20 +39,30 @@ class Distance:
 
 @dataclass(frozen=True, slots=True)
 class Numbers:
-    """Values of a number in ascending order, neither null nor NaN."""
+    """Values of a number in ascending order, neither null nor NaN.
+
+    Where a window is known by the sketch that was kept of it, each stands for an equal share of `of` values, and a share
+    of values below a point may be off by `rank_error`.
+    """
 
     values: Floats
+    of: int | None = None
+    rank_error: float = 0.0
 
     @property
     def count(self) -> int:
-        return len(self.values)
+        return len(self.values) if self.of is None else self.of
 
 
 @dataclass(frozen=True, slots=True)
 class Categories:
-    """How often each value of a category occurs."""
+    """How often each value of a category occurs.
+
+    Where only the most frequent were kept, the rest counts as `OTHER`, and of it up to `short` may be of any one category.
+    """
 
     counts: Mapping[str, int]
+    short: int = 0
 
     @property
     def count(self) -> int:
@@ -84,18 +96,26 @@ def vectors_of(matrix: npt.NDArray[Any]) -> Vectors:
 
 def pooled(samples: Sequence[Sample]) -> Sample:
     """Samples of one feature as one; at least one, all of a kind."""
-    numbers = [sample.values for sample in samples if isinstance(sample, Numbers)]
+    numbers = [sample for sample in samples if isinstance(sample, Numbers)]
     if numbers:
-        # A stable sort merges runs that are in order already.
-        return Numbers(np.sort(np.concatenate(numbers), kind="stable"))
+        return _pooled_numbers(numbers)
     vectors = [sample for sample in samples if isinstance(sample, Vectors)]
     if vectors:
         return _pooled_vectors(vectors)
     counts: Counter[str] = Counter()
-    for sample in samples:
-        if isinstance(sample, Categories):
-            counts.update(sample.counts)
-    return Categories(counts)
+    categories = [sample for sample in samples if isinstance(sample, Categories)]
+    for sample in categories:
+        counts.update(sample.counts)
+    return Categories(counts, sum(sample.short for sample in categories))
+
+
+def _pooled_numbers(samples: Sequence[Numbers]) -> Numbers:
+    if all(sample.of is None for sample in samples):
+        # A stable sort merges runs that are in order already.
+        return Numbers(np.sort(np.concatenate([sample.values for sample in samples]), kind="stable"))
+    sketches = [QuantileSketch(sample.values, sample.count, sample.rank_error) for sample in samples]
+    merged = merged_quantiles(sketches, most=POOL_POINTS)
+    return Numbers(merged.points, merged.count, merged.rank_error)
 
 
 def _pooled_vectors(samples: Sequence[Vectors]) -> Vectors:
@@ -110,10 +130,12 @@ def _pooled_vectors(samples: Sequence[Vectors]) -> Vectors:
 def distances(reference: Sample, sample: Sample) -> dict[Measure, Distance]:
     """Every measure that fits a pair of samples; both have values."""
     if isinstance(reference, Numbers) and isinstance(sample, Numbers):
-        psi = population_stability(reference.values, sample.values)
-        return {"psi": psi, "ks": kolmogorov_smirnov(reference.values, sample.values)}
+        sizes = (reference.count, sample.count)
+        ks = kolmogorov_smirnov(reference.values, sample.values, sizes)
+        unsure = Distance(ks.value, ks.chance + reference.rank_error + sample.rank_error)
+        return {"psi": population_stability(reference.values, sample.values, sizes), "ks": unsure}
     if isinstance(reference, Categories) and isinstance(sample, Categories):
-        return {"chi_square": chi_square(reference.counts, sample.counts)}
+        return {"chi_square": chi_square(reference.counts, sample.counts, (reference.short, sample.short))}
     if isinstance(reference, Vectors) and isinstance(sample, Vectors):
         return {"cosine": mean_cosine(reference, sample)}
     raise TypeError(f"A sample of {type(sample).__name__} has no distance from one of {type(reference).__name__}.")
@@ -139,7 +161,7 @@ def bin_counts(values: Floats, edges: Floats) -> npt.NDArray[np.int64]:
     return np.diff(below, prepend=0, append=len(values))
 
 
-def population_stability(reference: Floats, sample: Floats) -> Distance:
+def population_stability(reference: Floats, sample: Floats, sizes: tuple[int, int] | None = None) -> Distance:
     """The population stability index over the reference's quantile bins: sum of (p - q) ln(p / q).
 
     Shares are smoothed by half a count a bin. On unchanged data the index is about (1/n + 1/m) times a chi-square of
@@ -148,28 +170,32 @@ def population_stability(reference: Floats, sample: Floats) -> Distance:
     Args:
         reference: Values in ascending order; at least one.
         sample: Values in ascending order.
+        sizes: How many values each stands for; default itself.
     """
+    n, m = sizes or (len(reference), len(sample))
     edges = bin_edges(reference)
-    q, p = (_smoothed(bin_counts(values, edges)) for values in (reference, sample))
-    chance = _chi_square_quantile(len(edges)) * _noise(len(reference), len(sample))
+    q, p = (_smoothed(bin_counts(values, edges), size) for values, size in ((reference, n), (sample, m)))
+    chance = _chi_square_quantile(len(edges)) * _noise(n, m)
     return Distance(float(np.sum((p - q) * np.log(p / q))), chance)
 
 
-def _smoothed(counts: npt.NDArray[np.int64]) -> Floats:
-    raised = counts + SMOOTHING
+def _smoothed(counts: npt.NDArray[np.int64], size: int) -> Floats:
+    """Shares of bins, of `size` values in all."""
+    raised = counts * (size / max(1, int(counts.sum()))) + SMOOTHING
     return np.asarray(raised / raised.sum(), dtype=np.float64)
 
 
-def kolmogorov_smirnov(reference: Floats, sample: Floats) -> Distance:
+def kolmogorov_smirnov(reference: Floats, sample: Floats, sizes: tuple[int, int] | None = None) -> Distance:
     """The two-sample Kolmogorov-Smirnov statistic: the largest gap between the two distribution functions.
 
     Args:
         reference: Values in ascending order; at least one.
         sample: Values in ascending order; at least one.
+        sizes: How many values each stands for; default itself.
     """
     # Between two points of the sample its own function stands still, so the gap is largest at one of them, on either side.
     gaps = [_share(reference, sample, side) - _share(sample, sample, side) for side in ("left", "right")]
-    chance = math.sqrt(-math.log(CHANCE / 2) / 2 * _noise(len(reference), len(sample)))
+    chance = math.sqrt(-math.log(CHANCE / 2) / 2 * _noise(*(sizes or (len(reference), len(sample)))))
     return Distance(float(np.abs(gaps).max()), chance)
 
 
@@ -180,16 +206,16 @@ def _share(values: Floats, points: Floats, side: Any) -> Floats:
 def common_categories(reference: Mapping[str, int], sample: Mapping[str, int]) -> list[tuple[str, int, int]]:
     """Category, count in the reference, count in the sample; beyond the twenty most frequent, all are one category."""
     total = Counter(reference) + Counter(sample)
-    names = [name for name, _ in sorted(total.items(), key=lambda item: (-item[1], item[0]))]
-    kept = names if len(names) <= CATEGORIES + 1 else names[:CATEGORIES]
+    names = [name for name, _ in sorted(total.items(), key=lambda item: (-item[1], item[0])) if name != OTHER]
+    kept = names if len(names) <= CATEGORIES + 1 and OTHER not in total else names[:CATEGORIES]
     table = [(name, reference.get(name, 0), sample.get(name, 0)) for name in kept]
-    if len(kept) < len(names):
-        rest = names[CATEGORIES:]
+    if len(kept) < len(total):
+        rest = [*names[CATEGORIES:], OTHER]
         table.append((OTHER, sum(reference.get(n, 0) for n in rest), sum(sample.get(n, 0) for n in rest)))
     return table
 
 
-def chi_square(reference: Mapping[str, int], sample: Mapping[str, int]) -> Distance:
+def chi_square(reference: Mapping[str, int], sample: Mapping[str, int], short: tuple[int, int] = (0, 0)) -> Distance:
     """Cramér's V of the chi-square of two samples by category, each given the same weight: from 0, equal, to 1, disjoint.
 
     The statistic itself grows with the rows, and would call any change of a large table significant; V does not.
@@ -197,12 +223,24 @@ def chi_square(reference: Mapping[str, int], sample: Mapping[str, int]) -> Dista
     Args:
         reference: Counts by category; together at least one.
         sample: Counts by category; together at least one.
+        short: By how much a count of either may be too low, the difference being in `OTHER`: the tables nearest to each
+            other that this allows are compared.
     """
-    table = np.array([counts for _, *counts in common_categories(reference, sample)], dtype=np.float64)
-    q, p = (table / table.sum(axis=0)).T
+    named = common_categories(reference, sample)
+    table = np.array([counts for _, *counts in named], dtype=np.float64)
     n, m = table.sum(axis=0)
+    q, p = (table / table.sum(axis=0)).T
+    if any(short) and named[-1][0] == OTHER:
+        q, p = _nearer(q, p, short[0] / n), _nearer(p, q, short[1] / m)
     chance = 0.5 * math.sqrt(_chi_square_quantile(len(table) - 1) * _noise(n, m))
     return Distance(float(np.sqrt(0.5 * np.sum(np.square(p - q) / (p + q)))), chance)
+
+
+def _nearer(shares: Floats, others: Floats, short: float) -> Floats:
+    """Shares with those of named categories raised towards others, by at most `short` each, from what the last one has."""
+    raised = np.clip(others[:-1] - shares[:-1], 0, short)
+    raised *= min(1.0, shares[-1] / raised.sum()) if raised.sum() else 0.0
+    return np.append(shares[:-1] + raised, shares[-1] - raised.sum())
 
 
 def mean_cosine(reference: Vectors, sample: Vectors) -> Distance:

@@ -13,6 +13,7 @@ from featurestore.offline.ledger import Ledger
 from featurestore.offline.raw import SourceTable
 from featurestore.offline.receipts import Receipts
 from featurestore.offline.staging import Staging
+from featurestore.offline.statistics import KeptStatistics
 from featurestore.offline.table import FeatureTable
 from featurestore.registry.snapshot import RegistrySnapshot
 
@@ -22,7 +23,7 @@ class OfflineStore:
     """Hands out tables; also the `InputReader` of transforms.
 
     Args:
-        root: The store's root; groups, raw rows, staging, ledgers and the registry lie under it.
+        root: The store's root; groups, raw rows, staging, ledgers, statistics and the registry lie under it.
         registry: What is declared, as applied.
         clock: Rules what is due, landed and written.
     """
@@ -43,6 +44,9 @@ class OfflineStore:
 
     def ledger(self, group_name: str) -> Ledger:
         return Ledger(self.root, group_name)
+
+    def statistics(self, group_name: str) -> KeptStatistics:
+        return KeptStatistics(self.root, group_name)
 
     def staging(self, group_name: str) -> Staging:
         return Staging(self.root, group_name)

@@ -9,7 +9,7 @@ from dataclasses import dataclass, fields
 from datetime import timedelta
 from typing import Any, Literal
 
-from featurestore.declaration.feature import Drift
+from featurestore.declaration.feature import DEFAULT_DRIFT, Drift
 from featurestore.errors import IncompatibleChange
 from featurestore.registry.snapshot import (
     RegisteredFeature,
@@ -192,7 +192,9 @@ def _plain(value: Any) -> str:
 def _bounds(drift: Drift | None) -> str:
     if drift is None:
         return "none"
-    return ", ".join(f"{field.name} {_plain(getattr(drift, field.name))}" for field in fields(drift))
+    told = {field.name: _plain(getattr(drift, field.name)) for field in fields(drift)}
+    usual = {name: getattr(DEFAULT_DRIFT, name) for name in ("reference", "policy")}
+    return ", ".join(f"{name} {value}" for name, value in told.items() if usual.get(name) != value)
 
 
 def _change(was: Any, now: Any, show: Callable[[Any], str] = _plain) -> str:
