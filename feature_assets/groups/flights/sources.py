@@ -62,6 +62,7 @@ cancellations = Source(
     keys=("flight_id",),
     event_time="event_time",
     known_at="known_at",
+    freshness=timedelta(days=7),  # there are days on which nothing is cancelled
     description="Flights that never left, taken to be known at their scheduled departure.",
     owner=OWNER,
 )
