@@ -74,7 +74,11 @@ def test_a_client_that_cannot_be_made_is_told_by_the_first_request_and_not_by_op
 def test_whoever_asks_for_the_warm_tier_gets_it_open(monkeypatch: pytest.MonkeyPatch) -> None:
     """So what reads wait for is the table, and not the making of a client, which takes longer than their deadline."""
     opened: list[DynamoTier] = []
-    monkeypatch.setattr(DynamoTier, "open", opened.append)
+
+    def noted(tier: DynamoTier) -> None:
+        opened.append(tier)
+
+    monkeypatch.setattr(DynamoTier, "open", noted)
     url = dynamo.url_of("http://127.0.0.1:1", "table")
     stores = OnlineStores(
         Settings.from_env({"FEATURESTORE_WARM_URL": url}), clock, lambda _: pytest.fail("no group is read")

@@ -24,6 +24,8 @@ from tests.scale import cases
 
 NOON = START + 12 * HOUR
 NAMES = [f"r{number}" for number in range(10)]
+MOST_MIB = 350
+"""Of a fill, above what the process takes before it."""
 MANY = [f"r{number}" for number in range(3000)]
 POINTS = 60
 """Commands that a fill of `NAMES` sends at most, scripts that the server does not have yet included, and looks at the clock."""
@@ -223,6 +225,18 @@ def test_a_rebuild_takes_memory_for_a_slice_and_not_for_the_group(tmp_path: Path
         assert rows == count
     assert sorted(grown) == [1, 29]
     assert grown[29] < grown[1] / 2, grown
+
+
+@pytest.mark.exam
+def test_two_million_entities_are_filled_within_a_fixed_amount_of_memory(tmp_path: Path, valkey_url: str) -> None:
+    """Measured: 231 MiB in ten slices of 64 MiB; all rows together take several times as much."""
+    count = cases(2_000_000, 100_000)
+    redis.Redis.from_url(valkey_url).flushall()
+    run_worker("make", str(tmp_path), valkey_url, str(count))
+    _, rows, grown_mib = map(int, run_worker("fill", str(tmp_path), valkey_url, str(64 * 2**20)).split())
+    redis.Redis.from_url(valkey_url).flushall()
+    assert rows == count
+    assert grown_mib < MOST_MIB
 
 
 def run_worker(*arguments: str) -> str:

@@ -10,7 +10,6 @@ tier misses while the warm one is away, since a hot tier with another behind it 
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import timedelta
 
@@ -100,10 +99,9 @@ class ReadThrough:
         return {name: _over(found, asked[name]) if name in asked else found for name, found in known.items()}
 
     def _read(self, wanted: Mapping[str, Wanted], seconds: float) -> dict[str, Replies]:
-        if any("hot" in route.tiers for route, _ in wanted.values()):
-            self._open("hot")
         end = self._monotonic() + seconds
-        found = self._ask_hot(wanted, seconds)
+        found, opening = self._ask_hot(wanted, seconds)
+        end += opening
         gaps = {name: gap for name, want in wanted.items() if (gap := _gap(want, found.get(name)))}
         if not gaps:
             return found if len(found) == len(wanted) else {name: found.get(name) or Replies([]) for name in wanted}
@@ -116,35 +114,24 @@ class ReadThrough:
                 found[name] = warm
         return {name: found.get(name) or Replies([]) for name in wanted}
 
-    def _open(self, name: TierName) -> float:
-        """Seconds that it took to open a tier, where no read has before: they are not the server's, so not of the deadline.
-
-        A tier that cannot be opened says so when it is asked.
-        """
-        begun = self._monotonic()
-        with suppress(StoreUnavailable):
-            self._tier(name)
-        return self._monotonic() - begun
-
-    def _ask_hot(self, wanted: Mapping[str, Wanted], seconds: float) -> dict[str, Replies]:
+    def _ask_hot(self, wanted: Mapping[str, Wanted], seconds: float) -> tuple[dict[str, Replies], float]:
         asked = {name: keys for name, (route, keys) in wanted.items() if "hot" in route.tiers}
         if not asked:
-            return {}
+            return {}, 0.0
         has_warm = any("warm" in route.tiers for route, _ in wanted.values())
         return self._ask("hot", asked, wanted, seconds * (HOT_SHARE if has_warm else 1.0))
 
     def _ask_warm(
         self, asked: Mapping[str, Sequence[bytes]], wanted: Mapping[str, Wanted], end: float
     ) -> dict[str, Replies]:
-        end += self._open("warm")
         begun = self._monotonic()
         seconds = end - begun
         if seconds < LEAST_WARM_SECONDS:
             return _nobody(asked, "no time was left to ask the warm tier")
         if not self._breaker.allows():
             return _nobody(asked, "the warm tier has not answered lately and is left alone for a moment")
-        replies = self._ask("warm", asked, wanted, seconds)
-        is_spent = self._monotonic() - begun >= SPENT * seconds
+        replies, opening = self._ask("warm", asked, wanted, seconds)
+        is_spent = self._monotonic() - begun - opening >= SPENT * seconds
         if not ((is_spent and any(one.unanswered for one in replies.values())) or _has_nothing(replies)):
             self._breaker.succeeded()
         elif seconds >= HURRIED_SHARE * self._deadline_seconds:
@@ -153,18 +140,21 @@ class ReadThrough:
 
     def _ask(
         self, name: TierName, asked: Mapping[str, Sequence[bytes]], wanted: Mapping[str, Wanted], seconds: float
-    ) -> dict[str, Replies]:
+    ) -> tuple[dict[str, Replies], float]:
+        """Replies, and the seconds that it took to open the tier: they are not the server's, so not of its time or the deadline."""
+        begun = self._monotonic()
         try:
             tier = self._tier(name)
         except StoreUnavailable as error:
             if any(len(wanted[group][0].tiers) == 1 for group in asked):
                 raise
-            return _nobody(asked, str(error))
+            return _nobody(asked, str(error)), 0.0
+        opening = self._monotonic() - begun
         replies = tier.read_many(asked, timeout_seconds=seconds)
         if self._hot_keys is not None:
             for group, keys in asked.items():
                 self._hot_keys.store(group, name, keys, replies[group])
-        return replies
+        return replies, opening
 
     def _put_back(self, name: str, want: Wanted, gap: Sequence[int], hot: Replies, warm: Replies) -> None:
         """Queue the warm finds for the hot parts that missed them, where the warm copy is not behind those."""
