@@ -17,7 +17,7 @@ from featurestore.online.redis.tier import RedisOnlineStore
 from featurestore.online.tier import MaterializationState
 
 GROUP = "plane_last_flight_hourly"
-LAYOUT = MessageLayout((WireField(32, "v", pl.Int64()), WireField(33, "text", pl.String())))
+LAYOUT = MessageLayout((WireField(32, "v", pl.Int64()), WireField(33, "text", pl.String())), GROUP)
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 STATE = MaterializationState("table-1", 4, NOW)
 AHEAD = MaterializationState("table-1", 5, NOW + timedelta(hours=1))

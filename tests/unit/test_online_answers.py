@@ -38,6 +38,7 @@ from tests.messages import (
     message_class,
     rows_of,
     same,
+    sealed_by_google,
     value_in,
 )
 from tests.scale import cases, exam_seed
@@ -143,9 +144,10 @@ def worlds(draw: st.DrawFn) -> World:
         )
         groups[group.name] = group
         values = draw(rows_of(layout).filter(bool))
+        layout = layout_of(group)
         messages = encode(layout, frame_of(layout, values), schema_number=SCHEMA_NUMBER, fence=0)
         if draw(st.integers(0, 3)) == 0:
-            messages = [google_of(group).FromString(message).SerializeToString() for message in messages]
+            messages = [sealed_by_google(layout, google_of(group).FromString(message)) for message in messages]
         instants += [one["event_time"] for one in values]
         instants += [t + timedelta(microseconds=us) for t in instants for us in (group.max_age_us, group.ttl_us) if us]
         for row in rows:
@@ -217,7 +219,7 @@ def assert_same_series(answer: OnlineFeatures, name: str, dtype: pl.DataType, ce
 @pytest.mark.parametrize("count", [1, FEW_ROWS, FEW_ROWS + 1, 300])
 @pytest.mark.parametrize(("limit", "status"), [("max_age_us", "OUTSIDE_MAX_AGE"), ("ttl_us", "NOT_FOUND")])
 def test_one_row_past_its_age_among_many_is_found_out(count: int, limit: str, status: str) -> None:
-    layout = MessageLayout((WireField(32, "f0", pl.Int64()),))
+    layout = MessageLayout((WireField(32, "f0", pl.Int64()),), "g0")
     group = group_of("g0", layout, {"k0": "int64"}, **{limit: 10})
     rows: list[dict[str, Any]] = [
         {**dict.fromkeys(("event_time", "knowledge_time", "created_at"), NOW), "is_deleted": False, "f0": number}
@@ -243,9 +245,10 @@ def test_a_message_that_cannot_be_decoded_is_unavailable_and_nobody_else_suffers
         {**dict.fromkeys(("event_time", "knowledge_time", "created_at"), NOW), "is_deleted": False, "f0": n, "f1": "é"}
         for n in range(count)
     ]
-    messages = encode(layout, frame_of(layout, [{**row, "schema_number": 3} for row in rows]), schema_number=3, fence=0)
-    stored = {b"%s:%d" % (name.encode(), n): one for name in groups for n, one in enumerate(messages)}
-    torn = {0: b"", count // 2: messages[0][:60], count - 1: messages[-1].replace("é".encode(), b"x\xc3")}
+    frame = frame_of(layout, [{**row, "schema_number": 3} for row in rows])
+    written = {name: encode(replace(layout, group=name), frame, schema_number=3, fence=0) for name in groups}
+    stored = {b"%s:%d" % (name.encode(), n): one for name in groups for n, one in enumerate(written[name])}
+    torn = {0: b"", count // 2: written["g0"][0][:70], count - 1: written["g1"][-1]}
     stored |= {b"g0:%d" % n: one for n, one in torn.items()}
     asked = [{"k0": n} for n in range(count)]
     answer = World(RegistrySnapshot(groups, {}), stored, set(), set(), asked, NOW).read(asked)
@@ -255,7 +258,8 @@ def test_a_message_that_cannot_be_decoded_is_unavailable_and_nobody_else_suffers
         assert set(answer.statuses[f"g1__{name}"]) == {"PRESENT"}
     assert answer.frame["g0__f0"].to_list() == [None if n in torn else n for n in range(count)]
     assert answer.frame["g1__f0"].to_list() == list(range(count))
-    assert answer.causes == {"g0": f"{len(torn)} messages of g0 cannot be decoded; rebuild its online copy"}
+    what = "1 message is" if len(torn) == 1 else f"{len(torn)} messages are each"
+    assert answer.causes == {"g0": f"{what} not a message of g0 as it was written; rebuild its online copy"}
 
 
 @SETTINGS
