@@ -89,7 +89,7 @@ def test_every_flipped_bit_and_every_pair_of_them_changes_the_sum() -> None:
     moves = [(int(w) << bit) % 2**64 for w in weights(2, 32) for bit in range(32)]
     both = set(moves) | {-move % 2**64 for move in moves}
     assert 0 not in both
-    assert len(both) == 2 * len(moves), "two flips cancel only if one moves the sum as far down as the other moves it up"
+    assert len(both) == 2 * len(moves), "else two flips could move the sum as far up as down"
 
 
 def test_every_burst_of_up_to_32_bits_changes_the_sum() -> None:
@@ -198,9 +198,8 @@ def test_a_message_of_other_dtypes_under_the_same_numbers_is_read_by_nobody(thei
 def test_two_messages_spliced_anywhere_are_read_by_nobody() -> None:
     layout = layout_of([pl.Float64(), pl.Int64(), pl.String()])
     texts = ["abc", "xyz"]
-    one, other = encode(
-        layout, simple_rows(2, f0=[1.0, 2.0], f1=[3, 4], f2=texts), schema_number=1, fence=0
-    )  # fmt: skip
+    rows = simple_rows(2, f0=[1.0, 2.0], f1=[3, 4], f2=texts)
+    one, other = encode(layout, rows, schema_number=1, fence=0)
     for at in range(HEADER_AT["message_checksum"], len(one)):
         message = one[:at] + other[at:]
         if message not in (one, other) and message[10:] not in (one[10:], other[10:]):
@@ -241,7 +240,7 @@ def test_what_no_calendar_shows_is_neither_written_nor_read(dtype: Any, value: i
         encode(layout, simple_rows(1, f0=column.cast(dtype)), schema_number=1, fence=0)
     message = sealed(encode(numbers, simple_rows(1, f0=column), schema_number=1, fence=0)[0], layout.base)
     assert FewReader({1: layout}, layout.fields).read([message]) is None
-    with pytest.raises(InvalidInput, match="position 1: 'f0' is .* beyond the years 1 to 9999"):
+    with pytest.raises(InvalidInput, match=r"position 1: 'f0' is .* beyond the years 1 to 9999"):
         decode({1: layout}, [written(layout), message])
 
 
@@ -269,9 +268,15 @@ def test_random_damage_of_messages_of_every_kind_is_never_read_as_another_messag
         for _ in range(25):
             changed = damaged(chance, message)
             if changed[: FENCE_SLICE.start] + changed[FENCE_SLICE.stop :] != without_fence(message):
-                with pytest.raises(InvalidInput):
-                    decode({1: layout}, [changed])
-                    pytest.fail(f"seed {seed}, layout {count}: {changed!r} was read")
+                assert is_refused(layout, changed), (seed, count, changed)
+
+
+def is_refused(layout: MessageLayout, message: bytes) -> bool:
+    try:
+        decode({1: layout}, [message])
+    except InvalidInput:
+        return FewReader({1: layout}, layout.fields).read([message]) is None
+    return False
 
 
 def without_fence(message: bytes) -> bytes:

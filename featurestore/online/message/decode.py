@@ -49,7 +49,8 @@ def decode(
     """Decode replies of one group into columns.
 
     Rules: canonical messages (`encode`) are read in bulk; any other valid proto3 serialisation of the group's message that
-    carries the checksum of its own bytes gives the same values. A feature that a row's schema did not have is null; `MessageLayout.absent` tells it from a null value.
+    carries the checksum of its own bytes gives the same values. A feature that a row's schema did not have is null;
+    `MessageLayout.absent` tells it from a null value.
     A schema number above the newest known is read with the newest layout: what it added is skipped.
 
     Args:
@@ -129,7 +130,11 @@ class Decoder:
     def _stages(self) -> list[RowLayout]:
         """The rows of the newest layout are read first, then those of older ones, tombstones, and schemas newer than known."""
         numbered = [RowLayout(layout, number) for number, layout in sorted(self.layouts.items(), reverse=True)]
-        return [*numbered, RowLayout(self.layouts[self._newest].at(0), None), RowLayout(self.layouts[self._newest], None)]
+        return [
+            *numbered,
+            RowLayout(self.layouts[self._newest].at(0), None),
+            RowLayout(self.layouts[self._newest], None),
+        ]
 
     @cached_property
     def _filler(self) -> bytes:

@@ -137,9 +137,7 @@ class RowReader:
         """Where times and days stand among the items, and between what they must lie."""
         header = len(HEADER_TAGS)
         own = [
-            (2 * (header + i) + 1, *BOUNDS[field.dtype])
-            for i, field in enumerate(self._fixed)
-            if field.dtype in BOUNDS
+            (2 * (header + i) + 1, *BOUNDS[field.dtype]) for i, field in enumerate(self._fixed) if field.dtype in BOUNDS
         ]
         return [(place, *BOUNDS[TIMESTAMP]) for place in (_EVENT_TIME, _KNOWLEDGE_TIME, _CREATED_AT)] + own
 
