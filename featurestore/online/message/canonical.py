@@ -166,11 +166,12 @@ class Part:
     def are_intact(self) -> Flags:
         """Which rows have the checksum that they should have."""
         layout = self.layout.layout
+        heads = self.rows.view(np.uint8).reshape(self.rows.size, layout.fixed_size)
         if not layout.variable:
-            sums = sums_of_rows(self.rows.view(np.uint8).reshape(self.rows.size, layout.fixed_size), layout.base)
+            sums = sums_of_rows(heads, layout.base)
         else:
             starts, ends = self.batch.starts[self.positions], self.batch.ends[self.positions]
-            sums = sums_of_messages(self.batch.data, starts, ends, layout.fixed_size, layout.base)
+            sums = sums_of_messages(self.batch.data, starts, ends, heads, layout.base)
         intact: Flags = sums == self.rows["header"]["message_checksum"]
         return intact
 

@@ -38,8 +38,7 @@ Numbers = np.ndarray[Any, np.dtype[np.int64]]
 BODY_START = 20
 """Where the part of a message begins that is summed up; before it stand fence and checksum."""
 _FEATURES, _LENGTH, _FIRST_WORD = 0, 1, 2
-_ROWS_AT_ONCE = 256
-"""So many rows' words are widened at once: few enough to stay in the processor's cache."""
+_WORD = np.dtype("<u4")
 _MASK = 2**64 - 1
 _KEPT_WEIGHTS = 4096
 
@@ -69,7 +68,8 @@ def weights(first: int, count: int) -> Sums:
     """
     high = _split_mix(np.arange(first + 1, first + count + 1, dtype=np.uint64))
     low = _mixed_31_bits(np.arange(first, first + count, dtype=np.uint64))
-    return high & ~np.uint64(2**33 - 1) | low << np.uint64(1) | np.uint64(1)
+    own: Sums = high & ~np.uint64(2**33 - 1) | low << np.uint64(1) | np.uint64(1)
+    return own
 
 
 def _split_mix(places: Sums) -> Sums:
@@ -106,54 +106,56 @@ def _many_weights(count: int) -> Sums:
 
 def sum_of(message: bytes, base: int) -> int:
     """The checksum of one message, whatever stands in it for one."""
-    size = len(message) - BODY_START
-    count, left = divmod(size, 4)
-    own = _weights(_FIRST_WORD + count + 1)
-    words = np.frombuffer(message, "<u4", count, BODY_START).astype(np.uint64)
-    total = int(words @ own[_FIRST_WORD:-1]) + int(own[_LENGTH]) * size + base
-    if left:
-        total += int.from_bytes(message[-left:], "little") * int(own[-1])
+    count, own, length_term, last = _terms(len(message))
+    total = int(np.frombuffer(message, _WORD, count, BODY_START).astype(np.uint64).dot(own)) + length_term + base
+    if last:
+        total += last * int.from_bytes(message[BODY_START + 4 * count :], "little")
     return total & _MASK
 
 
+@lru_cache(maxsize=4096)
+def _terms(size_bytes: int) -> tuple[int, Sums, int, int]:
+    """Of messages of one size: whole words, their weights, the length's term, and the weight of a word cut short or 0."""
+    count, left = divmod(size_bytes - BODY_START, 4)
+    own = _weights(_FIRST_WORD + count + 1)
+    last = int(own[-1]) if left else 0
+    return count, own[_FIRST_WORD:-1], int(own[_LENGTH]) * (size_bytes - BODY_START), last
+
+
 def sums_of_rows(rows: Bytes, base: int) -> Sums:
-    """The checksums of messages of one size, shape (messages, bytes)."""
-    return _sums_of_heads(rows) + np.uint64(_plus_length(base, rows.shape[1] - BODY_START))
-
-
-def _plus_length(base: int, size: int) -> int:
-    return (base + int(_weights(2)[_LENGTH]) * size) & _MASK
-
-
-def _sums_of_heads(rows: Bytes) -> Sums:
-    size = rows.shape[1] - BODY_START
-    own = _weights(_FIRST_WORD + -(-size // 4))[_FIRST_WORD:]
-    sums = np.empty(len(rows), np.uint64)
-    padded = np.zeros((min(len(rows), _ROWS_AT_ONCE), 4 * own.size), np.uint8)
-    for first in range(0, len(rows), _ROWS_AT_ONCE):
-        some = rows[first : first + _ROWS_AT_ONCE]
-        padded[: len(some), :size] = some[:, BODY_START:]
-        words = padded[: len(some)].view("<u4")
-        sums[first : first + len(some)] = words.astype(np.uint64) @ own
+    """The checksums of messages of one size; `rows` has shape (messages, bytes) and no gaps."""
+    count, _, length_term, last = _terms(rows.shape[1])
+    sums = _sums_of_heads(rows, count) + np.uint64((length_term + base) & _MASK)
+    if last and len(rows):
+        unread = 8 * (BODY_START + 4 * count + 4 - rows.shape[1])
+        ends = np.ndarray(len(rows), _WORD, rows, rows.shape[1] - 4, rows.shape[1]).astype(np.uint64)
+        sums += (ends >> np.uint64(unread)) * np.uint64(last)
     return sums
 
 
-def sums_of_messages(data: bytes | Bytes, starts: Numbers, ends: Numbers, shared: int, base: int) -> Sums:
+def _sums_of_heads(rows: Bytes, count: int) -> Sums:
+    """Of the first words of each row, read where they stand."""
+    if not len(rows):
+        return np.zeros(0, np.uint64)
+    words = np.ndarray((len(rows), count), _WORD, rows, BODY_START, (rows.shape[1], 4))
+    sums: Sums = np.einsum(
+        "ij,j->i", words, _weights(_FIRST_WORD + count)[_FIRST_WORD:], dtype=np.uint64, casting="unsafe"
+    )
+    return sums
+
+
+def sums_of_messages(data: bytes | Bytes, starts: Numbers, ends: Numbers, heads: Bytes, base: int) -> Sums:
     """The checksums of messages of many sizes.
 
     Args:
         data: Holds them, and at least four bytes after the last one.
         starts: Where each begins.
-        ends: Where each ends; none is shorter than `shared`.
-        shared: So many of their first bytes are summed up as a matrix.
+        ends: Where each ends.
+        heads: The first bytes of each once more, shape (messages, bytes), without gaps: a matrix is summed up quicker.
         base: As `base_of` gives it.
     """
-    if not starts.size:
-        return np.zeros(0, np.uint64)
-    whole = BODY_START + (shared - BODY_START) // 4 * 4
-    every = np.ndarray((len(data) - whole + 1,), f"V{whole}", data, strides=(1,))
-    sums = _sums_of_heads(every[starts].view(np.uint8).reshape(-1, whole))
-    sums += _sums_of_tails(data, starts + whole, ends, (whole - BODY_START) // 4)
+    count = (heads.shape[1] - BODY_START) // 4
+    sums = _sums_of_heads(heads, count) + _sums_of_tails(data, starts + (BODY_START + 4 * count), ends, count)
     lengths = (ends - starts - BODY_START).astype(np.uint64)
     return sums + lengths * _weights(2)[_LENGTH] + np.uint64(base)
 
@@ -163,16 +165,17 @@ def _sums_of_tails(data: bytes | Bytes, starts: Numbers, ends: Numbers, words_be
     counts = -(-(ends - starts) // 4)
     if not counts.any():
         return np.zeros(starts.size, np.uint64)
-    stops = np.cumsum(counts)
+    stops = np.cumsum(counts)  # of words; a prefix sum, unlike NumPy's reduceat, can sum up none
     places = np.arange(int(stops[-1])) - np.repeat(stops - counts, counts)
-    every = np.ndarray((len(data) - 3,), "<u4", data, strides=(1,))
+    every: Sums = np.ndarray((len(data) - 3,), _WORD, data, strides=(1,))
     words = every[np.repeat(starts, counts) + 4 * places].astype(np.uint64)
     cut = (ends - starts) % 4
     torn = cut > 0
     words[stops[torn] - 1] &= (np.uint64(1) << (8 * cut[torn]).astype(np.uint64)) - np.uint64(1)
     own = _weights(_FIRST_WORD + words_before + int(counts.max()))[_FIRST_WORD + words_before :]
     totals = np.concatenate([np.zeros(1, np.uint64), np.cumsum(words * own[places], dtype=np.uint64)])
-    return totals[stops] - totals[stops - counts]
+    sums: Sums = totals[stops] - totals[stops - counts]
+    return sums
 
 
 def are_sums_of_unknown_features(gaps: Sums) -> np.ndarray[Any, np.dtype[np.bool_]]:

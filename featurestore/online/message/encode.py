@@ -87,9 +87,9 @@ def _check_calendar(layout: MessageLayout, frame: pl.DataFrame) -> None:
     dated |= {field.name: field.dtype for field in layout.fields if field.dtype in BOUNDS}
     for name, dtype in dated.items():
         first, last = BOUNDS[dtype]
-        outside = frame.height and frame[name].count() and (frame[name].min() < first or frame[name].max() > last)
-        if outside:
-            rows = (~frame[name].is_between(first, last)).arg_true()
+        is_shown = frame[name].is_between(first, last)
+        if not is_shown.all():
+            rows = (~is_shown).arg_true()
             unit = "days" if dtype == pl.Date else "microseconds"
             raise InvalidInput(
                 f"Column {name!r} is not of the years 1 to 9999 in {len(rows)} of {frame.height} rows, first in row {rows[0]}: "
@@ -296,7 +296,7 @@ def _join(layout: MessageLayout, rows: Rows, tails: list[_Tail]) -> list[bytes]:
         if tail is not None:
             _spread(out, at, tail.data, tail.lengths)
             at += tail.lengths
-    sums = sums_of_messages(out, ends[:-1], ends[1:], layout.fixed_size, layout.base)
+    sums = sums_of_messages(out, ends[:-1], ends[1:], fixed, layout.base)
     checksums = np.arange(CHECKSUM_SLICE.start, CHECKSUM_SLICE.stop)
     out[ends[:-1, None] + checksums] = sums.astype("<u8").view(np.uint8).reshape(-1, checksums.size)
     return _cut(out.tobytes(), ends)

@@ -93,7 +93,9 @@ def are_intact(messages: Sequence[bytes], group: str) -> Flags:
     if not starts.size:
         return flags
     header: Rows = batch.rows(starts, HEADER_DTYPE)
-    sums = sums_of_messages(batch.data, starts, ends, int((ends - starts).min()), start_of(group))
+    shortest = int((ends - starts).min())
+    heads = batch.rows(starts, np.dtype(f"V{shortest}")).view(np.uint8).reshape(-1, shortest)
+    sums = sums_of_messages(batch.data, starts, ends, heads, start_of(group))
     intact = are_sums_of_unknown_features(header["message_checksum"] - sums)
     for name in _GUARDED:
         intact &= header[f"{name}_tag"] == HEADER_TAGS[name]

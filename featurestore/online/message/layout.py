@@ -252,9 +252,7 @@ HEADER_TAGS: Mapping[str, int] = MappingProxyType(
 )
 HEADER_DTYPE = np.dtype([part for name, _, code in _HEADER_FORMATS for part in ((f"{name}_tag", "<u2"), (name, code))])
 HEADER_SIZE = HEADER_DTYPE.itemsize
-HEADER_AT: Mapping[str, int] = MappingProxyType(
-    {name: HEADER_DTYPE.fields[name][1] for name in HEADER_DTYPE.names or ()}
-)
+HEADER_AT: Mapping[str, int] = MappingProxyType({name: part[1] for name, part in (HEADER_DTYPE.fields or {}).items()})
 """Where each value of the header begins, and under `<name>_tag` its tag."""
 HEADER_CONSTANTS = np.array(
     [at for name in HEADER_TAGS for at in (HEADER_AT[f"{name}_tag"], HEADER_AT[f"{name}_tag"] + 1)]

@@ -146,7 +146,11 @@ def _sound(repair: Repair) -> Repair:
     flags = are_intact(repair.messages, repair.group)
     if flags.all():
         return repair
-    positions, keys, messages = (
-        list(compress(items, flags.tolist())) for items in (repair.mark.positions, repair.keys, repair.messages)
+    sound = flags.tolist()
+    mark = replace(repair.mark, positions=list(compress(repair.mark.positions, sound)))
+    return replace(
+        repair,
+        mark=mark,
+        keys=list(compress(repair.keys, sound)),
+        messages=list(compress(repair.messages, sound)),
     )
-    return replace(repair, mark=replace(repair.mark, positions=positions), keys=keys, messages=messages)
