@@ -1,6 +1,9 @@
 """The checksum: what it is made of, what it must show, and that no message that was changed is read."""
 
+import hashlib
+import itertools
 import random
+import struct
 from typing import Any
 
 import numpy as np
@@ -8,6 +11,7 @@ import polars as pl
 import pytest
 
 from featurestore.errors import InvalidInput
+from featurestore.online.materialization.planning import contract_of, is_same_copy
 from featurestore.online.message.checksum import BODY_START, base_of, sum_of, sums_of_messages, sums_of_rows, weights
 from featurestore.online.message.codec import MessageLayout, WireField, decode, encode, proto_text
 from featurestore.online.message.few import FewReader
@@ -24,6 +28,7 @@ from tests.messages import (
     simple_rows,
 )
 from tests.scale import cases, exam_seed
+from tests.unit.test_online_answers import group_of
 
 FIRST_WEIGHTS = [16294208410971956419, 7960286520797903131, 487617020057297349]
 FIRST_BASE = 120395671559893942
@@ -124,7 +129,7 @@ def written(layout: MessageLayout, *, with_nulls: bool = False, schema_number: i
 def refuse(layouts: dict[int, MessageLayout], message: bytes) -> None:
     """Nobody reads it."""
     newest = layouts[max(layouts)]
-    good = written(newest.at(1))
+    good = written(newest.at(min(layouts)))
     assert FewReader(layouts, newest.fields).read([message]) is None
     assert FewReader(layouts, newest.fields).read([good] * 4 + [message]) is None
     with pytest.raises(InvalidInput, match=r"position 1\b.*not a message of this group as it was written"):
@@ -258,6 +263,21 @@ def test_a_row_of_no_calendars_year_is_neither_written_nor_read(name: str) -> No
     assert FewReader({1: layout}, layout.fields).read([forged]) is None
     with pytest.raises(InvalidInput, match=f"position 0: '{name}' is"):
         decode({1: layout}, [forged])
+
+
+def test_a_message_of_the_format_before_is_read_by_nobody_and_its_copy_built_anew() -> None:
+    layout = layout_of([pl.Float64()], "g0")
+    values, last = [1, *3 * [1_772_366_400_000_000], 0], b"\xa8\x01\x81\x00\xb0\x01\x00"
+    tags = [number << 3 & 0x7F | kind | 0x80 | 1 << 8 for number, kind in ((16, 5), (17, 1), (18, 1), (19, 1), (20, 1))]
+    header = struct.pack("<HiHqHqHqHq", *itertools.chain(*zip(tags, values, strict=True))) + last
+    before = header + struct.pack("<Hd", layout.fields[0].tag, 7.5)
+    assert len(before) == 63
+    refuse({1: layout}, before)
+    assert not are_intact([before], "g0").any()
+    group = group_of("g0", layout, {"k0": "int64"})
+    stated = f"{group.ttl_us}/{group.max_age_us}/{[(32, 'float64')]}"
+    assert is_same_copy(group, contract_of(group))
+    assert not is_same_copy(group, f"3/{hashlib.sha256(stated.encode()).hexdigest()[:16]}")
 
 
 def test_random_damage_of_messages_of_every_kind_is_never_read_as_another_message() -> None:

@@ -157,7 +157,8 @@ def sums_of_messages(data: bytes | Bytes, starts: Numbers, ends: Numbers, heads:
     count = (heads.shape[1] - BODY_START) // 4
     sums = _sums_of_heads(heads, count) + _sums_of_tails(data, starts + (BODY_START + 4 * count), ends, count)
     lengths = (ends - starts - BODY_START).astype(np.uint64)
-    return sums + lengths * _weights(2)[_LENGTH] + np.uint64(base)
+    sums += lengths * _weights(2)[_LENGTH] + np.uint64(base)
+    return sums
 
 
 def _sums_of_tails(data: bytes | Bytes, starts: Numbers, ends: Numbers, words_before: int) -> Sums:

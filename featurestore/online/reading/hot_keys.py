@@ -109,12 +109,13 @@ class HotKeys:
             replies: What it said.
         """
         until, is_warm = self._monotonic() + self._ttl_seconds, tier == "warm"
+        found = _intact(group, keys, replies.messages)
         with self._lock:
             known = self._group(group)
             are_current = [_is_current(known, name, state) for name, state in _said(tier, replies)]
             if not all(are_current):
                 return
-            for key, message in _intact(group, keys, replies.messages):
+            for key, message in found:
                 self._put(key, _Entry(message, is_warm, until, known.turn))
             self._shrink()
 
