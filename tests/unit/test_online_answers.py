@@ -21,7 +21,7 @@ from featurestore.online.keys import entity_id
 from featurestore.online.message.codec import MessageLayout, WireField, decode, encode, proto_text
 from featurestore.online.message.decode import Decoder
 from featurestore.online.message.few import FewReader
-from featurestore.online.message.layout import FENCE_SLICE
+from featurestore.online.message.layout import FENCE_SLICE, HEADER_AT
 from featurestore.online.reading.answer import FEW_ROWS
 from featurestore.online.reading.plan import ReadPlan, read_plan
 from featurestore.online.reading.retrieval import ONLINE_STATUS, TIER, OnlineFeatures, read_features
@@ -248,7 +248,11 @@ def test_a_message_that_cannot_be_decoded_is_unavailable_and_nobody_else_suffers
     frame = frame_of(layout, [{**row, "schema_number": 3} for row in rows])
     written = {name: encode(replace(layout, group=name), frame, schema_number=3, fence=0) for name in groups}
     stored = {b"%s:%d" % (name.encode(), n): one for name in groups for n, one in enumerate(written[name])}
-    torn = {0: b"", count // 2: written["g0"][0][:70], count - 1: written["g1"][-1]}
+    dated = bytearray(written["g0"][1 % count])
+    dated[HEADER_AT["event_time"] + 7] ^= (
+        0x40  # of the year 148,000 and something, which neither JSON nor Polars can show
+    )
+    torn = {0: b"", 1 % count: bytes(dated), count // 2: written["g0"][0][:70], count - 1: written["g1"][-1]}
     stored |= {b"g0:%d" % n: one for n, one in torn.items()}
     asked = [{"k0": n} for n in range(count)]
     answer = World(RegistrySnapshot(groups, {}), stored, set(), set(), asked, NOW).read(asked)
