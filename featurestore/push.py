@@ -144,8 +144,8 @@ def _refuse_unfit(group: RegisteredGroup, rows: pl.DataFrame, now: datetime, wha
 
 
 def _refuse_unservable(group: RegisteredGroup, known: pl.DataFrame, what: str) -> None:
-    """A value too long for a message would stop every later materialization of the group."""
-    fields = tuple(field for field in layout_of(group).fields if not field.is_scalar)
+    """A value too long for a message, or beyond the calendar, would stop every later materialization of the group."""
+    fields = tuple(field for field in layout_of(group).fields if field.can_be_refused)
     if not group.is_online or not fields:
         return
     error = _unservable(group, MessageLayout(fields), known)

@@ -10,6 +10,7 @@ from google.protobuf import descriptor_pb2, descriptor_pool, message_factory  # 
 from hypothesis import strategies as st
 
 from featurestore.online.message.codec import MessageLayout, WireField
+from featurestore.online.message.integrity import sealed
 
 TIMESTAMP = pl.Datetime("us", "UTC")
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -110,6 +111,14 @@ def add_field(message: Any, label: str, kind: str, field: str, number: int, oute
         made.proto3_optional = True
         made.oneof_index = len(message.oneof_decl)
         message.oneof_decl.add(name=f"_{field}")
+
+
+def sealed_by_google(layout: MessageLayout, parsed: Any) -> bytes:
+    """A message as Google writes it, with the checksum of these very bytes: what a writer in another language does."""
+    parsed.message_checksum = 0
+    has_features = not parsed.HasField("field_count") or parsed.field_count
+    own = layout.at(parsed.schema_number if has_features else 0)
+    return sealed(parsed.SerializeToString(), own.base)
 
 
 def google_value(value: Any) -> Any:

@@ -16,7 +16,7 @@ from featurestore.errors import DeclarationError
 NAME = re.compile(r"^[a-z][a-z0-9_]{0,62}$")
 TIME_COLUMNS = ("event_time", "knowledge_time", "created_at", "label_time", "landed_at")
 TABLE_COLUMNS = ("window", "window_start", "is_deleted", "schema_number", "year", "month", "bucket")
-MESSAGE_FIELDS = ("fence", "field_count", "found")
+MESSAGE_FIELDS = ("fence", "message_checksum", "field_count", "found")
 OWNER = "owner='team:network-operations' or owner='ada@example.org'"
 RESERVED = frozenset(TIME_COLUMNS + TABLE_COLUMNS + MESSAGE_FIELDS)
 

@@ -7,6 +7,7 @@ import random
 import sys
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import TypeVar
 
@@ -17,7 +18,7 @@ from featurestore.online.redis.tier import RedisOnlineStore
 from featurestore.online.tier import MaterializationState
 
 GROUP = "plane_last_flight_hourly"
-LAYOUT = MessageLayout((WireField(32, "v", pl.Int64()), WireField(33, "text", pl.String())))
+LAYOUT = MessageLayout((WireField(32, "v", pl.Int64()), WireField(33, "text", pl.String())), GROUP)
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 STATE = MaterializationState("table-1", 4, NOW)
 AHEAD = MaterializationState("table-1", 5, NOW + timedelta(hours=1))
@@ -44,14 +45,16 @@ def times_frame(versions: Sequence[Version]) -> pl.DataFrame:
     return pl.DataFrame(columns, schema=dict.fromkeys(names, TIMESTAMP))
 
 
-def messages_of(versions: Sequence[Version], fence: int = 0, deleted: Sequence[bool] | None = None) -> list[bytes]:
+def messages_of(
+    versions: Sequence[Version], fence: int = 0, deleted: Sequence[bool] | None = None, *, group: str = GROUP
+) -> list[bytes]:
     """One message per version; its value is the number of the version's creation."""
     rows = times_frame(versions).with_columns(
         pl.Series("is_deleted", deleted or [False] * len(versions), dtype=pl.Boolean),
         pl.Series("v", [version[2] for version in versions], dtype=pl.Int64),
         pl.Series("text", ["x" * (version[2] % 40) for version in versions], dtype=pl.String),
     )
-    return encode(LAYOUT, rows, schema_number=1, fence=fence)
+    return encode(replace(LAYOUT, group=group), rows, schema_number=1, fence=fence)
 
 
 def plain(number: int) -> Version:
@@ -64,9 +67,9 @@ def removed_frame(keys: Sequence[bytes], versions: Sequence[Version]) -> pl.Data
     return times_frame(versions).insert_column(0, pl.Series("key", keys, dtype=pl.Binary))
 
 
-def decoded(messages: Sequence[bytes | None]) -> pl.DataFrame:
+def decoded(messages: Sequence[bytes | None], group: str = GROUP) -> pl.DataFrame:
     """Replies as columns."""
-    return decode({1: LAYOUT}, messages)
+    return decode({1: replace(LAYOUT, group=group)}, messages)
 
 
 def key_of(number: int) -> bytes:

@@ -120,9 +120,13 @@ def test_move_that_changes_nothing_still_fails_for_a_corrupted_value(served: San
     result = served.run(ONLINE)
     assert not result.success
     assert [event.asset_key for event in result.get_asset_materialization_events()] == [dg.AssetKey(["online", HOURLY])]
-    (example,) = metadata(served)["examples"]
-    assert (example["class"], example["feature"], example["entity"]) == ("wrong", "amount_2h", {"kiosk": "b"})
-    assert (example["online"]["value"], example["offline"]["value"]) == (11.0, 10.0)
+    examples = metadata(served)["examples"]
+    assert {(one["class"], one["entity"]["kiosk"], one["online"]["version"]) for one in examples} == {
+        ("wrong", "b", "unreadable")
+    }
+    shown = {one["feature"]: (one["online"]["value"], one["offline"]["value"]) for one in examples}
+    assert len(examples) == 2, "the whole message is refused"
+    assert shown["amount_2h"] == (None, 10.0)
 
 
 def test_stale_value_fails_the_run_and_a_rebuild_mends_it(served: Sandbox, valkey_url: str) -> None:

@@ -37,8 +37,8 @@ def state(number: int, table: str = "table-1") -> MaterializationState:
 
 
 @functools.cache
-def message(version: int, fence: int = 0) -> bytes:
-    return messages_of([plain(version)], fence)[0]
+def message(version: int, fence: int = 0, group: str = "g") -> bytes:
+    return messages_of([plain(version)], fence, group=group)[0]
 
 
 def store(cache: HotKeys, key: bytes, held: bytes, number: int = 1, tier: str = "hot", group: str = "g") -> None:
@@ -62,6 +62,16 @@ def test_a_message_without_a_whole_header_is_not_held(cache: HotKeys) -> None:
     for number in range(2):
         store(cache, b"a", message(1)[: 40 * number])
     assert held(cache, b"a") is None
+    store(cache, b"a", message(1))
+    assert held(cache, b"a") == message(1)
+
+
+def test_a_message_that_is_not_as_it_was_written_is_not_held(cache: HotKeys) -> None:
+    torn = bytearray(message(9))
+    torn[30] ^= 1
+    for wrong in (bytes(torn), message(9, group="other")):
+        store(cache, b"a", wrong)
+        assert held(cache, b"a") is None
     store(cache, b"a", message(1))
     assert held(cache, b"a") == message(1)
 
@@ -117,11 +127,11 @@ def test_a_lower_version_under_a_newer_fence_is_what_a_rewind_left(cache: HotKey
 
 def test_a_state_that_moved_ends_what_is_held_of_its_group_alone(cache: HotKeys) -> None:
     store(cache, b"a", message(5))
-    store(cache, b"other:a", message(5), group="other")
+    store(cache, b"other:a", message(5, group="other"), group="other")
     store(cache, b"b", message(1), number=2)
     assert held(cache, b"a") is None
     assert held(cache, b"b") == message(1)
-    assert held(cache, b"other:a", group="other") == message(5)
+    assert held(cache, b"other:a", group="other") == message(5, group="other")
 
 
 def test_a_read_of_before_the_move_that_ends_after_it_is_not_kept(cache: HotKeys) -> None:

@@ -105,15 +105,15 @@ class World:
     ) -> None:
         copy = Copy(tier.memory, group)
         copy.build(state)
-        copy.write(keys_of(names, group), messages_of([plain(version)] * len(names)))
+        copy.write(keys_of(names, group), messages_of([plain(version)] * len(names), group=group))
 
 
 def keys_of(names: str, group: str = "g") -> list[bytes]:
     return [f"{group}:{name}".encode() for name in names]
 
 
-def values(replies: Replies) -> list[int | None]:
-    found: list[int | None] = decoded(replies.messages)["v"].to_list()
+def values(replies: Replies, group: str = "g") -> list[int | None]:
+    found: list[int | None] = decoded(replies.messages, group)["v"].to_list()
     return found
 
 
@@ -172,7 +172,7 @@ def test_several_groups_go_to_each_tier_at_once(both: World) -> None:
             "empty": (WARM, []),
         }
     )
-    assert [values(replies) for replies in found.values()] == [[3, 3], [7, 5], [2], []]
+    assert [values(replies, name) for name, replies in found.items()] == [[3, 3], [7, 5], [2], []]
     assert list(found) == ["only_warm", "g", "only_hot", "empty"]
     assert [sorted(replies.warm) for replies in found.values()] == [[0, 1], [1], [], []]
     assert both.hot.asked == [{"g": keys_of("ac"), "only_hot": keys_of("y", "only_hot")}]
@@ -183,9 +183,9 @@ def test_several_groups_go_to_each_tier_at_once(both: World) -> None:
 
 
 def test_a_hot_tombstone_is_an_answer(both: World) -> None:
-    Copy(both.hot.memory, "g").write(keys_of("c"), messages_of([plain(9)], deleted=[True]))
+    Copy(both.hot.memory, "g").write(keys_of("c"), messages_of([plain(9)], deleted=[True], group="g"))
     replies = both.read("c")
-    assert decoded(replies.messages)["is_deleted"].to_list() == [True]
+    assert decoded(replies.messages, "g")["is_deleted"].to_list() == [True]
     assert (replies.warm, both.warm.asked) == (frozenset(), [])
 
 
@@ -423,7 +423,7 @@ def test_only_the_keys_that_are_not_held_are_asked_for(cached: tuple[World, Read
 def test_what_is_held_is_read_anew_after_its_time(cached: tuple[World, ReadThrough]) -> None:
     world, reading = cached
     reading.read({"g": (BOTH, keys_of("a"))})
-    Copy(world.hot.memory, "g").write(keys_of("a"), messages_of([plain(8)]))
+    Copy(world.hot.memory, "g").write(keys_of("a"), messages_of([plain(8)], group="g"))
     assert values(reading.read({"g": (BOTH, keys_of("a"))})["g"]) == [7]
     world.seconds.now += 1.0
     assert values(reading.read({"g": (BOTH, keys_of("a"))})["g"]) == [8]
@@ -433,7 +433,9 @@ def test_a_copy_that_is_seen_to_have_moved_ends_what_was_held_of_its_group(cache
     world, reading = cached
     reading.read({"g": (BOTH, keys_of("ab"))})
     copy = Copy(world.hot.memory, "g")
-    copy.write(keys_of("a"), messages_of([plain(3)], fence=5), removed=removed_frame(keys_of("a"), [plain(7)]))
+    copy.write(
+        keys_of("a"), messages_of([plain(3)], fence=5, group="g"), removed=removed_frame(keys_of("a"), [plain(7)])
+    )
     copy.set_state(NEWER)
     assert values(reading.read({"g": (BOTH, keys_of("a"))})["g"]) == [7]
     reading.read({"g": (BOTH, keys_of("x"))})

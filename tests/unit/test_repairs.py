@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -50,7 +51,7 @@ def repairs(tier: SlowTier) -> Iterator[Repairs]:
 def repair_of(tier: MemoryTier, numbers: Sequence[int], version: int = 5) -> Repair:
     keys = [KEYS[number] for number in numbers]
     (mark,) = tier.read_many({"g": [*keys, b"g:missing"]})["g"].marks
-    return Repair("g", mark, keys, messages_of([plain(version)] * len(keys)), None)
+    return Repair("g", mark, keys, messages_of([plain(version)] * len(keys), group="g"), None)
 
 
 def test_what_is_offered_is_put_back_without_waiting_for_it(tier: SlowTier, repairs: Repairs) -> None:
@@ -67,10 +68,22 @@ def test_what_is_offered_is_put_back_without_waiting_for_it(tier: SlowTier, repa
 def test_what_a_part_does_not_take_is_counted(tier: SlowTier, repairs: Repairs) -> None:
     tier.may_end.set()
     before = repair_of(tier, [0, 1, 2])
-    Copy(tier, "g").write(KEYS[:1], messages_of([plain(9)]))
+    Copy(tier, "g").write(KEYS[:1], messages_of([plain(9)], group="g"))
     repairs.offer(before)
     assert repairs.wait_until_idle(10)
     assert repairs.counts == RepairCounts(written=2, refused=1)
+
+
+def test_what_is_not_as_it_was_written_is_put_back_nowhere(tier: SlowTier, repairs: Repairs) -> None:
+    tier.may_end.set()
+    offered = repair_of(tier, [0, 1, 2])
+    torn = bytearray(offered.messages[1])
+    torn[-1] ^= 1
+    foreign = messages_of([plain(5)], group="other")[0]
+    repairs.offer(replace(offered, messages=[offered.messages[0], bytes(torn), foreign]))
+    assert repairs.wait_until_idle(10)
+    assert repairs.counts == RepairCounts(written=1, refused=2)
+    assert Copy(tier, "g").read(KEYS[:3]).messages == [offered.messages[0], None, None]
 
 
 def test_what_does_not_fit_is_dropped(tier: SlowTier, repairs: Repairs) -> None:

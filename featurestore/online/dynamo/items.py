@@ -23,7 +23,7 @@ import numpy as np
 from featurestore.errors import InvalidInput
 from featurestore.online.batch import WriteBatch, read_headers
 from featurestore.online.message.columns import VERSION
-from featurestore.online.message.layout import Rows
+from featurestore.online.message.layout import FENCE_SLICE, Rows
 
 Item = dict[str, dict[str, Any]]
 
@@ -37,7 +37,6 @@ PROJECTION = "entity_id, #s, m, f"
 _EMPTY_ID = "%"
 _VERSIONED = re.compile(r"(.+)_v([0-9]+)")
 _SIGN = 1 << 63
-_FENCE = slice(38, 46)
 _TAGGED = struct.Struct("<2xq2xq2xq")
 _SORTABLE = struct.Struct(">QQQ")
 _OVERHEAD_BYTES = 200
@@ -172,9 +171,9 @@ def message_of(item: Mapping[str, Mapping[str, Any]]) -> bytes | None:
     if "m" not in item or "f" not in item:
         return None
     message, fence = bytes(item["m"]["B"]), int(item["f"]["N"]).to_bytes(8, "little", signed=True)
-    if message[_FENCE] == fence:
+    if message[FENCE_SLICE] == fence:
         return message
-    return message[: _FENCE.start] + fence + message[_FENCE.stop :]
+    return message[: FENCE_SLICE.start] + fence + message[FENCE_SLICE.stop :]
 
 
 def _sortable(headers: Rows) -> bytes:

@@ -18,7 +18,7 @@ from featurestore.online.advance import furthest
 from featurestore.online.materialization.served_rows import VERSION, ServedRows
 from featurestore.online.materialization.slices import rows_in_a_slice
 from featurestore.online.message.encode import encode
-from featurestore.online.message.layout import BEFORE_EVERYTHING, MessageLayout
+from featurestore.online.message.layout import BEFORE_EVERYTHING, MESSAGE_FORMAT, MessageLayout
 from featurestore.online.message.schema import layout_of
 from featurestore.online.tier import MaterializationState
 from featurestore.registry.snapshot import RegisteredGroup
@@ -133,22 +133,22 @@ def is_covered(state: MaterializationState, target: MaterializationState) -> boo
 
 
 def contract_of(group: RegisteredGroup) -> str:
-    """What a stored copy depends on beside the rows: the schema's number, and a digest of what was declared under it."""
+    """What a stored copy depends on beside the rows: the schema's number, and a digest of the message format and what was declared."""
     return _contract_at(group, group.schema_number)
 
 
 def _contract_at(group: RegisteredGroup, schema_number: int) -> str:
     """As a process would have said when `schema_number` was the newest: features that came later are left out."""
     features = [(feature.number, feature.dtype_name) for feature in group.features if feature.since <= schema_number]
-    text = f"{group.ttl_us}/{group.max_age_us}/{features}"
+    text = f"format {MESSAGE_FORMAT}/{group.ttl_us}/{group.max_age_us}/{features}"
     return f"{schema_number}/{hashlib.sha256(text.encode()).hexdigest()[:16]}"
 
 
 def is_same_copy(group: RegisteredGroup, contract: str) -> bool:
     """Whether a copy made under a contract goes on under the present one: nothing changed, or features were only added.
 
-    Rows carry their schema numbers, so a copy of older and newer rows is read right. A changed ttl, max_age or dtype, or a
-    feature that is gone, builds it anew.
+    Rows carry their schema numbers, so a copy of older and newer rows is read right. A changed ttl, max_age or dtype, a
+    feature that is gone, or another format of messages, builds it anew.
     """
     number = _number_of(contract)
     return number is not None and number <= group.schema_number and contract == _contract_at(group, number)
@@ -190,8 +190,8 @@ def _refuse_rows(group: RegisteredGroup, target: MaterializationState, rows: pl.
             f"{future.height} keys of group {group.name!r} have rows that are true of the future, first {future.row(0, named=True)}; "
             f"it is {now.isoformat()}. Such a row would keep every later value out: correct its window, or this machine's clock."
         )
-    # Only values of variable length can be too long; the others need not be encoded twice.
-    fields = [field for field in layout_of(group).fields if not field.is_scalar]
+    # Only these can be too long or beyond the calendar; the others need not be encoded twice.
+    fields = [field for field in layout_of(group).fields if field.can_be_refused]
     for some in rows.iter_slices(_CHECKED_ROWS):
         encode(MessageLayout(tuple(fields)), some, schema_number=group.schema_number, fence=0)
 

@@ -12,7 +12,7 @@ import polars as pl
 from featurestore.frontier import latest_as_of
 from featurestore.offline.table import FeatureTable
 from featurestore.offline.view import TableView
-from featurestore.online.message.layout import MessageLayout
+from featurestore.online.message.layout import BOUNDS, MessageLayout
 from featurestore.online.message.schema import layout_of
 from featurestore.online.tier import MaterializationState
 
@@ -88,12 +88,13 @@ class ServedRows:
     def suspects(self) -> pl.DataFrame:
         """Keys of entities with a row, served or not, that perhaps cannot be served: most often there are none.
 
-        Rows that are true of the future, of a newer schema than the group's, or with strings or lists that are too long.
+        Rows that are true of the future, of a newer schema than the group's, with strings or lists that are too long, or with instants
+        or days beyond the calendar.
         """
         faults = [
             pl.col("event_time") > self.target.as_of,
             pl.col("schema_number") > self.group.schema_number,
-            *_variable_faults(layout_of(self.group)),
+            *_value_faults(layout_of(self.group)),
         ]
         return self._known.filter(reduce(or_, faults)).select(self._names).unique().collect(engine="streaming")
 
@@ -106,14 +107,16 @@ def _between(keys: pl.Series) -> pl.Expr:
     return pl.col(keys.name).is_between(lowest, highest)
 
 
-def _variable_faults(layout: MessageLayout) -> list[pl.Expr]:
-    """What `encode` refuses of values whose length varies, and perhaps a little more."""
+def _value_faults(layout: MessageLayout) -> list[pl.Expr]:
+    """What `encode` refuses of values, and perhaps a little more."""
     faults = []
     for field in layout.fields:
         column = pl.col(field.name)
         if field.is_string:
             faults += [column.str.len_bytes() > field.longest_bytes]
             faults += [] if field.max_length is None else [column.str.len_chars() > field.max_length]
+        elif field.dtype in BOUNDS:
+            faults += [~column.to_physical().is_between(*BOUNDS[field.dtype])]
         elif not field.is_scalar:
             faults += [column.list.drop_nulls().list.len() != column.list.len()]
             length = column.list.len()

@@ -1,19 +1,21 @@
 """Which messages of a batch are canonical rows of a layout, and where their values stand.
 
-Here: tags, lengths and offsets, checked for all rows at once. Not here: values as columns (`columns`), or which layouts a
+Here: tags, lengths, offsets and checksums, checked for all rows at once. Not here: values as columns (`columns`), or which layouts a
 batch is tried with (`decode`).
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
 import polars as pl
 
+from featurestore.online.message.checksum import sums_of_messages, sums_of_rows
 from featurestore.online.message.columns import Array
 from featurestore.online.message.layout import (
     HEADER_CONSTANTS,
+    SCHEMA_NUMBER_SLICE,
     Block,
     Bytes,
     Flags,
@@ -55,14 +57,14 @@ class RowLayout:
                 mask[name]["length"] = 0xFF
         places = set(np.flatnonzero(mask.view(np.uint8)).tolist()) | set(HEADER_CONSTANTS.tolist())
         if self.number is not None:
-            places |= {2, 3, 4, 5}
+            places |= set(range(SCHEMA_NUMBER_SLICE.start, SCHEMA_NUMBER_SLICE.stop))
         return np.array(sorted(places))
 
     @cached_property
     def expected(self) -> Bytes:
         """The bytes that stand there."""
         row = self.layout.template.copy()
-        row[2:6] = np.frombuffer((self.number or 0).to_bytes(4, "little"), np.uint8)
+        row[SCHEMA_NUMBER_SLICE] = np.frombuffer((self.number or 0).to_bytes(4, "little"), np.uint8)
         expected: Bytes = row[self.constants]
         return expected
 
@@ -73,19 +75,20 @@ class RowLayout:
 
 @dataclass(frozen=True, eq=False)
 class Batch:
-    """Messages end to end, with some zeros after the last."""
+    """Messages end to end, with some zeros after the last; `is_verified` says that their checksums were looked at before."""
 
     joined: bytes
     data: Bytes
     starts: Numbers
     ends: Numbers
+    is_verified: bool = False
 
     @classmethod
-    def of(cls, messages: Sequence[bytes]) -> "Batch":
+    def of(cls, messages: Sequence[bytes], *, is_verified: bool = False) -> "Batch":
         joined = b"".join([*messages, _PADDING])
         lengths = np.fromiter(map(len, messages), np.int64, len(messages))
         ends = np.cumsum(lengths)
-        return cls(joined, np.frombuffer(joined, np.uint8), ends - lengths, ends)
+        return cls(joined, np.frombuffer(joined, np.uint8), ends - lengths, ends, is_verified)
 
     @property
     def positions(self) -> Numbers:
@@ -153,9 +156,28 @@ class Part:
         cells = self.rows[self.layout.layout.part_names[field.name]]
         return cells["value"], cells["tag"] == field.tag
 
+    def only(self, flags: Flags) -> "Part":
+        """Some of its rows."""
+        if flags.all():
+            return self
+        spans = {name: (start[flags], size[flags], valid[flags]) for name, (start, size, valid) in self.spans.items()}
+        return replace(self, positions=self.positions[flags], rows=self.rows[flags], spans=spans)
+
+    def are_intact(self) -> Flags:
+        """Which rows have the checksum that they should have."""
+        layout = self.layout.layout
+        heads = self.rows.view(np.uint8).reshape(self.rows.size, layout.fixed_size)
+        if not layout.variable:
+            sums = sums_of_rows(heads, layout.base)
+        else:
+            starts, ends = self.batch.starts[self.positions], self.batch.ends[self.positions]
+            sums = sums_of_messages(self.batch.data, starts, ends, heads, layout.base)
+        intact: Flags = sums == self.rows["header"]["message_checksum"]
+        return intact
+
 
 def read_part(own: RowLayout, batch: Batch, left: Numbers) -> Part:
-    """Read those of the messages at the positions `left` that are canonical rows."""
+    """Read those of the messages at the positions `left` that are canonical rows, and as they were written."""
     layout = own.layout
     sizes = batch.ends[left] - batch.starts[left]
     fits = sizes >= own.shortest if layout.variable else sizes == own.shortest
@@ -166,12 +188,8 @@ def read_part(own: RowLayout, batch: Batch, left: Numbers) -> Part:
     spans, ends = _read_spans(layout, batch, at, canonical)
     if layout.variable:
         canonical &= ends == batch.ends[chosen]
-    if canonical.all():
-        return Part(own, chosen, batch, rows, spans, is_plain)
-    spans = {
-        name: (start[canonical], size[canonical], valid[canonical]) for name, (start, size, valid) in spans.items()
-    }
-    return Part(own, chosen[canonical], batch, rows[canonical], spans, is_plain)
+    part = Part(own, chosen, batch, rows, spans, is_plain).only(canonical)
+    return part if batch.is_verified else part.only(part.are_intact())
 
 
 def _canonical(own: RowLayout, rows: Rows) -> tuple[Flags, bool]:

@@ -27,8 +27,11 @@ from featurestore.online.message.columns import (
     scattered,
     series_of,
 )
+from featurestore.online.message.integrity import check_intact, sealed
 from featurestore.online.message.layout import (
+    BOUNDS,
     HEADER_DTYPE,
+    SCHEMA_NUMBER_SLICE,
     TIMESTAMP,
     Block,
     Flags,
@@ -45,8 +48,9 @@ def decode(
 ) -> pl.DataFrame:
     """Decode replies of one group into columns.
 
-    Rules: canonical messages (`encode`) are read in bulk; any other valid proto3 serialisation of the group's message gives
-    the same values. A feature that a row's schema did not have is null; `MessageLayout.absent` tells it from a null value.
+    Rules: canonical messages (`encode`) are read in bulk; any other valid proto3 serialisation of the group's message that
+    carries the checksum of its own bytes gives the same values. A feature that a row's schema did not have is null;
+    `MessageLayout.absent` tells it from a null value.
     A schema number above the newest known is read with the newest layout: what it added is skipped.
 
     Args:
@@ -61,7 +65,7 @@ def decode(
 
     Raises:
         UnknownName: The newest layout lacks a wanted feature.
-        InvalidInput: A reply is cut short or malformed; the message names its position.
+        InvalidInput: A reply is not of this group, or not as it was written; the message names its position.
     """
     newest = layouts[max(layouts)]
     wanted = newest.fields if features is None else tuple(newest.field(name) for name in features)
@@ -126,20 +130,25 @@ class Decoder:
     def _stages(self) -> list[RowLayout]:
         """The rows of the newest layout are read first, then those of older ones, tombstones, and schemas newer than known."""
         numbered = [RowLayout(layout, number) for number, layout in sorted(self.layouts.items(), reverse=True)]
-        return [*numbered, RowLayout(MessageLayout(()), None), RowLayout(self.layouts[self._newest], None)]
+        return [
+            *numbered,
+            RowLayout(self.layouts[self._newest].at(0), None),
+            RowLayout(self.layouts[self._newest], None),
+        ]
 
     @cached_property
     def _filler(self) -> bytes:
         """A whole row without nulls: it stands where nothing was found, so that the batch stays as even as it was."""
         newest = self._stages[0]
-        template = newest.layout.template.tobytes()
-        return template[:2] + self._newest.to_bytes(4, "little") + template[6:] + newest.layout.null_tail
+        row = newest.layout.template.copy()
+        row[SCHEMA_NUMBER_SLICE] = np.frombuffer(self._newest.to_bytes(4, "little"), np.uint8)
+        return sealed(row.tobytes() + newest.layout.null_tail, newest.layout.base)
 
     def read(self, replies: Sequence[bytes | None]) -> Decoded:
         """Decode replies, one a key; None where there was none.
 
         Raises:
-            InvalidInput: A reply is cut short or malformed; the message names its position.
+            InvalidInput: A reply is not of this group, or not as it was written; the message names its position.
         """
         found = None
         try:
@@ -150,6 +159,7 @@ class Decoder:
         header = parts[0].rows["header"] if len(parts) == 1 else _scattered_headers(parts, len(replies))
         count = len(replies)
         blocks = [(block, _number_block(block, parts, count)) for block in self._blocks]
+        _refuse_impossible_times(header, blocks)
         others: dict[str, Column] = {column.field.name: column for column in _text_columns(self._texts, parts, count)}
         for field in self._others:
             others[field.name] = (_vector_column if field.is_vector else _list_column)(field, parts, count)
@@ -163,7 +173,7 @@ class Decoder:
         rewritten = list(messages)
         for position in left.tolist():
             rewritten[position] = self._rewrite(messages[position], position, len(messages))
-        parts, left = self._read(Batch.of(rewritten))
+        parts, left = self._read(Batch.of(rewritten, is_verified=True))
         if left.size:
             raise InvalidInput(f"Message at position {left[0]} of {len(messages)} cannot be decoded.")
         return parts
@@ -183,11 +193,12 @@ class Decoder:
 
     def _rewrite(self, message: bytes, position: int, count: int) -> bytes:
         try:
+            check_intact(self.layouts, message)
             return canonical_message(self.layouts[self._newest], message)
         except Malformed as error:
             raise InvalidInput(
-                f"Message at position {position} of {count} cannot be decoded: {error} ({len(message)} bytes). "
-                "It was cut short or is not of this group: rebuild the group's online copy."
+                f"Message at position {position} of {count} is not a message of this group as it was written: {error} "
+                f"({len(message)} bytes). Rebuild the group's online copy."
             ) from error
 
     @cached_property
@@ -207,6 +218,31 @@ class Decoder:
     @cached_property
     def _others(self) -> list[WireField]:
         return [field for field in self.wanted if field.is_vector or field.is_list]
+
+
+def _refuse_impossible_times(header: Rows, blocks: Sequence[tuple[Block, NumberBlock]]) -> None:
+    """`encode` lets none through, and a checksum shows if bytes became one: only another writer could have made it."""
+    for name in VERSION:
+        _refuse_outside(name, TIMESTAMP, header[name], None)
+    for block, numbers in blocks:
+        for row, field in enumerate(block.fields):
+            if field.dtype in BOUNDS:
+                _refuse_outside(
+                    field.name, field.dtype, numbers.values[row], None if numbers.valid is None else numbers.valid[row]
+                )
+
+
+def _refuse_outside(name: str, dtype: pl.DataType, values: Array, valid: Flags | None) -> None:
+    first, last = BOUNDS[dtype]
+    if not values.size or (values.min() >= first and values.max() <= last):
+        return
+    outside = (values < first) | (values > last)
+    found = np.flatnonzero(outside if valid is None else outside & valid)
+    if found.size:
+        raise InvalidInput(
+            f"Message at position {found[0]}: {name!r} is {values[found[0]]}, beyond the years 1 to 9999. Its writer made a "
+            "mistake: rebuild the group's online copy."
+        )
 
 
 def _scattered_headers(parts: list[Part], count: int) -> Rows:

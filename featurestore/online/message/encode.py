@@ -10,7 +10,10 @@ import numpy as np
 import polars as pl
 
 from featurestore.errors import InvalidInput, SchemaMismatch
+from featurestore.online.message.checksum import sums_of_messages, sums_of_rows
 from featurestore.online.message.layout import (
+    BOUNDS,
+    CHECKSUM_SLICE,
     TIMESTAMP,
     Block,
     Bytes,
@@ -24,6 +27,8 @@ from featurestore.online.message.wire import write_strings
 
 _CHUNK = 4096
 """Rows encoded at once: few enough that their bytes stay in the processor's cache while column after column is filled."""
+_ROOM = 4
+"""Bytes after the last message, so that its last word can be read whole."""
 _TIMES = ("event_time", "knowledge_time", "created_at")
 
 
@@ -47,13 +52,15 @@ def encode(layout: MessageLayout, frame: pl.DataFrame, *, schema_number: int, fe
 
     Raises:
         SchemaMismatch: A column is missing or has another dtype.
-        InvalidInput: A null where none may be, a string or list that is too long, a schema number out of range.
+        InvalidInput: A null where none may be, a string or list that is too long, a schema number out of range, a time or a
+            day that is not of the years 1 to 9999.
     """
     _check_columns(layout, frame)
     _check_header(frame, schema_number, fence)
     numbers = _schema_numbers(frame, schema_number)
     shapes = np.where(frame["is_deleted"].to_numpy(), 0, numbers)
     there, frame = np.unique(shapes).tolist(), _physical(layout, frame)
+    _check_calendar(layout, frame)
     layouts = {shape: layout if shape == schema_number else layout.at(shape) for shape in there}
     if len(there) == 1:
         return _encode_shape(layouts[there[0]], frame, numbers, fence)
@@ -72,6 +79,22 @@ def _physical(layout: MessageLayout, frame: pl.DataFrame) -> pl.DataFrame:
     flags = [field.name for field in scalars if field.dtype == pl.Boolean]
     others = [field.name for field in scalars if field.dtype != pl.Boolean]
     return frame.with_columns(pl.col(*_TIMES, *others).to_physical(), pl.col(flags).cast(pl.UInt8))
+
+
+def _check_calendar(layout: MessageLayout, frame: pl.DataFrame) -> None:
+    """No reader could show such an instant, or such a day."""
+    dated: dict[str, pl.DataType] = {**dict.fromkeys(_TIMES, TIMESTAMP)}
+    dated |= {field.name: field.dtype for field in layout.fields if field.dtype in BOUNDS}
+    for name, dtype in dated.items():
+        first, last = BOUNDS[dtype]
+        is_shown = frame[name].is_between(first, last)
+        if not is_shown.all():
+            rows = (~is_shown).arg_true()
+            unit = "days" if dtype == pl.Date else "microseconds"
+            raise InvalidInput(
+                f"Column {name!r} is not of the years 1 to 9999 in {len(rows)} of {frame.height} rows, first in row {rows[0]}: "
+                f"{frame[name][rows[0]]} {unit} since 1970-01-01. Nothing could show it: mend it in the transform, or make it null."
+            )
 
 
 def _encode_shape(layout: MessageLayout, frame: pl.DataFrame, numbers: Numbers, fence: int) -> list[bytes]:
@@ -127,9 +150,10 @@ def _encode_alike(layout: MessageLayout, frame: pl.DataFrame, numbers: Numbers, 
     for field in layout.vectors:
         _fill_vector(rows[layout.part_names[field.name]], field, frame[field.name])
     if not layout.variable:
+        header["message_checksum"] = sums_of_rows(rows.view(np.uint8).reshape(rows.size, -1), layout.base)
         whole: list[bytes] = rows.view(np.dtype((np.void, layout.fixed_size))).tolist()
         return whole
-    return _join(rows, [_tail(field, frame[field.name]) for field in layout.variable])
+    return _join(layout, rows, [_tail(field, frame[field.name]) for field in layout.variable])
 
 
 def _fill_block(part: Rows, block: Block, frame: pl.DataFrame) -> None:
@@ -259,12 +283,12 @@ def _interleave(prefix: Bytes, data: Bytes, lengths: Numbers) -> Bytes:
     return out
 
 
-def _join(rows: Rows, tails: list[_Tail]) -> list[bytes]:
-    """Fixed parts and tails as one message per row."""
+def _join(layout: MessageLayout, rows: Rows, tails: list[_Tail]) -> list[bytes]:
+    """Fixed parts and tails as one message per row, each with its checksum."""
     fixed = rows.view(np.uint8).reshape(rows.size, -1)
     sizes = fixed.shape[1] + sum(tail.prefix.shape[1] + tail.lengths for tail in tails)
     ends = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
-    out = np.empty(int(ends[-1]), np.uint8)
+    out = np.empty(int(ends[-1]) + _ROOM, np.uint8)
     at = ends[:-1].copy()
     for matrix, tail in [(fixed, None), *((tail.prefix, tail) for tail in tails)]:
         out[at[:, None] + np.arange(matrix.shape[1])] = matrix
@@ -272,6 +296,9 @@ def _join(rows: Rows, tails: list[_Tail]) -> list[bytes]:
         if tail is not None:
             _spread(out, at, tail.data, tail.lengths)
             at += tail.lengths
+    sums = sums_of_messages(out, ends[:-1], ends[1:], fixed, layout.base)
+    checksums = np.arange(CHECKSUM_SLICE.start, CHECKSUM_SLICE.stop)
+    out[ends[:-1, None] + checksums] = sums.astype("<u8").view(np.uint8).reshape(-1, checksums.size)
     return _cut(out.tobytes(), ends)
 
 

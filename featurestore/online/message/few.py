@@ -11,15 +11,30 @@ from operator import itemgetter
 from struct import Struct
 from typing import Any
 
+import numpy as np
 import polars as pl
 
-from featurestore.online.message.layout import HEADER_SIZE, HEADER_TAGS, MessageLayout, WireField, count_code, varint
+from featurestore.online.message.checksum import sum_of, sums_of_rows
+from featurestore.online.message.layout import (
+    BOUNDS,
+    CHECKSUM_SLICE,
+    HEADER_SIZE,
+    HEADER_TAGS,
+    SCHEMA_NUMBER_SLICE,
+    TIMESTAMP,
+    MessageLayout,
+    WireField,
+    count_code,
+    varint,
+)
 from featurestore.online.message.wire import Malformed, read_strings
 
 Row = tuple[Any, ...]
 """Of one message: schema_number, event_time, is_deleted, then the wanted features as stored; None for a null."""
-_SCHEMA_NUMBER, _EVENT_TIME, _FIELD_COUNT, _IS_DELETED = 1, 3, 11, 13
-_HEADER_CODES = "HiHqHqHqHqHHHB"
+_CHECKSUM, _SCHEMA_NUMBER, _EVENT_TIME, _KNOWLEDGE_TIME, _CREATED_AT, _FIELD_COUNT, _IS_DELETED = range(3, 16, 2)
+_HEADER_CODES = "HqHQHiHqHqHqHHHB"
+_TOGETHER = 4
+"""From so many messages of one size on, their checksums are quicker looked at in one go."""
 _CODES = {"<f8": "Hd", "<i8": "Hq", "<f4": "Hf", "<i4": "Hi", "|u1": "HB"}
 
 
@@ -45,22 +60,31 @@ class FewReader:
 
     @cached_property
     def _tombstone(self) -> "RowReader":
-        return RowReader(MessageLayout(()), self.wanted)
+        return RowReader(self.layouts[max(self.layouts)].at(0), self.wanted)
 
     def read(self, replies: Sequence[bytes | None]) -> list[Row | None] | None:
         """The rows of the replies, None where there was none; None for all if any is not a canonical row."""
         try:
-            return [None if reply is None else self._read(reply) for reply in replies]
+            rows = [None if reply is None else self._reader(reply).read(reply) for reply in replies]
         except NotCanonical:
             return None
+        return rows if self._are_intact([reply for reply in replies if reply is not None]) else None
 
-    def _read(self, message: bytes) -> Row:
+    def _reader(self, message: bytes) -> "RowReader":
         if len(message) == HEADER_SIZE:
-            return self._tombstone.read(message)
-        reader = self._rows.get(int.from_bytes(message[2:6], "little"))
+            return self._tombstone
+        reader = self._rows.get(int.from_bytes(message[SCHEMA_NUMBER_SLICE], "little"))
         if reader is None:
             raise NotCanonical
-        return reader.read(message)
+        return reader
+
+    def _are_intact(self, messages: list[bytes]) -> bool:
+        """Whether all have the checksum that they should have."""
+        if len(messages) < _TOGETHER or len({(len(one), one[SCHEMA_NUMBER_SLICE]) for one in messages}) > 1:
+            return all(_is_intact(one, self._reader(one).layout.base) for one in messages)
+        rows = np.frombuffer(b"".join(messages), np.uint8).reshape(len(messages), -1)
+        sums = sums_of_rows(rows, self._reader(messages[0]).layout.base)
+        return bool((rows[:, CHECKSUM_SLICE].view("<u8")[:, 0] == sums).all())
 
 
 @dataclass(frozen=True, eq=False)
@@ -109,6 +133,15 @@ class RowReader:
         ]
 
     @cached_property
+    def _bounds(self) -> list[tuple[int, int, int]]:
+        """Where times and days stand among the items, and between what they must lie."""
+        header = len(HEADER_TAGS)
+        own = [
+            (2 * (header + i) + 1, *BOUNDS[field.dtype]) for i, field in enumerate(self._fixed) if field.dtype in BOUNDS
+        ]
+        return [(place, *BOUNDS[TIMESTAMP]) for place in (_EVENT_TIME, _KNOWLEDGE_TIME, _CREATED_AT)] + own
+
+    @cached_property
     def _pick(self) -> Callable[[Row], Row]:
         """Takes a row's header and wanted features out of all items; what the layout lacks is the None at their end."""
         header = len(HEADER_TAGS)
@@ -135,6 +168,9 @@ class RowReader:
                 raise NotCanonical
         if items[::2] != self._tags:
             items = self._without_nulls(items)
+        for place, first, last in self._bounds:
+            if items[place] is not None and not first <= items[place] <= last:
+                raise NotCanonical
         if self.layout.variable:
             return self._pick((*items, *self._read_variable(message), None))
         if len(message) != fixed.size:
@@ -162,6 +198,10 @@ class RowReader:
         if at != len(message):
             raise NotCanonical
         return values
+
+
+def _is_intact(message: bytes, base: int) -> bool:
+    return sum_of(message, base) == int.from_bytes(message[CHECKSUM_SLICE], "little")
 
 
 def _head(field: WireField, tag: int) -> int | bytes:

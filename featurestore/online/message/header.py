@@ -5,9 +5,10 @@ Not here: headers of whole batches (`batch.read_headers`), or decoding a message
 
 import struct
 
-_VERSION = struct.Struct("<8xq2xq2xq")
-_FENCE = struct.Struct("<38xq")
-_FENCE_BYTES = slice(38, 46)
+from featurestore.online.message.layout import FENCE_SLICE, HEADER_AT
+
+_VERSION = struct.Struct(f"<{HEADER_AT['event_time']}xq2xq2xq")
+_FENCE = struct.Struct(f"<{HEADER_AT['fence']}xq")
 
 WriteOrder = tuple[int, tuple[int, int, int]]
 """Fence and version: of one key's messages the write rule lets the higher one in, unless a rewind removed it."""
@@ -20,4 +21,4 @@ def write_order(message: bytes) -> WriteOrder:
 
 def with_fence_of(message: bytes, other: bytes) -> bytes:
     """A message as the write rule leaves it: its own row, under another's fence."""
-    return message[: _FENCE_BYTES.start] + other[_FENCE_BYTES] + message[_FENCE_BYTES.stop :]
+    return message[: FENCE_SLICE.start] + other[FENCE_SLICE] + message[FENCE_SLICE.stop :]

@@ -15,7 +15,9 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from featurestore.declaration.dtypes import dtype_name
 from featurestore.errors import DeclarationError, unknown_name
+from featurestore.online.message.checksum import base_of
 
 Bytes = np.ndarray[Any, np.dtype[np.uint8]]
 Numbers = np.ndarray[Any, np.dtype[np.int64]]
@@ -29,15 +31,22 @@ BEFORE_EVERYTHING = datetime(1700, 1, 1, tzinfo=UTC)
 """All three times of the tombstone that a rewind leaves where nothing is known any more: lower than any row's version."""
 
 TIMESTAMP = pl.Datetime("us", "UTC")
+MESSAGE_FORMAT = 2
+"""Goes up with every change of the bytes that `codec` draws: copies of another format are built anew."""
+BOUNDS: Mapping[pl.DataType, tuple[int, int]] = MappingProxyType(
+    {TIMESTAMP: (-62_135_596_800_000_000, 253_402_300_799_999_999), pl.Date(): (-719_162, 2_932_896)}
+)
+"""The first and the last instant and day that can be shown: of the years 1 to 9999, as Python's calendar has them."""
 HEADER_NUMBERS: Mapping[str, int] = MappingProxyType(
     {
-        "schema_number": 16,
-        "event_time": 17,
-        "knowledge_time": 18,
-        "created_at": 19,
-        "fence": 20,
-        "field_count": 21,
-        "is_deleted": 22,
+        "fence": 16,
+        "message_checksum": 17,
+        "schema_number": 18,
+        "event_time": 19,
+        "knowledge_time": 20,
+        "created_at": 21,
+        "field_count": 22,
+        "is_deleted": 23,
     }
 )
 RESERVED_NAMES = frozenset(HEADER_NUMBERS) | {"found"}
@@ -159,6 +168,11 @@ class WireField:
         return self.dtype in LIST_PROTO
 
     @cached_property
+    def can_be_refused(self) -> bool:
+        """Whether there are values of the dtype that no message holds: too long, or beyond the calendar."""
+        return not self.is_scalar or self.dtype in BOUNDS
+
+    @cached_property
     def scalar(self) -> Scalar:
         """How this fixed-width field is stored."""
         return _SCALARS[self.dtype]
@@ -224,11 +238,12 @@ class Block:
 
 
 _HEADER_FORMATS = (
+    ("fence", EIGHT_BYTES, "<i8"),
+    ("message_checksum", EIGHT_BYTES, "<u8"),
     ("schema_number", FOUR_BYTES, "<i4"),
     ("event_time", EIGHT_BYTES, "<i8"),
     ("knowledge_time", EIGHT_BYTES, "<i8"),
     ("created_at", EIGHT_BYTES, "<i8"),
-    ("fence", EIGHT_BYTES, "<i8"),
     ("field_count", VARINT, "<u2"),
     ("is_deleted", VARINT, "|u1"),
 )
@@ -237,9 +252,17 @@ HEADER_TAGS: Mapping[str, int] = MappingProxyType(
 )
 HEADER_DTYPE = np.dtype([part for name, _, code in _HEADER_FORMATS for part in ((f"{name}_tag", "<u2"), (name, code))])
 HEADER_SIZE = HEADER_DTYPE.itemsize
-HEADER_CONSTANTS = np.array([i for at in (0, 6, 16, 26, 36, 46, 50) for i in (at, at + 1)] + [48, 49])
+HEADER_AT: Mapping[str, int] = MappingProxyType({name: part[1] for name, part in (HEADER_DTYPE.fields or {}).items()})
+"""Where each value of the header begins, and under `<name>_tag` its tag."""
+HEADER_CONSTANTS = np.array(
+    [at for name in HEADER_TAGS for at in (HEADER_AT[f"{name}_tag"], HEADER_AT[f"{name}_tag"] + 1)]
+    + [HEADER_AT["field_count"], HEADER_AT["field_count"] + 1]
+)
 """Bytes of the header that are the same in every row of a layout: tags and field count."""
-VERSION_SLICE = slice(6, 36)
+FENCE_SLICE = slice(HEADER_AT["fence"], HEADER_AT["fence"] + 8)
+CHECKSUM_SLICE = slice(HEADER_AT["message_checksum"], HEADER_AT["message_checksum"] + 8)
+SCHEMA_NUMBER_SLICE = slice(HEADER_AT["schema_number"], HEADER_AT["schema_number"] + 4)
+VERSION_SLICE = slice(HEADER_AT["event_time_tag"], HEADER_AT["created_at"] + 8)
 """Bytes of a message that hold its version triple, tags included: equal slices, equal versions."""
 
 
@@ -254,12 +277,14 @@ class MessageLayout:
 
     Args:
         fields: Any order; numbers and names are distinct.
+        group: The group's stored name, which goes into every checksum.
 
     Raises:
         DeclarationError: Two fields share a number or a name.
     """
 
     fields: tuple[WireField, ...]
+    group: str = ""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "fields", tuple(sorted(self.fields, key=lambda field: field.number)))
@@ -268,7 +293,7 @@ class MessageLayout:
 
     def at(self, schema_number: int) -> "MessageLayout":
         """The layout of rows computed under `schema_number`: without the features that came later."""
-        return MessageLayout(tuple(field for field in self.fields if field.since <= schema_number))
+        return MessageLayout(tuple(field for field in self.fields if field.since <= schema_number), self.group)
 
     def by_schema_number(self, newest: int) -> dict[int, "MessageLayout"]:
         """Layouts of every schema number from 1 to `newest`, as `decode` takes them."""
@@ -284,6 +309,11 @@ class MessageLayout:
             if field.name == name:
                 return field
         raise unknown_name("Feature", name, [field.name for field in self.fields], "The message")
+
+    @cached_property
+    def base(self) -> int:
+        """What `checksum` starts from: group, field numbers and dtypes."""
+        return base_of(self.group, tuple((field.number, dtype_name(field.dtype)) for field in self.fields))
 
     @cached_property
     def blocks(self) -> tuple[Block, ...]:

@@ -12,11 +12,12 @@ from featurestore.online.message.layout import (
 )
 
 _HEADER_LINES = {
+    "fence": ("sfixed64", "table version of the newest rewind that the writer knew"),
+    "message_checksum": ("fixed64", "of group, dtypes and all bytes that follow it"),
     "schema_number": ("sfixed32", "schema of the registry under which the row was computed"),
     "event_time": ("sfixed64", "microseconds since 1970-01-01 UTC: when the values are true of"),
     "knowledge_time": ("sfixed64", "microseconds since 1970-01-01 UTC: when they could first be served"),
     "created_at": ("sfixed64", "microseconds since 1970-01-01 UTC: when this content was first committed"),
-    "fence": ("sfixed64", "table version of the newest rewind that the writer knew"),
     "field_count": ("uint32", "features that follow, null markers included; a reader that counts less lost some"),
     "is_deleted": ("bool", "a tombstone: no features follow"),
 }

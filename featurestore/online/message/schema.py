@@ -8,19 +8,19 @@ from featurestore.registry.snapshot import RegisteredFeature, RegisteredGroup
 
 def layout_of(group: RegisteredGroup) -> MessageLayout:
     """The newest message layout of a group."""
-    return _layout(group.features)
+    return _layout(group.features, group.name)
 
 
 @lru_cache(maxsize=4096)
-def _layout(features: tuple[RegisteredFeature, ...]) -> MessageLayout:
-    return MessageLayout(tuple(WireField(f.number, f.name, f.dtype, f.max_length, f.since) for f in features))
+def _layout(features: tuple[RegisteredFeature, ...], name: str) -> MessageLayout:
+    return MessageLayout(tuple(WireField(f.number, f.name, f.dtype, f.max_length, f.since) for f in features), name)
 
 
 def layouts_of(group: RegisteredGroup) -> dict[int, MessageLayout]:
     """The layout of every schema number that a stored message may have."""
-    return _layouts(group.features, group.schema_number)
+    return _layouts(group.features, group.name, group.schema_number)
 
 
 @lru_cache(maxsize=4096)
-def _layouts(features: tuple[RegisteredFeature, ...], newest: int) -> dict[int, MessageLayout]:
-    return _layout(features).by_schema_number(newest)
+def _layouts(features: tuple[RegisteredFeature, ...], name: str, newest: int) -> dict[int, MessageLayout]:
+    return _layout(features, name).by_schema_number(newest)

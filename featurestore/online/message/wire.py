@@ -24,11 +24,12 @@ from featurestore.online.message.layout import (
 )
 
 _HEADER_WIRE_TYPES = {
+    "fence": EIGHT_BYTES,
+    "message_checksum": EIGHT_BYTES,
     "schema_number": FOUR_BYTES,
     "event_time": EIGHT_BYTES,
     "knowledge_time": EIGHT_BYTES,
     "created_at": EIGHT_BYTES,
-    "fence": EIGHT_BYTES,
     "field_count": VARINT,
     "is_deleted": VARINT,
 }
@@ -94,6 +95,8 @@ def _read_short_varint(data: bytes, at: int, largest: int) -> tuple[int, int]:
 
 def canonical_message(layout: MessageLayout, data: bytes) -> bytes:
     """Rewrite one message as the canonical bytes of `layout`, header kept; a tombstone becomes a row of nulls.
+
+    The checksum is kept too, though it is that of the bytes given.
 
     Rules: fields that `layout` does not know are skipped, fields not in `data` are null. A repeated field is refused by its
     count: `field_count` says how many features, null markers included, the writer wrote. Messages from writers that leave

@@ -86,7 +86,7 @@ def answer_of(plan: GroupPlan, replies: Replies, now: datetime) -> GroupAnswer:
     """Decode and judge one group's replies, a reply a row.
 
     Raises:
-        InvalidInput: A reply is cut short or malformed.
+        InvalidInput: A reply is not of this group, or not as it was written.
     """
     limits = Limits.of(plan, now)
     if len(replies.messages) <= FEW_ROWS:
@@ -97,7 +97,7 @@ def answer_of(plan: GroupPlan, replies: Replies, now: datetime) -> GroupAnswer:
 
 
 def undecodable(plan: GroupPlan, messages: Sequence[bytes | None]) -> frozenset[int]:
-    """Positions of messages that are cut short or malformed."""
+    """Positions of messages that are not of the group, or not as they were written."""
     return frozenset(at for at, message in enumerate(messages) if not _is_decodable(plan, message))
 
 

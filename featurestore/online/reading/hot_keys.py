@@ -1,19 +1,21 @@
 """A bounded cache of raw messages in this process, for keys that are asked for again and again. Off unless configured.
 
 It shortens no rule of a read. A message is kept for a short time only, and its expiry and age are judged by the reader's clock
-when it is decoded, like those of any other. It is never replaced by one that the write rule would refuse beside it. All of
+when it is decoded, like those of any other. It is never replaced by one that the write rule would refuse beside it, and
+one that is not as it was written is not kept. All of
 a group's messages go as soon as a read shows that the group's copy has moved. Misses are not kept. Not here: any tier.
 """
 
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import compress
 from typing import NamedTuple
 
 from featurestore.online.message.header import write_order
-from featurestore.online.message.layout import HEADER_SIZE
+from featurestore.online.message.integrity import are_intact
 from featurestore.online.tier import MaterializationState, Replies
 
 ENTRY_BYTES = 300
@@ -107,14 +109,14 @@ class HotKeys:
             replies: What it said.
         """
         until, is_warm = self._monotonic() + self._ttl_seconds, tier == "warm"
+        found = _intact(group, keys, replies.messages)
         with self._lock:
             known = self._group(group)
             are_current = [_is_current(known, name, state) for name, state in _said(tier, replies)]
             if not all(are_current):
                 return
-            for key, message in zip(keys, replies.messages, strict=True):
-                if message is not None and len(message) >= HEADER_SIZE:
-                    self._put(key, _Entry(message, is_warm, until, known.turn))
+            for key, message in found:
+                self._put(key, _Entry(message, is_warm, until, known.turn))
             self._shrink()
 
     def _group(self, group: str) -> _Group:
@@ -143,6 +145,12 @@ class HotKeys:
     def _shrink(self) -> None:
         while len(self._entries) > self._max_entries or self._size_bytes > self._max_bytes:
             self._drop(next(iter(self._entries)))
+
+
+def _intact(group: str, keys: Sequence[bytes], messages: Sequence[bytes | None]) -> Iterator[tuple[bytes, bytes]]:
+    """Keys with their messages, where there is one as it was written."""
+    found = [(key, message) for key, message in zip(keys, messages, strict=True) if message is not None]
+    return compress(found, are_intact([message for _, message in found], group).tolist())
 
 
 def _said(tier: str, replies: Replies) -> list[tuple[str, MaterializationState]]:

@@ -7,10 +7,12 @@ Here: a queue that never makes a read wait, and the one thread that works it off
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
+from itertools import compress
 
 from featurestore.errors import FeatureStoreError
+from featurestore.online.message.integrity import are_intact
 from featurestore.online.tier import Mark, Tier
 
 MOST_WAITING_KEYS = 20_000
@@ -44,7 +46,8 @@ class RepairCounts:
 
     Args:
         written: Put back.
-        refused: Not put back: the part had moved on, held something newer, or did not answer.
+        refused: Not put back: the part had moved on, held something newer, or did not answer, or the message was not as it was
+            written.
         dropped: Never tried, because too many were waiting or the store was closed.
         waiting: Still to be tried.
     """
@@ -112,7 +115,9 @@ class Repairs:
         while (repair := self._next()) is not None:
             written = 0
             try:
-                written = self._tier().repair(repair.group, repair.mark, repair.keys, repair.messages, repair.ttl)
+                sound = _sound(repair)
+                if sound.keys:
+                    written = self._tier().repair(sound.group, sound.mark, sound.keys, sound.messages, sound.ttl)
             except FeatureStoreError:
                 pass  # counted as refused: a repair that cannot be made is not missed, the warm tier still has the value
             finally:
@@ -134,3 +139,18 @@ class Repairs:
         self._counts = RepairCounts(
             old.written + written, old.refused + refused, old.dropped + dropped, old.waiting + waiting
         )
+
+
+def _sound(repair: Repair) -> Repair:
+    """What of a repair is as it was written: nothing else is spread further."""
+    flags = are_intact(repair.messages, repair.group)
+    if flags.all():
+        return repair
+    sound = flags.tolist()
+    mark = replace(repair.mark, positions=list(compress(repair.mark.positions, sound)))
+    return replace(
+        repair,
+        mark=mark,
+        keys=list(compress(repair.keys, sound)),
+        messages=list(compress(repair.messages, sound)),
+    )

@@ -111,7 +111,7 @@ def read_features(plan: ReadPlan, entity_rows: Rows, read_many: ReadMany, clock:
 
 
 def assemble(plan: ReadPlan, entities: Entities, replies: Mapping[str, Replies], now: datetime) -> OnlineFeatures:
-    """Turn replies to the keys sent into an answer at the instant `now`; a message that cannot be decoded is UNAVAILABLE, alone."""
+    """Turn replies to the keys sent into an answer at the instant `now`; a message that cannot be read is UNAVAILABLE, alone."""
     try:
         answers = _answers(plan, entities, replies, now)
     except InvalidInput:
@@ -127,12 +127,13 @@ def _answers(plan: ReadPlan, entities: Entities, replies: Mapping[str, Replies],
 
 
 def _decodable(plan: GroupPlan, replies: Replies) -> Replies:
-    """The replies without the messages that cannot be decoded."""
+    """The replies without the messages that cannot be read."""
     broken = undecodable(plan, replies.messages)
     if not broken:
         return replies
     messages = [None if at in broken else message for at, message in enumerate(replies.messages)]
-    cause = f"{len(broken)} messages of {plan.name} cannot be decoded; rebuild its online copy"
+    what = "1 message is" if len(broken) == 1 else f"{len(broken)} messages are each"
+    cause = f"{what} not a message of {plan.name} as it was written; rebuild its online copy"
     causes = "; ".join(one for one in (replies.cause, cause) if one)
     return replace(
         replies, messages=messages, unanswered=replies.unanswered | broken, warm=replies.warm - broken, cause=causes
