@@ -9,6 +9,7 @@ from featurestore.location import Location
 
 LANDING = "landing"
 SHOWN_FILES = 50
+NAMING = "Name them by a day from the source's first partition on: <YYYY-MM-DD>.parquet or <YYYY-MM-DD>T<HH>.parquet."
 
 
 def landing_spec(source: Source) -> dg.AssetCheckSpec:
@@ -28,19 +29,13 @@ def landing_result(spec: dg.AssetCheckSpec, refused: Location, misnamed: Sequenc
         refused: Folder of the refused rows, a Parquet file for each landing file that had some; column `refusal` says why.
         misnamed: Landing files that no run reads.
     """
-    files = refused.names()
-    told = (
-        [
+    files, told = refused.names(), []
+    if files:
+        told.append(
             f"{len(files)} landing files had rows that were refused; they are in {refused.uri}, column 'refusal' says why."
-        ]
-        if files
-        else []
-    )
-    told += (
-        [f"{len(misnamed)} landing files are read by no run: {list(misnamed[:SHOWN_FILES])}. {NAMING}"]
-        if misnamed
-        else []
-    )
+        )
+    if misnamed:
+        told.append(f"{len(misnamed)} landing files are read by no run: {list(misnamed[:SHOWN_FILES])}. {NAMING}")
     return dg.AssetCheckResult(
         passed=not told,
         asset_key=spec.asset_key,
@@ -49,6 +44,3 @@ def landing_result(spec: dg.AssetCheckSpec, refused: Location, misnamed: Sequenc
         description=" ".join(told) or "Every row landed.",
         metadata={"refused_rows_of_files": len(files), "misnamed_files": len(misnamed), "refused_folder": refused.uri},
     )
-
-
-NAMING = "Name them by a day from the source's first partition on: <YYYY-MM-DD>.parquet or <YYYY-MM-DD>T<HH>.parquet."
