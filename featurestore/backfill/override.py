@@ -138,7 +138,8 @@ def _reasons(held: HeldWindow) -> str:
 def _refuse_overtaken(store: OfflineStore, held: HeldWindow, rows: pl.DataFrame) -> None:
     """Refuse if others have changed the window since its run began, other than to the very rows that are staged."""
     table = store.table(held.group.name)
-    for version in range(held.seen_version + 1, (table.version() or 0) + 1):
+    newest = table.version()
+    for version in range(held.seen_version + 1, 0 if newest is None else newest + 1):
         entry = table.entry(version)
         if entry is not None and (
             not entry.has_changed_data

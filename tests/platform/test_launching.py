@@ -412,7 +412,7 @@ def test_status_of_one_taken_back_says_so(project: Project, dagster: FakeDagster
     project.run("backfill", "launch", GROUP, "--to", "2026-03-02")
     record(project, "backfill0", *KEYS[:2])
     compute(project, "backfill0", *KEYS[:2])
-    project.run("backfill", "rollback", "backfill0", "--as", "team:network-operations", "--reason", "wrong feed")
+    project.run("backfill", "rollback", "backfill0", "--as", "team:ops", "--reason", "wrong feed")
     text = told(project.run("backfill", "status", "backfill0"))
     assert "2 promoted and taken back since, 0 held" in text
     assert "backfill0: rolled back, for the reason 'wrong feed'" in text
