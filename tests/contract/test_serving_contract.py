@@ -493,5 +493,6 @@ def test_an_idempotency_key_is_of_the_form_that_is_described(store: FeatureStore
 
 def test_the_openapi_document_names_every_path(store: FeatureStore) -> None:
     document = ask(store, None, path="/openapi.json").json
-    assert set(document["paths"]) == {ONLINE, "/push", "/health", "/ready", "/metrics", "/openapi.json"}
+    probes = {"/health", "/ready", "/metrics", "/openapi.json"}
+    assert set(document["paths"]) == {ONLINE, "/push", "/write-to-online-store", *probes}
     assert json.dumps(document)
