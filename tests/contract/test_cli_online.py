@@ -134,7 +134,7 @@ def test_a_group_that_was_never_materialized_is_unavailable_and_the_remedy_is_na
 
 def test_no_copy_is_advised_of_a_group_that_has_no_rows_to_make_it_from(project: Project) -> None:
     shutil.rmtree(project.store.offline.table("carrier_delay_daily").location.path)
-    said = project.run("get-online", "delay_v1", "carrier=UA").stderr
+    said = project.run("get-online", "delay_v1", "carrier=UA", exit_code=1).stderr
     assert said.endswith("One is made from rows, and none were promoted yet.\n")
     note = lines(project.run("materialize", "carrier_delay_daily").stdout)[1][-1]
     assert note == "no rows were promoted yet"
