@@ -79,9 +79,14 @@ def test_declaration_that_contradicts_itself_is_refused(wrong: dict[str, Any]) -
         clicks(**wrong)
 
 
+def clicked(window: TimeWindow, feed: pl.LazyFrame) -> pl.LazyFrame:
+    """Clicks."""
+    return feed
+
+
 def test_pushed_cadence_of_a_transform_is_refused() -> None:
     with pytest.raises(DeclarationError, match="pushed_group"):
-        feature_group(entity=clicks().entity, features=list(FEATURES), cadence=Pushed(), owner="team:app")
+        feature_group(entity=clicks().entity, features=list(FEATURES), cadence=Pushed(), owner="team:app")(clicked)
 
 
 def test_pushed_group_cannot_be_called() -> None:
