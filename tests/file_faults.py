@@ -85,7 +85,7 @@ def counted(calls: FileCalls) -> Iterator[FileCalls]:
         calls.point("commit of the database")
 
     with pytest.MonkeyPatch.context() as patch:
-        for module in ("storage", "ledger"):
+        for module in ("storage", "journal"):
             patch.setattr(f"featurestore.offline.{module}.write_deltalake", around(write_deltalake, "a commit"))
         patch.setattr("featurestore.offline.storage.DeltaTable", Opened)
         patch.setattr("featurestore.offline.view.pl.scan_parquet", around(pl.scan_parquet, "a scan"))

@@ -6,7 +6,7 @@ One Parquet file a promotion, written whole or not at all, named so that a reade
 
 A repeat of a run writes the same file again. Nothing is taken away: which of several promotions of a window counts is said by the
 ledger, so statistics can be read as of any version of the group's table. No Delta table: a third commit would cost as much as
-the ledger's, a fifth of a small window's materialization, and there is nothing here that two writers could spoil.
+the ledger's, and there is nothing here that two writers could spoil.
 """
 
 import hashlib
