@@ -97,7 +97,8 @@ def test_pushed_group_is_an_external_asset_with_an_online_copy(doors: Doors) -> 
     graph = doors.sandbox.definitions().resolve_asset_graph()
     offline = graph.get(OFFLINE)
     assert (offline.is_observable, offline.is_materializable, offline.owners) == (True, False, [OWNER])
-    assert offline.freshness_policy is not None
+    assert offline.freshness_policy is None
+    assert graph.get(ONLINE).freshness_policy is not None
     assert graph.get(ONLINE).parent_keys == {OFFLINE}
     assert graph.get(dg.AssetKey(["offline", "kiosk_visits_hourly"])).parent_keys == {OFFLINE}
 
