@@ -100,7 +100,9 @@ def run_demo(start: date, until: datetime, steps: Steps) -> None:
     with ExitStack() as stack:
         with steps.step("Starting Dagster's web server and daemon, and the online store"):
             stack.enter_context(EmbeddedValkey(embedded_folder(root), append_only=True))
-            platform = stack.enter_context(running_platform(os.environ, logs))
+            # What is due is launched here step by step, to be seen; after `make up` the schedule does it by itself.
+            unscheduled = {**os.environ, "FEATURESTORE_SCHEDULE": "off"}
+            platform = stack.enter_context(running_platform(unscheduled, logs))
         with steps.step("Landing: 2013's flights on today's calendar, as each row became known"):
             pipeline.land(start - timedelta(days=WARM_UP_DAYS), until)
         with steps.step("Registry: featurestore apply"):
