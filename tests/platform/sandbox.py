@@ -55,11 +55,14 @@ class Sandbox:
         RegistryHistory(Location(str(self.root))).apply(catalog, lambda: self.now, "tests")
 
     def definitions(self) -> dg.Definitions:
+        return build_definitions(self.catalog, landing=Daily(start=START), training=[], store=self.resource())
+
+    def resource(self) -> StoreResource:
+        """The store as runs and sensors get it, at the instant that it is now."""
         os.environ[ONLINE_URL] = self.online_url
-        store = StoreResource(
+        return StoreResource(
             root=str(self.root), landing=str(self.landing), online_url_variable=ONLINE_URL, now=self.now.isoformat()
         )
-        return build_definitions(self.catalog, landing=Daily(start=START), training=[], store=store)
 
     def land(self, source: Source, rows: Iterable[dict[str, Any]], name: str | None = None) -> Path:
         """Leave rows as a landing file; without a name, one of the day of `now`, after every earlier one."""
