@@ -1,7 +1,8 @@
-"""What a tick of the due-windows sensor costs: `python -m benchmarks.schedule --groups 1000`.
+"""What a tick of the sensors of due windows and of freshness costs: `python -m benchmarks.schedule --groups 1000`.
 
 Hourly groups with a month of windows in their ledgers, on a local disk. Printed: the first look of a new process, a look while nothing
-is due, and the look at an hour's end, when every group owes a window.
+is due, and the look at an hour's end, when every group owes a window; of freshness the first look, the next ones, and what it takes to
+keep what a look found.
 """
 
 import argparse
@@ -15,6 +16,8 @@ from pathlib import Path
 from feature_assets.groups.flights.airports import weather_origin_hourly
 from feature_assets.groups.flights.sources import SOURCES
 from featurestore.declaration import Catalog
+from featurestore.freshness.journal import FreshnessJournal
+from featurestore.freshness.watch import FreshnessWatch
 from featurestore.location import Location
 from featurestore.offline.ledger import Ledger, LedgerEntry
 from featurestore.offline.store import OfflineStore
@@ -46,6 +49,12 @@ def measure(root: Location, count: int) -> None:
     said("nothing due", lambda: watch.owed(root, NOW + timedelta(minutes=1), lambda: store))
     said("looking again after five minutes", lambda: watch.owed(root, NOW + timedelta(minutes=6), lambda: store))
     said("an hour's end, every group owes a window", lambda: watch.owed(root, NOW + HOUR, lambda: store))
+    freshness = FreshnessWatch(store, None)
+    journal = FreshnessJournal.open(f"sqlite:///{root.path}/metadata.db", lambda: NOW)
+    said("freshness, first look", freshness.look)
+    said("freshness, again", freshness.look)
+    said("freshness, kept for the first time", lambda: journal.record(list(freshness.look().values())))
+    said("freshness, looked at and kept again", lambda: journal.record(list(freshness.look().values())))
 
 
 def entries() -> list[LedgerEntry]:
