@@ -20,6 +20,12 @@ DRIFT = "drift"
 QUALITY = "quality"
 
 
+def quality_specs(group: FeatureGroup) -> list[dg.AssetCheckSpec]:
+    """The roll-up, and the check of drift where some feature is compared: of a group that compares none it would say nothing."""
+    is_compared = any(feature.drift is not None for feature in group.features)
+    return [*([drift_spec(group)] if is_compared else []), quality_spec(group)]
+
+
 def drift_spec(group: FeatureGroup) -> dg.AssetCheckSpec:
     """How far the newest window in production is from what its features are held against."""
     return dg.AssetCheckSpec(
@@ -40,21 +46,23 @@ def quality_spec(group: FeatureGroup) -> dg.AssetCheckSpec:
 
 
 def quality_results(group: FeatureGroup, store: OfflineStore) -> list[dg.AssetCheckResult]:
-    """Both results, from what was kept of the windows; statistics that a run cut short left out are made good here.
+    """The results of both, from what was kept of the windows; statistics that a run cut short left out are made good here.
 
     The run's windows are promoted by now: what cannot be evaluated is a warning, and keeps none of them from being reported.
     """
+    names = [spec.name for spec in quality_specs(group)]
     try:
         found = lately(store, group.stored_name, is_kept=True)
     except FeatureStoreError as error:
-        return [_result(group, name, False, f"Not evaluated: {error}", {}) for name in (DRIFT, QUALITY)]
+        return [_result(group, name, False, f"Not evaluated: {error}", {}) for name in names]
     since = found.drift[0].window_start if found.drift else None
     held = [
         window
         for window in store.staging(group.stored_name).quarantined()
         if since is None or window >= since.strftime("%Y-%m-%dT%H%MZ")
     ]
-    return [_drift_result(group, found), _quality_result(group, found, held)]
+    drift = [_drift_result(group, found)] if DRIFT in names else []
+    return [*drift, _quality_result(group, found, held)]
 
 
 def _drift_result(group: FeatureGroup, found: Lately) -> dg.AssetCheckResult:

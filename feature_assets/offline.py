@@ -6,7 +6,7 @@ from typing import Any
 import dagster as dg
 
 from checks.gate import gate_spec, quarantine_result, quarantine_spec
-from checks.quality import drift_spec, quality_results, quality_spec
+from checks.quality import quality_results, quality_specs
 from feature_assets.backfill import (
     BackfillConfig,
     estimate_of_run,
@@ -79,7 +79,7 @@ def _windowed_asset(catalog: Catalog, group: FeatureGroup) -> dg.AssetsDefinitio
     @dg.multi_asset(
         name=step_name(group.stored_name),
         specs=[_spec(catalog, group)],
-        check_specs=[check, held, drift_spec(group), quality_spec(group)],
+        check_specs=[check, held, *quality_specs(group)],
         partitions_def=partitions,
         backfill_policy=backfill_policy(cadence),
         pool=f"offline_{group.stored_name}",

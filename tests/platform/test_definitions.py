@@ -81,7 +81,7 @@ def test_every_group_has_an_asset_with_its_gate_and_its_owner() -> None:
         key = dg.AssetKey(["offline", group.stored_name])
         assert graph.get(key).owners == [group.owner]
         names = {check.name for check in graph.get_check_keys_for_assets({key})}
-        assert names == ({"gate"} if group.kind == "static" else {"gate", "quarantine", "drift", "quality"})
+        assert names == ({"gate"} if group.kind == "static" else {"gate", "quarantine", "quality"})
         assert dg.AssetKey(["online", group.stored_name]) in graph.get_all_asset_keys()
 
 
