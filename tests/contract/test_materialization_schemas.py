@@ -1,6 +1,6 @@
 """A group's declaration changes while its copy is served: features come and go, ttl and max age change, a version 2 begins.
 
-All of it over the hot tier, and over the warm one.
+All of it over the hot tier, and over the warm one; a feature is added to a group of both tiers at once, too.
 """
 
 import threading
@@ -16,11 +16,15 @@ import polars as pl
 import pytest
 import redis
 
-from featurestore.declaration import Catalog, Feature, FeatureGroup
+from featurestore.declaration import Catalog, Feature, FeatureGroup, Online
+from featurestore.declaration.online import TierName
 from featurestore.errors import StaleWriter
 from featurestore.offline.intake import row_schema
 from featurestore.online.dynamo.provision import provision
 from featurestore.online.materialization.materialize import materialize
+from featurestore.online.message.decode import decode
+from featurestore.online.message.schema import layouts_of
+from featurestore.online.reading.retrieval import OnlineFeatures
 from featurestore.online.tier import TierPart
 from featurestore.registry.history import RegistryHistory
 from featurestore.store import FeatureStore
@@ -47,19 +51,46 @@ class WarmRiders(Riders):
         return self.store.online.parts_of(self.group)
 
 
-@pytest.fixture(params=["hot", "warm"])
-def riders(
-    request: pytest.FixtureRequest, tmp_path: Path, valkey_url: str, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[Riders]:
+class RidersOfBoth(WarmRiders):
+    """The same group, in both tiers."""
+
+    def declare(self, group: FeatureGroup) -> None:
+        assert group.online is not None
+        super().declare(replace(group, online=Online(ttl=group.online.ttl, tiers=("hot", "warm"))))
+
+    def evict(self, names: Sequence[str]) -> None:
+        """The hot server loses some riders, as one that is short of memory does."""
+        self.client.delete(*(f"{GROUP}:{name}" for name in names))
+
+
+@pytest.fixture
+def warm_url(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(name, "testing")
+    url = dynamo.url_of(request.getfixturevalue("moto_endpoint"), f"riders-{uuid4().hex}")
+    provision(url)
+    return url
+
+
+@pytest.fixture
+def hot_url(valkey_url: str) -> str:
     redis.Redis.from_url(valkey_url).flushall()
-    if request.param == "hot":
-        made = Riders(tmp_path, valkey_url, now=NOON)
-    else:
-        for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
-            monkeypatch.setenv(name, "testing")
-        warm_url = dynamo.url_of(request.getfixturevalue("moto_endpoint"), f"riders-{uuid4().hex}")
-        provision(warm_url)
-        made = WarmRiders(tmp_path, valkey_url, warm_url)
+    return valkey_url
+
+
+@pytest.fixture
+def both(tmp_path: Path, hot_url: str, warm_url: str) -> Iterator[RidersOfBoth]:
+    made = RidersOfBoth(tmp_path, hot_url, warm_url)
+    yield made
+    assert [part.tier for part in made.parts] == ["warm", "hot"]
+    made.close()
+
+
+@pytest.fixture(params=["hot", "warm"])
+def riders(request: pytest.FixtureRequest, tmp_path: Path, hot_url: str) -> Iterator[Riders]:
+    is_hot = request.param == "hot"
+    warm_url = "" if is_hot else request.getfixturevalue("warm_url")
+    made = Riders(tmp_path, hot_url, now=NOON) if is_hot else WarmRiders(tmp_path, hot_url, warm_url)
     yield made
     assert {part.tier for part in made.parts} == {request.param}
     made.close()
@@ -147,6 +178,89 @@ def test_a_feature_is_added_while_readers_read_on_and_every_answer_is_that_of_th
     stepped = riders.statuses(*names, feature="rating")
     assert riders.step(rebuild=True).was_rebuilt
     assert riders.statuses(*names, feature="rating") == stepped
+
+
+def test_a_feature_is_added_to_both_tiers_while_the_hot_one_loses_rows_and_every_read_is_that_of_the_table(
+    both: RidersOfBoth,
+) -> None:
+    """Rows of both schema numbers lie in either tier, and one answer has some from each; none is older than both had before."""
+    names = [f"r{number:02}" for number in range(40)]
+    told: dict[str, list[Served]] = {name: [(1, None, "NOT_FOUND")] for name in names}
+    least = dict.fromkeys(names, 1)
+    both.promote([9], [row(name, 9, 1) for name in names])
+    both.step()
+    both.declare(declared([TRIPS, CITY, RATING]))
+    wrong: list[tuple[str, Served]] = []
+    tiers: set[frozenset[str]] = set()
+    is_over = threading.Event()
+
+    def read() -> None:
+        with closing(FeatureStore(both.store.settings, clock=both.clock)) as store:
+            while not is_over.is_set():
+                floor = dict(least)
+                answer = store.get_online_features(both.references, {"rider": names})
+                found = zip(names, served(answer), strict=True)
+                wrong.extend((n, one) for n, one in found if one not in told[n] or (one[0] or 0) < floor[n])
+                tiers.add(frozenset(answer.tiers["rating"].to_list()))
+
+    readers = [threading.Thread(target=read) for _ in range(2)]
+    for reader in readers:
+        reader.start()
+    try:
+        for some in (10, 20, 30):
+            newer: list[Served] = [(some, 4.5, "PRESENT")] * (some - 5) + [(some, None, "NULL_VALUE")] * 5
+            for name, one in zip(names, newer, strict=False):
+                told[name].append(one)
+            rows = zip(names, newer, strict=False)
+            both.promote([10], [row(name, 10, some, schema_number=2, rating=rating) for name, (_, rating, _) in rows])
+            assert not both.step().was_rebuilt
+            least.update(dict.fromkeys(names[:some], some))
+            both.evict(names[::3])
+            both.assert_online_is_the_past(names)
+            tiers.clear()
+            wait_for(lambda: len(tiers) > 0)
+    finally:
+        is_over.set()
+        for reader in readers:
+            reader.join()
+    assert wrong == []
+    assert [schema_numbers(both, tier, names) for tier in TIERS] == [{1, 2}, {1, 2}]
+    stepped = served(both.read(names))
+    assert stepped == [told[name][-1] for name in names]
+    assert both.step(rebuild=True).was_rebuilt
+    assert served(both.read(names)) == stepped
+    both.assert_online_is_the_past(names)
+
+
+def test_one_answer_has_rows_of_both_schema_numbers_from_both_tiers(both: RidersOfBoth) -> None:
+    both.promote([9], [row(name, 9, 1) for name in "abcd"])
+    both.step()
+    both.declare(declared([TRIPS, CITY, RATING]))
+    both.promote([10], [row("a", 10, 2, schema_number=2, rating=4.5), row("b", 10, 2, schema_number=2, rating=None)])
+    both.step()
+    both.evict(["a", "c"])
+    answer = both.read(["a", "b", "c", "d"])
+    assert answer.tiers["rating"].to_list() == ["warm", "hot", "warm", "hot"]
+    assert served(answer) == [(2, 4.5, "PRESENT"), (2, None, "NULL_VALUE"), *[(1, None, "NOT_FOUND")] * 2]
+    both.assert_online_is_the_past(["a", "b", "c", "d"])
+
+
+TIERS: tuple[TierName, ...] = ("hot", "warm")
+Served = tuple[int | None, float | None, str]
+"""Of one rider: the trips, the rating, and the rating's status."""
+
+
+def served(answer: OnlineFeatures) -> list[Served]:
+    statuses = answer.statuses["rating"].cast(pl.String)
+    columns = (answer.frame["trips"], answer.frame["rating"], statuses)
+    return list(zip(*(column.to_list() for column in columns), strict=True))
+
+
+def schema_numbers(riders: RidersOfBoth, tier: TierName, names: Sequence[str]) -> set[int]:
+    """Under which schemas the rows of a tier were computed."""
+    keys = [f"{GROUP}:{name}".encode() for name in names]
+    messages = riders.store.online.tier(tier).read_many({GROUP: keys})[GROUP].messages
+    return set(decode(layouts_of(riders.group), messages)["schema_number"].drop_nulls().to_list())
 
 
 def test_a_feature_removed_and_a_reader_of_an_older_registry_still_read_the_others(riders: Riders) -> None:
