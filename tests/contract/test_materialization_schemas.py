@@ -196,7 +196,7 @@ def test_a_feature_is_added_to_both_tiers_while_the_hot_one_loses_rows_and_every
 
     def read() -> None:
         with closing(FeatureStore(both.store.settings, clock=both.clock)) as store:
-            while not is_over.is_set():
+            while not is_over.wait(PAUSE_SECONDS):
                 floor = dict(least)
                 answer = store.get_online_features(both.references, {"rider": names})
                 found = zip(names, served(answer), strict=True)
@@ -246,6 +246,8 @@ def test_one_answer_has_rows_of_both_schema_numbers_from_both_tiers(both: Riders
 
 
 TIERS: tuple[TierName, ...] = ("hot", "warm")
+PAUSE_SECONDS = 0.01
+"""Between two reads of a reader, so that the steps get on."""
 Served = tuple[int | None, float | None, str]
 """Of one rider: the trips, the rating, and the rating's status."""
 

@@ -4,15 +4,15 @@ Here: tags, lengths, offsets and checksums, checked for all rows at once. Not he
 batch is tried with (`decode`).
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
 import polars as pl
 
-from featurestore.online.message.checksum import sums_of_messages, sums_of_rows
 from featurestore.online.message.columns import Array
+from featurestore.online.message.joined import Batch
 from featurestore.online.message.layout import (
     HEADER_CONSTANTS,
     SCHEMA_NUMBER_SLICE,
@@ -25,9 +25,6 @@ from featurestore.online.message.layout import (
     WireField,
     varint,
 )
-
-_PADDING = bytes(8)
-"""Stands after the last message, so that eight bytes can be read wherever a field begins."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,8 +45,13 @@ class RowLayout:
         return self.layout.fixed_size + len(self.layout.null_tail)
 
     @cached_property
-    def constants(self) -> Numbers:
-        """Places in the fixed part of the bytes that are the same in every row without nulls."""
+    def size(self) -> int | None:
+        """Bytes of every row; None if they differ."""
+        return None if self.layout.variable else self.shortest
+
+    @cached_property
+    def pairs(self) -> Numbers:
+        """Where two bytes stand that are the same in every row without nulls; together they are all of the fixed part that are."""
         mask = np.zeros(1, self.layout.row_dtype)
         for name in self.layout.part_names.values():
             mask[name]["tag"] = 0xFFFF
@@ -58,70 +60,39 @@ class RowLayout:
         places = set(np.flatnonzero(mask.view(np.uint8)).tolist()) | set(HEADER_CONSTANTS.tolist())
         if self.number is not None:
             places |= set(range(SCHEMA_NUMBER_SLICE.start, SCHEMA_NUMBER_SLICE.stop))
-        return np.array(sorted(places))
+        starts: list[int] = []
+        for place in sorted(places):
+            if not starts or place > starts[-1] + 1:
+                starts.append(place if place + 1 in places else place - 1)  # a length of one byte, with the tag before it
+        return np.array(starts)
 
     @cached_property
-    def expected(self) -> Bytes:
-        """The bytes that stand there."""
+    def expected(self) -> Array:
+        """What stands there, as numbers of 16 bits."""
         row = self.layout.template.copy()
         row[SCHEMA_NUMBER_SLICE] = np.frombuffer((self.number or 0).to_bytes(4, "little"), np.uint8)
-        expected: Bytes = row[self.constants]
+        expected: Array = row[self.pairs] | row[self.pairs + 1].astype(np.uint16) << 8
         return expected
+
+    @cached_property
+    def flags(self) -> Numbers:
+        """Places in the fixed part of the bytes that are 0 or 1."""
+        row = np.zeros(1, self.layout.row_dtype)
+        row["header"]["is_deleted"] = 1
+        for block in self.layout.blocks:
+            if block.code == "|u1":
+                row[self.layout.part_names[block.code]]["value"] = 1
+        places: Numbers = np.flatnonzero(row.view(np.uint8))
+        return places
+
+    @cached_property
+    def blocks(self) -> dict[str, tuple[Block, str]]:
+        """Of each code the layout's block, and its name in the row."""
+        return {block.code: (block, self.layout.part_names[block.code]) for block in self.layout.blocks}
 
     def has_all(self, block: Block) -> bool:
         """Whether the layout has every feature of a block."""
-        return all(field.name in self.names for field in block.fields)
-
-
-@dataclass(frozen=True, eq=False)
-class Batch:
-    """Messages end to end, with some zeros after the last; `is_verified` says that their checksums were looked at before."""
-
-    joined: bytes
-    data: Bytes
-    starts: Numbers
-    ends: Numbers
-    is_verified: bool = False
-
-    @classmethod
-    def of(cls, messages: Sequence[bytes], *, is_verified: bool = False) -> "Batch":
-        joined = b"".join([*messages, _PADDING])
-        lengths = np.fromiter(map(len, messages), np.int64, len(messages))
-        ends = np.cumsum(lengths)
-        return cls(joined, np.frombuffer(joined, np.uint8), ends - lengths, ends, is_verified)
-
-    @property
-    def positions(self) -> Numbers:
-        return np.arange(self.starts.size)
-
-    @property
-    def size(self) -> int:
-        """Bytes of all messages."""
-        return len(self.joined) - len(_PADDING)
-
-    def words(self, starts: Numbers) -> Array:
-        """Eight bytes from each start as one number; starts beyond the end are moved to it."""
-        every: Array = np.ndarray((self.size + 1,), "<u8", self.joined, strides=(1,))
-        words: Array = every[np.minimum(starts, self.size)]
-        return words
-
-    def are_ascii(self, starts: Numbers, sizes: Numbers) -> Flags:
-        """Whether each of these stretches of bytes is ASCII; one without length is."""
-        if not sizes.size:
-            return np.ones(0, np.bool_)
-        bounds = np.stack([starts, starts + sizes], axis=1).reshape(-1)
-        every_bit = np.bitwise_or.reduceat(self.data, bounds)[::2]
-        ascii_only: Flags = (every_bit < 0x80) | (sizes == 0)
-        return ascii_only
-
-    def rows(self, starts: Numbers, dtype: "np.dtype[np.void]") -> Rows:
-        """A row from each start, all of them inside the messages: a view if nothing else lies between them."""
-        if not starts.size:
-            return np.empty(0, dtype)
-        if starts.size * dtype.itemsize == self.size:
-            return np.frombuffer(self.joined, dtype, starts.size)
-        every: Rows = np.ndarray((self.size - dtype.itemsize + 1,), f"V{dtype.itemsize}", self.joined, strides=(1,))
-        return every[starts].view(dtype)
+        return block.names <= self.names
 
 
 Spans = Mapping[str, tuple[Numbers, Numbers, Flags]]
@@ -144,8 +115,8 @@ class Part:
 
     def numbers(self, block: Block) -> tuple[Array, Flags | None]:
         """Values (features, rows) of features of one type, and which are not null; None: all."""
-        own = next(one for one in self.layout.layout.blocks if one.code == block.code)
-        cells = self.rows[self.layout.layout.part_names[block.code]]
+        own, name = self.layout.blocks[block.code]
+        cells = self.rows[name]
         if len(block.fields) != len(own.fields):
             cells = cells[:, [own.fields.index(field) for field in block.fields]]
         values = np.ascontiguousarray(cells["value"].T)
@@ -156,6 +127,15 @@ class Part:
         cells = self.rows[self.layout.layout.part_names[field.name]]
         return cells["value"], cells["tag"] == field.tag
 
+    def is_ascii(self) -> bool:
+        """Whether it is known that all strings are ASCII: not if there are lists too, or other rows in the batch."""
+        variable = self.layout.layout.variable
+        if self.positions.size != self.batch.count or any(field.is_list for field in variable):
+            return False
+        heads = sum(field.length_width for field in variable)
+        """Bytes above ASCII in the tags and lengths before them: a tag's first one, and all but the last one of a length."""
+        return self.batch.is_ascii_from(self.layout.layout.fixed_size, heads * self.batch.count)
+
     def only(self, flags: Flags) -> "Part":
         """Some of its rows."""
         if flags.all():
@@ -165,13 +145,7 @@ class Part:
 
     def are_intact(self) -> Flags:
         """Which rows have the checksum that they should have."""
-        layout = self.layout.layout
-        heads = self.rows.view(np.uint8).reshape(self.rows.size, layout.fixed_size)
-        if not layout.variable:
-            sums = sums_of_rows(heads, layout.base)
-        else:
-            starts, ends = self.batch.starts[self.positions], self.batch.ends[self.positions]
-            sums = sums_of_messages(self.batch.data, starts, ends, heads, layout.base)
+        sums = self.batch.sums(self.positions, self.layout.layout.base)
         intact: Flags = sums == self.rows["header"]["message_checksum"]
         return intact
 
@@ -179,28 +153,27 @@ class Part:
 def read_part(own: RowLayout, batch: Batch, left: Numbers) -> Part:
     """Read those of the messages at the positions `left` that are canonical rows, and as they were written."""
     layout = own.layout
-    sizes = batch.ends[left] - batch.starts[left]
-    fits = sizes >= own.shortest if layout.variable else sizes == own.shortest
-    chosen = left if fits.all() else left[fits]
-    rows = batch.rows(batch.starts[chosen], layout.row_dtype)
-    canonical, is_plain = _canonical(own, rows)
-    at = batch.starts[chosen] + layout.fixed_size
-    spans, ends = _read_spans(layout, batch, at, canonical)
+    chosen = left
+    if batch.size == 0 or batch.size != own.size:
+        sizes = batch.sizes[left]
+        fits = sizes >= own.shortest if layout.variable else sizes == own.shortest
+        chosen = left if fits.all() else left[fits]
+    rows = batch.rows(chosen, layout.row_dtype)
+    canonical, is_plain = _canonical(own, batch, chosen, rows)
+    spans: Spans = {}
     if layout.variable:
+        spans, ends = _read_spans(layout, batch, batch.starts[chosen] + layout.fixed_size, canonical)
         canonical &= ends == batch.ends[chosen]
     part = Part(own, chosen, batch, rows, spans, is_plain).only(canonical)
     return part if batch.is_verified else part.only(part.are_intact())
 
 
-def _canonical(own: RowLayout, rows: Rows) -> tuple[Flags, bool]:
+def _canonical(own: RowLayout, batch: Batch, chosen: Numbers, rows: Rows) -> tuple[Flags, bool]:
     """Whether each fixed part has every tag where the layout puts it, and whether all of them are without nulls."""
     layout = own.layout
-    canonical: Flags = rows["header"]["is_deleted"] <= 1
-    for block in layout.blocks:
-        if block.code == "|u1":
-            canonical &= (rows[layout.part_names[block.code]]["value"] <= 1).all(axis=1)
-    data = rows.view(np.uint8).reshape(rows.size, layout.fixed_size)
-    if (data[:, own.constants] == own.expected).all():
+    data = rows[:, np.newaxis].view(np.uint8)
+    canonical: Flags = (data[:, own.flags] <= 1).all(axis=1)
+    if (batch.pairs(chosen, own.pairs) == own.expected).all():
         return canonical, True
     canonical &= (data[:, HEADER_CONSTANTS] == layout.template[HEADER_CONSTANTS]).all(axis=1)
     if own.number is not None:

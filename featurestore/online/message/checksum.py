@@ -138,9 +138,28 @@ def _sums_of_heads(rows: Bytes, count: int) -> Sums:
     if not len(rows):
         return np.zeros(0, np.uint64)
     words = np.ndarray((len(rows), count), _WORD, rows, BODY_START, (rows.shape[1], 4))
-    sums: Sums = np.einsum(
-        "ij,j->i", words, _weights(_FIRST_WORD + count)[_FIRST_WORD:], dtype=np.uint64, casting="unsafe"
-    )
+    return _weighted(words, _weights(_FIRST_WORD + count)[_FIRST_WORD:])
+
+
+def _weighted(words: np.ndarray[Any, np.dtype[np.uint32]], own: Sums) -> Sums:
+    sums: Sums = np.einsum("ij,j->i", words, own, dtype=np.uint64, casting="unsafe")
+    return sums
+
+
+def sums_of_padded(rows: Bytes, sizes: Numbers | int, base: int) -> Sums:
+    """The checksums of messages of any sizes that stand at even distances.
+
+    Args:
+        rows: A message each, with zeros after it up to the end of the row, which is a whole number of words.
+        sizes: Bytes of each message, or of all.
+        base: As `base_of` gives it.
+    """
+    words = rows[:, BODY_START:].view(_WORD)
+    sums = _weighted(words, _weights(_FIRST_WORD + words.shape[1])[_FIRST_WORD:])
+    if isinstance(sizes, int):
+        sums += np.uint64(_terms(sizes)[2] + base & _MASK)
+    else:
+        sums += (sizes - BODY_START).astype(np.uint64) * _weights(2)[_LENGTH] + np.uint64(base)
     return sums
 
 

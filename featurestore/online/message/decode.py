@@ -7,13 +7,15 @@ first. Not here: expiry, statuses, where the bytes came from, or the quicker way
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import repeat
+from operator import is_not
 from typing import cast
 
 import numpy as np
 import polars as pl
 
 from featurestore.errors import InvalidInput
-from featurestore.online.message.canonical import Batch, Part, RowLayout, read_part
+from featurestore.online.message.canonical import Part, RowLayout, read_part
 from featurestore.online.message.columns import (
     VERSION,
     Array,
@@ -28,9 +30,12 @@ from featurestore.online.message.columns import (
     series_of,
 )
 from featurestore.online.message.integrity import check_intact, sealed
+from featurestore.online.message.joined import Batch
 from featurestore.online.message.layout import (
     BOUNDS,
+    HEADER_AT,
     HEADER_DTYPE,
+    HEADER_SIZE,
     SCHEMA_NUMBER_SLICE,
     TIMESTAMP,
     Block,
@@ -41,6 +46,16 @@ from featurestore.online.message.layout import (
     WireField,
 )
 from featurestore.online.message.wire import Malformed, canonical_message, read_strings
+
+_VERSIONS = np.dtype(
+    {
+        "names": ["version"],
+        "formats": [np.dtype((np.dtype([("tag", "<u2"), ("time", "<i8")]), 3))],
+        "offsets": [HEADER_AT["event_time_tag"]],
+        "itemsize": HEADER_SIZE,
+    }
+)
+"""The same bytes as a header's, its three times in one field."""
 
 
 def decode(
@@ -154,7 +169,7 @@ class Decoder:
         try:
             parts = self._parts(cast(Sequence[bytes], replies))
         except TypeError:  # the join, which is the quickest to notice that something is None
-            found = np.fromiter((reply is not None for reply in replies), np.bool_, len(replies))
+            found = np.frombuffer(bytes(map(is_not, replies, repeat(None))), np.bool_)
             parts = self._parts([self._filler if reply is None else reply for reply in replies])
         header = parts[0].rows["header"] if len(parts) == 1 else _scattered_headers(parts, len(replies))
         count = len(replies)
@@ -166,7 +181,7 @@ class Decoder:
         return Decoded(found, header, self.wanted, blocks, others)
 
     def _parts(self, messages: Sequence[bytes]) -> list[Part]:
-        batch = Batch.of(messages)
+        batch = Batch.of(messages, self._stages[0].size)
         parts, left = self._read(batch)
         if not left.size:
             return parts
@@ -222,14 +237,15 @@ class Decoder:
 
 def _refuse_impossible_times(header: Rows, blocks: Sequence[tuple[Block, NumberBlock]]) -> None:
     """`encode` lets none through, and a checksum shows if bytes became one: only another writer could have made it."""
-    for name in VERSION:
-        _refuse_outside(name, TIMESTAMP, header[name], None)
+    first, last = BOUNDS[TIMESTAMP]
+    times = np.ascontiguousarray(header.view(_VERSIONS)["version"]["time"].T)
+    if times.size and (times.min() < first or times.max() > last):
+        for name, own in zip(VERSION, times, strict=True):
+            _refuse_outside(name, TIMESTAMP, own, None)
     for block, numbers in blocks:
-        for row, field in enumerate(block.fields):
-            if field.dtype in BOUNDS:
-                _refuse_outside(
-                    field.name, field.dtype, numbers.values[row], None if numbers.valid is None else numbers.valid[row]
-                )
+        for row, field in block.dated:
+            valid = None if numbers.valid is None else numbers.valid[row]
+            _refuse_outside(field.name, field.dtype, numbers.values[row], valid)
 
 
 def _refuse_outside(name: str, dtype: pl.DataType, values: Array, valid: Flags | None) -> None:
@@ -284,12 +300,14 @@ def _text_columns(fields: Sequence[WireField], parts: list[Part], count: int) ->
     if not fields:
         return []
     batch, spans = parts[0].batch, [_spans(field, parts, count) for field in fields]
-    is_ascii = batch.are_ascii(*(np.concatenate([one[i] for one in spans]) for i in (0, 1)))
+    are_ascii = None
+    if not (len(parts) == 1 and parts[0].is_ascii()):
+        are_ascii = batch.are_ascii(*(np.concatenate([one[i] for one in spans]) for i in (0, 1)))
     columns = []
     for index, (field, (starts, sizes, valid)) in enumerate(zip(fields, spans, strict=True)):
         column = TextColumn(field, batch.joined, starts, sizes, None if valid.all() else valid)
-        own = is_ascii[index * count : (index + 1) * count]
-        broken = None if own.all() else column.first_broken(own)
+        own = None if are_ascii is None else are_ascii[index * count : (index + 1) * count]
+        broken = None if own is None or own.all() else column.first_broken(own)
         if broken is not None:
             raise _undecodable(field, broken, "it is not UTF-8")
         columns.append(column)

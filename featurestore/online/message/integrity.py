@@ -7,14 +7,13 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from featurestore.online.message.canonical import Batch
 from featurestore.online.message.checksum import (
     BODY_START,
     are_sums_of_unknown_features,
     start_of,
     sum_of,
-    sums_of_messages,
 )
+from featurestore.online.message.joined import Batch
 from featurestore.online.message.layout import (
     CHECKSUM_SLICE,
     HEADER_AT,
@@ -88,14 +87,10 @@ def are_intact(messages: Sequence[bytes], group: str) -> Flags:
         group: The stored name.
     """
     batch = Batch.of(messages)
-    flags: Flags = batch.ends - batch.starts >= HEADER_SIZE
-    starts, ends = batch.starts[flags], batch.ends[flags]
-    if not starts.size:
-        return flags
-    header: Rows = batch.rows(starts, HEADER_DTYPE)
-    shortest = int((ends - starts).min())
-    heads = batch.rows(starts, np.dtype(f"V{shortest}")).view(np.uint8).reshape(-1, shortest)
-    sums = sums_of_messages(batch.data, starts, ends, heads, start_of(group))
+    flags: Flags = batch.sizes >= HEADER_SIZE
+    positions = np.flatnonzero(flags)
+    header: Rows = batch.rows(positions, HEADER_DTYPE)
+    sums = batch.sums(positions, start_of(group))
     intact = are_sums_of_unknown_features(header["message_checksum"] - sums)
     for name in _GUARDED:
         intact &= header[f"{name}_tag"] == HEADER_TAGS[name]

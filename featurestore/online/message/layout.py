@@ -227,6 +227,16 @@ class Block:
     fields: tuple[WireField, ...]
 
     @cached_property
+    def names(self) -> frozenset[str]:
+        """Of the fields."""
+        return frozenset(field.name for field in self.fields)
+
+    @cached_property
+    def dated(self) -> list[tuple[int, WireField]]:
+        """The fields of times and days, and their places among the fields."""
+        return [(place, field) for place, field in enumerate(self.fields) if field.dtype in BOUNDS]
+
+    @cached_property
     def tags(self) -> np.ndarray[Any, np.dtype[np.uint16]]:
         """Tags of the k fields, uint16 of shape (k,)."""
         return np.array([field.tag for field in self.fields], np.uint16)
