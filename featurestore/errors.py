@@ -10,6 +10,7 @@ FeatureStoreError
 │   └── NotAuthenticated                no valid API key where one is needed
 ├── AlreadyDecided                      a backfill whose state does not allow what was asked
 ├── PromotionRefused                    a partition failed its gate and stays in staging
+├── NotFresh                            a strict online read of a group that is in breach, or of which nobody knows
 ├── StaleWriter                         a newer run has written what this one was about to write
 ├── FenceRefused                        an online write carries a fence or an epoch that is no longer current
 └── StoreUnavailable (ConnectionError)  a store cannot be reached
@@ -18,7 +19,8 @@ Messages say what was asked, what is there, and what to do. Nothing here knows H
 """
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 
 class FeatureStoreError(Exception):
@@ -59,6 +61,20 @@ class AlreadyDecided(FeatureStoreError):
 
 class PromotionRefused(FeatureStoreError):
     """A partition failed its gate and stays in staging."""
+
+
+class NotFresh(FeatureStoreError):
+    """A strict online read touches a group that is in breach of its SLO, or of which nobody knows whether it is.
+
+    Args:
+        message: For people.
+        groups: Of each such group what `featurestore.freshness.on_read.GroupState.document` gives: its name, state, lag, SLO, since
+            when, and the cause.
+    """
+
+    def __init__(self, message: str, groups: Sequence[Mapping[str, Any]] = ()) -> None:
+        super().__init__(message)
+        self.groups = tuple(groups)
 
 
 class StaleWriter(FeatureStoreError):

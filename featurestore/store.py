@@ -16,6 +16,7 @@ from featurestore.registry.snapshot import RegistrySnapshot
 from featurestore.settings import Settings
 
 if TYPE_CHECKING:
+    from featurestore.freshness.on_read import Mode
     from featurestore.online.materialization.materialize import Step
     from featurestore.online.materialization.moves import OnProgress
     from featurestore.online.reading.retrieval import OnlineFeatures
@@ -121,11 +122,12 @@ class FeatureStore:
         *,
         full_feature_names: bool = False,
         timeout_seconds: float | None = None,
+        freshness: "Mode" = "degrade",
     ) -> "OnlineFeatures":
-        """The newest values, for each entity row, in one round trip.
+        """The newest values, for each entity row, in one round trip, and how fresh their groups are.
 
         Values are read and checked before it returns; frames of them are built when they are first looked at. Of an entity
-        that no tier could speak for the status is UNAVAILABLE.
+        that no tier could speak for the status is UNAVAILABLE. The answer's `freshness` has each group's state, lag and SLO.
 
         Args:
             features: References 'group:feature', or a feature service or its name.
@@ -133,9 +135,12 @@ class FeatureStore:
             full_feature_names: Name columns 'group__feature'.
             timeout_seconds: How long to wait for the stores; at most, and by default, as long as the settings say. What has
                 not come by then is UNAVAILABLE.
+            freshness: "strict" refuses to answer where a group is in breach of its SLO, or nobody knows that it is not; "degrade"
+                answers, and says so; "stale_ok" also gives values beyond their max_age, with their status, while the store has them.
 
         Raises:
             UnknownName: a group, feature or service is not registered.
+            NotFresh: `freshness` is "strict", and it is not so.
             InvalidInput: a group is not served online, a key column is missing, or a column has a feature's name.
             SchemaMismatch: a key has another dtype than its entity.
             StoreUnavailable: there is no online store: no address of one, and none runs beside the root.
@@ -149,7 +154,8 @@ class FeatureStore:
             if timeout_seconds is None
             else partial(self.online.read_many, timeout_seconds=timeout_seconds)
         )
-        return read_features(plan, entity_rows, read_many, self.clock)
+        known = self.online.known_freshness
+        return read_features(plan, entity_rows, read_many, self.clock, published=known, freshness=freshness)
 
     async def get_online_features_async(
         self,
@@ -158,6 +164,7 @@ class FeatureStore:
         *,
         full_feature_names: bool = False,
         timeout_seconds: float | None = None,
+        freshness: "Mode" = "degrade",
     ) -> "OnlineFeatures":
         """`get_online_features` without blocking the event loop: it runs in a thread of the loop's default executor."""
         read = partial(
@@ -166,6 +173,7 @@ class FeatureStore:
             entity_rows,
             full_feature_names=full_feature_names,
             timeout_seconds=timeout_seconds,
+            freshness=freshness,
         )
         return await asyncio.to_thread(read)
 

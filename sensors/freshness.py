@@ -1,8 +1,10 @@
-"""The sensor that watches freshness: it confirms groups that hold everything due, keeps what it finds, and reports changes.
+"""The sensor that watches freshness: it confirms groups that hold everything due, keeps what it finds, tells the readers of the online
+store, and reports changes.
 
 One look every `LOOK_EVERY` at every group of a code location; between looks it keeps what it has read.
 """
 
+import logging
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 
@@ -14,10 +16,13 @@ from featurestore.declaration import Catalog, FeatureGroup
 from featurestore.declaration.tier import LOOK_EVERY
 from featurestore.freshness.journal import FreshnessJournal
 from featurestore.freshness.judgement import GroupFreshness
+from featurestore.freshness.publishing import publish
 from featurestore.freshness.watch import FreshnessWatch
 from featurestore.registry.history import RegistryHistory
 from featurestore.store import FeatureStore
 from resources.store import StoreResource
+
+log = logging.getLogger("featurestore.freshness")
 
 
 def freshness_sensor(catalog: Catalog) -> dg.SensorDefinition:
@@ -62,6 +67,8 @@ class Looks:
             # A group that is confirmed is as fresh as it is known to be: what is kept of it says so at once.
             after = found if not due else self._look(features, journal, known)
             changed = {change.group for change in journal.record(list(after.values()))}
+            for trouble in publish(self._watched.online if self._watched else features.online, after.values()):
+                log.warning("Readers are not told of a look at freshness: %s", trouble)
         yield from self._events(known, after, set(due), changed)
 
     def _look(

@@ -8,6 +8,7 @@ from featurestore.cli.tables import table_text
 from featurestore.cli.times import duration_text, instant_text
 from featurestore.freshness.journal import FreshnessJournal, cause_document
 from featurestore.freshness.judgement import ORDER, GroupFreshness, SourceFreshness, span
+from featurestore.freshness.publishing import publish
 from featurestore.freshness.watch import FreshnessWatch
 from featurestore.store import FeatureStore
 
@@ -16,15 +17,20 @@ SPANS = (timedelta(hours=1), timedelta(days=1), timedelta(days=30))
 
 
 def freshness_documents(
-    store: FeatureStore, journal: FreshnessJournal, groups: Iterable[str] | None
+    store: FeatureStore, journal: FreshnessJournal, groups: Iterable[str] | None, troubles: list[str] | None = None
 ) -> list[dict[str, Any]]:
     """The freshness of each group now, the worst first.
+
+    Args:
+        troubles: Where it is given, readers of the online store are told as well, and it gets what went wrong with that.
 
     Raises:
         UnknownName: a group is not registered.
         StoreUnavailable: the offline store or the metadata database cannot be reached.
     """
     found = FreshnessWatch(store.offline, store.online.parts_of).look(journal.confirmed(), groups)
+    if troubles is not None:
+        troubles += publish(store.online, found.values())
     kept = journal.statuses()
     attained = journal.attainment(store.clock(), SPANS)
     documents = [

@@ -123,9 +123,10 @@ def describe(deployment: Deployment, name: str, as_json: bool) -> None:
 @main.command()
 @click.argument("groups", nargs=-1, metavar="[GROUP]...")
 @click.option("--exit-code", is_flag=True, help="Exit with 1 if a group is in breach, for scripts.")
+@click.option("--publish", is_flag=True, help="Tell readers of the online store too, as the sensor does.")
 @as_json
 @click.pass_obj
-def freshness(deployment: Deployment, groups: tuple[str, ...], exit_code: bool, as_json: bool) -> None:
+def freshness(deployment: Deployment, groups: tuple[str, ...], exit_code: bool, publish: bool, as_json: bool) -> None:
     """Show how old the data of each group is, beside its SLO, and why.
 
     CURRENT LAG is how long ago the group was last known to hold everything due, DATA LAG how old its inputs were then, ONLINE LAG
@@ -133,9 +134,14 @@ def freshness(deployment: Deployment, groups: tuple[str, ...], exit_code: bool, 
     """
     from featurestore.cli import freshness as board
 
-    documents = board.freshness_documents(deployment.store, deployment.freshness_journal, groups or None)
+    troubles: list[str] = []
+    documents = board.freshness_documents(
+        deployment.store, deployment.freshness_journal, groups or None, troubles if publish else None
+    )
     show(documents, board.freshness_text, as_json)
-    if exit_code and any(document["status"] == "BREACH" for document in documents):
+    for trouble in troubles:
+        click.echo(f"Readers were not told: {trouble}", err=True)
+    if troubles or (exit_code and any(document["status"] == "BREACH" for document in documents)):
         raise SystemExit(1)
 
 
@@ -161,19 +167,27 @@ def proto(deployment: Deployment, group: str) -> None:
     metavar="KEY=VALUE,...",
     help="One of several entities; repeat it. Pairs outside hold for all.",
 )
+@click.option(
+    "--freshness",
+    "mode",
+    type=click.Choice(["strict", "degrade", "stale-ok"]),
+    default="degrade",
+    show_default=True,
+    help="Of groups that are late: refuse, say so, or give values beyond their max_age too.",
+)
 @as_json
 @click.pass_obj
 def get_online(
-    deployment: Deployment, request: str, pairs: tuple[str, ...], entities: tuple[str, ...], as_json: bool
+    deployment: Deployment, request: str, pairs: tuple[str, ...], entities: tuple[str, ...], mode: str, as_json: bool
 ) -> None:
-    """Read the newest values of one or several entities.
+    """Read the newest values of one or several entities, with their age and how fresh their groups are.
 
     REQUEST is a service, or references with commas between them: group:feature, or group:* for all of a group. Exits with 1 if
     a value is UNAVAILABLE; why goes to standard error.
     """
     from featurestore.cli import online
 
-    found, causes = online.read_online(deployment.store, request, pairs, entities)
+    found, causes = online.read_online(deployment.store, request, pairs, entities, online.MODE_OF[mode])
     show(found, online.online_text, as_json)
     if causes:
         click.echo(online.causes_text(deployment.store, causes), err=True)

@@ -11,7 +11,8 @@ import click
 from featurestore.cli.entities import parse_entities
 from featurestore.cli.requests import parse_request
 from featurestore.cli.tables import table_text, value_text
-from featurestore.cli.times import age_text, instant_text
+from featurestore.cli.times import age_text, duration_text, instant_text
+from featurestore.freshness.on_read import GroupState, Mode
 from featurestore.online.materialization.moves import Progress, Step
 from featurestore.online.reading.retrieval import OnlineFeatures
 from featurestore.references import RequestedGroup, resolve
@@ -19,12 +20,13 @@ from featurestore.store import FeatureStore
 
 PROGRESS_SECONDS = 2.0
 
-FEATURE_HEADERS = ["feature", "value", "status", "event time", "age"]
+FEATURE_HEADERS = ["feature", "value", "status", "event time", "age", "freshness"]
+MODE_OF: dict[str, Mode] = {"strict": "strict", "degrade": "degrade", "stale-ok": "stale_ok"}
 STEP_HEADERS = ["group", "keys", "written", "left", "table version", "note"]
 
 
 def read_online(
-    store: FeatureStore, asked: str, shared: Sequence[str], entities: Sequence[str]
+    store: FeatureStore, asked: str, shared: Sequence[str], entities: Sequence[str], mode: Mode = "degrade"
 ) -> tuple[list[dict[str, Any]], Mapping[str, str]]:
     """The newest values of some entities, an item each: its keys, and its features in the order asked; and by group, why
     values are unavailable.
@@ -34,11 +36,16 @@ def read_online(
         asked: A service, or references with commas between them.
         shared: `key=value` of every entity.
         entities: Each entity's own pairs; none: one entity, of `shared`.
+        mode: What is wanted of groups that are late.
+
+    Raises:
+        NotFresh: `mode` is "strict", and a group is in breach, or nobody knows that it is not.
     """
     request = parse_request(store.registry, asked)
     requested = resolve(store.registry, request, full_feature_names=True)
     rows = parse_entities(requested, shared, entities)
-    answer, now = store.get_online_features(request, rows, full_feature_names=True), store.clock()
+    answer = store.get_online_features(request, rows, full_feature_names=True, freshness=mode)
+    now = answer.freshness.at or store.clock()
     items = [
         {"keys": keys, "features": _features(answer, requested, index, now)}
         for index, keys in enumerate(rows.to_dicts())
@@ -49,6 +56,7 @@ def read_online(
 def _features(
     answer: OnlineFeatures, requested: Sequence[RequestedGroup], index: int, now: datetime
 ) -> list[dict[str, Any]]:
+    states = {one.group: one for one in answer.freshness.groups}
     values, statuses, times = (
         frame.row(index, named=True) for frame in (answer.frame, answer.statuses, answer.event_times)
     )
@@ -60,10 +68,15 @@ def _features(
             "status": statuses[column],
             "event_time": times[column],
             "age_seconds": None if times[column] is None else now - times[column],
+            "freshness": _freshness(states[wanted.group.name]),
         }
         for wanted in requested
         for feature, column in wanted.features
     ]
+
+
+def _freshness(one: GroupState) -> dict[str, Any]:
+    return {"state": one.state, "lag_seconds": one.lag, "slo_seconds": one.slo, "since": one.since, "cause": one.cause}
 
 
 def online_text(entities: Sequence[dict[str, Any]]) -> str:
@@ -85,7 +98,18 @@ def _feature_line(feature: dict[str, Any]) -> list[str]:
         feature["status"],
         instant_text(feature["event_time"]),
         "-" if age is None else age_text(age),
+        _state_text(feature["freshness"]),
     ]
+
+
+def _state_text(freshness: dict[str, Any]) -> str:
+    """A group's state; of one that is not well also how far it is behind, and why."""
+    state, lag, cause = freshness["state"], freshness["lag_seconds"], freshness["cause"]
+    if state in ("NONE", "OK"):
+        return "-" if state == "NONE" else "OK"
+    told = [cause] if cause and cause != "unpublished" else []
+    told += [] if lag is None else [f"{age_text(lag)} of {duration_text(freshness['slo_seconds'])}"]
+    return f"{state} ({', '.join(told)})" if told else state
 
 
 def _measure(value: Any, unit: str) -> str:

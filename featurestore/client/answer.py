@@ -5,9 +5,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import polars as pl
+import pyarrow as pa
 
 from featurestore.declaration.dtypes import TIMESTAMP
 from featurestore.errors import InvalidInput, SchemaMismatch, StoreUnavailable
+from featurestore.freshness.on_read import Freshness
 from featurestore.online.reading.retrieval import ONLINE_STATUS, TIER, UNAVAILABLE, OnlineFeatures
 from featurestore.serving import wire
 
@@ -58,7 +60,8 @@ def read_answer(body: bytes, rows: pl.DataFrame) -> OnlineFeatures:
     tiers = table.select(pl.col(name + wire.TIER).cast(TIER).alias(name) for name in names)
     times = table.select(pl.col(name + wire.EVENT_TIME).cast(TIMESTAMP).alias(name) for name in names)
     statuses = table.select(_status(name) for name in names)
-    return OnlineFeatures(rows.with_columns(table.select(names)), statuses, times, tiers, _causes(body, statuses))
+    frame = rows.with_columns(table.select(names))
+    return OnlineFeatures(frame, statuses, times, tiers, *_told(body))
 
 
 def read_pushed(body: bytes) -> Pushed:
@@ -81,17 +84,15 @@ def _table(body: bytes) -> pl.DataFrame:
         raise _not_an_answer(f"no Arrow stream ({error})") from error
 
 
-def _causes(body: bytes, statuses: pl.DataFrame) -> dict[str, str]:
-    """Why values are not there, from the schema's metadata; pyarrow reads it, which is not imported where all are there."""
-    if not any((column == UNAVAILABLE).any() for column in statuses):
-        return {}
-    import pyarrow as pa
-
+def _told(body: bytes) -> tuple[dict[str, str], Freshness]:
+    """Why values are not there, and how fresh the groups are, from the schema's metadata: pyarrow reads it, Polars does not."""
     try:
         with pa.ipc.open_stream(body) as stream:
-            return dict(json.loads((stream.schema.metadata or {}).get(wire.CAUSES.encode(), b"{}")))
-    except (pa.ArrowException, ValueError, TypeError) as error:
-        raise _not_an_answer(f"of causes that cannot be read ({error})") from error
+            told = stream.schema.metadata or {}
+        causes = dict(json.loads(told.get(wire.CAUSES.encode(), b"{}")))
+        return causes, Freshness.of_document(json.loads(told[wire.FRESHNESS.encode()]))
+    except (pa.ArrowException, ValueError, TypeError, KeyError) as error:
+        raise _not_an_answer(f"of metadata that cannot be read ({error!r})") from error
 
 
 def _not_an_answer(what: str) -> StoreUnavailable:

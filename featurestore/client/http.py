@@ -10,6 +10,7 @@ from featurestore.client.answer import Pushed, read_answer, read_pushed
 from featurestore.client.attempts import Attempts
 from featurestore.client.server import Call, Reply, Server, request_of, require_time
 from featurestore.frames import Rows, as_polars
+from featurestore.freshness.on_read import Mode
 from featurestore.online.reading.retrieval import OnlineFeatures
 from featurestore.references import Request
 
@@ -44,6 +45,7 @@ class FeatureClient(Server):
         *,
         full_feature_names: bool = False,
         timeout_seconds: float | None = None,
+        freshness: Mode = "degrade",
     ) -> OnlineFeatures:
         """The newest values, for each entity row: exactly what `FeatureStore.get_online_features` gives.
 
@@ -52,9 +54,11 @@ class FeatureClient(Server):
             entity_rows: Entity keys of every group asked; list of dicts, dict of lists, Polars, Arrow or pandas.
             full_feature_names: Name columns 'group__feature'.
             timeout_seconds: How long this read may take, with every attempt; by default as the client was made.
+            freshness: As of `FeatureStore.get_online_features`.
 
         Raises:
             UnknownName: a group, feature or service is not registered.
+            NotFresh: `freshness` is "strict", and a group is in breach, or nobody knows that it is not.
             InvalidInput: a group is not served online, a key column is missing, a column has a feature's name, or the server
                 does not take that many rows at once.
             SchemaMismatch: a key has another dtype than its entity.
@@ -62,7 +66,8 @@ class FeatureClient(Server):
             StoreUnavailable: the server does not answer in time, or has too much to do.
         """
         rows = as_polars(entity_rows, "entity_rows")
-        return read_answer(self._send(self.read_call(features, rows, full_feature_names, timeout_seconds)), rows)
+        call = self.read_call(features, rows, full_feature_names, timeout_seconds, freshness)
+        return read_answer(self._send(call), rows)
 
     def push(
         self, group: str, rows: Rows, to: Destination = "online_and_offline", *, idempotency_key: str | None = None
@@ -125,10 +130,12 @@ class AsyncFeatureClient(Server):
         *,
         full_feature_names: bool = False,
         timeout_seconds: float | None = None,
+        freshness: Mode = "degrade",
     ) -> OnlineFeatures:
         """As `FeatureClient.get_online_features`."""
         rows = as_polars(entity_rows, "entity_rows")
-        return read_answer(await self._send(self.read_call(features, rows, full_feature_names, timeout_seconds)), rows)
+        call = self.read_call(features, rows, full_feature_names, timeout_seconds, freshness)
+        return read_answer(await self._send(call), rows)
 
     async def push(
         self, group: str, rows: Rows, to: Destination = "online_and_offline", *, idempotency_key: str | None = None

@@ -12,12 +12,13 @@ import polars as pl
 
 from featurestore.declaration.service import FeatureService
 from featurestore.errors import InvalidInput
+from featurestore.freshness.on_read import Mode, check_mode
 from featurestore.references import Request
 
 NON_FINITE = {math.inf: "Infinity", -math.inf: "-Infinity"}
 
 
-def read_body(features: Request, rows: pl.DataFrame, *, full_feature_names: bool) -> bytes:
+def read_body(features: Request, rows: pl.DataFrame, *, full_feature_names: bool, freshness: Mode = "degrade") -> bytes:
     """The body of a read.
 
     The client knows no registry, so it sends every column that could be a key. One that is of no key's type goes as nulls;
@@ -26,10 +27,12 @@ def read_body(features: Request, rows: pl.DataFrame, *, full_feature_names: bool
     Args:
         features: References, or a service or its name.
         rows: The entity rows.
+        freshness: What is wanted of groups that are late.
 
     Raises:
-        InvalidInput: there are rows, and no columns.
+        InvalidInput: there are rows, and no columns; or `freshness` is no mode.
     """
+    check_mode(freshness)
     if rows.height and not rows.columns:
         raise InvalidInput("The entity rows have no columns. Give each the keys of its entity.")
     body = {
@@ -37,6 +40,7 @@ def read_body(features: Request, rows: pl.DataFrame, *, full_feature_names: bool
         "entities": {series.name: _key_values(series) for series in rows},
         "full_feature_names": full_feature_names,
         "include_serving_metadata": True,
+        "freshness": freshness,
     }
     return _as_json(body)
 

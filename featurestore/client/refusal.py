@@ -1,6 +1,7 @@
 """What a server's refusal is in our own errors: its message, under the error that the library itself would have raised."""
 
 import json
+from typing import Any
 
 from featurestore import errors
 from featurestore.errors import (
@@ -8,6 +9,7 @@ from featurestore.errors import (
     InvalidInput,
     NotAllowed,
     NotAuthenticated,
+    NotFresh,
     StoreUnavailable,
     UnknownName,
 )
@@ -32,19 +34,20 @@ def refused(status: int, body: bytes, address: str) -> FeatureStoreError:
         body: The server's own is JSON with `error` and `message`; something in between may send any other.
         address: The server's, for the message.
     """
-    name, message = _said(body)
+    said = _said(body)
+    name, message = str(said.get("error", "")), str(said.get("message") or said.get("detail") or "")
+    message = message[: 10 * SHOWN_CHARACTERS]
     kind = getattr(errors, name, None)
     if not (isinstance(kind, type) and issubclass(kind, FeatureStoreError)):
         kind = ERROR_OF.get(status, InvalidInput if status < 500 else StoreUnavailable)
+    if kind is NotFresh:
+        return NotFresh(message, said.get("groups") or ())
     return kind(message or f"The server at {address} answered {status}. Check that the URL is a feature server's.")
 
 
-def _said(body: bytes) -> tuple[str, str]:
+def _said(body: bytes) -> dict[str, Any]:
     try:
         said = json.loads(body)
     except ValueError:
-        return "", ""
-    if not isinstance(said, dict):
-        return "", ""
-    message = said.get("message") or said.get("detail") or ""
-    return str(said.get("error", "")), str(message)[: 10 * SHOWN_CHARACTERS]
+        return {}
+    return said if isinstance(said, dict) else {}

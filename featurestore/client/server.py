@@ -16,8 +16,9 @@ import httpx
 from featurestore.client.attempts import Attempts
 from featurestore.client.question import push_body, read_body
 from featurestore.client.refusal import AGAIN, refused
-from featurestore.errors import FeatureStoreError, InvalidInput, StoreUnavailable
+from featurestore.errors import FeatureStoreError, InvalidInput, NotFresh, StoreUnavailable
 from featurestore.frames import Rows, as_polars
+from featurestore.freshness.on_read import Mode
 from featurestore.references import Request
 from featurestore.serving.wire import ARROW, IDEMPOTENCY_FORM, IDEMPOTENCY_HEADER, IDEMPOTENCY_KEY, JSON, TIMEOUT_HEADER
 
@@ -81,8 +82,10 @@ class Server(ABC):
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.url!r})"
 
-    def read_call(self, features: Request, rows: Any, full_feature_names: bool, seconds: float | None) -> Call:
-        body = read_body(features, rows, full_feature_names=full_feature_names)
+    def read_call(
+        self, features: Request, rows: Any, full_feature_names: bool, seconds: float | None, freshness: Mode
+    ) -> Call:
+        body = read_body(features, rows, full_feature_names=full_feature_names, freshness=freshness)
         return Call("get-online-features", body, self._seconds if seconds is None else seconds, {"accept": ARROW})
 
     def push_call(self, group: str, rows: Rows, to: str, idempotency_key: str | None) -> Call:
@@ -97,7 +100,8 @@ class Server(ABC):
         """Seconds to wait before the next attempt; raises if there is none."""
         if isinstance(reply, Reply):
             error = refused(reply.status, reply.body, self.url)
-            return attempts.pause(error, is_retried=reply.status in AGAIN, at_least=_retry_after(reply))
+            may_help = reply.status in AGAIN and not isinstance(error, NotFresh)
+            return attempts.pause(error, is_retried=may_help, at_least=_retry_after(reply))
         return attempts.pause(self._unreachable(reply), is_retried=_is_passing(reply))
 
     def _unreachable(self, error: httpx.TransportError) -> FeatureStoreError:

@@ -137,7 +137,8 @@ def judge(
     )
 
 
-def _warning_after(group: RegisteredGroup) -> timedelta | None:
+def warning_of(group: RegisteredGroup) -> timedelta | None:
+    """The materialization lag from which on a group is warned of; None without an SLO."""
     if group.freshness is None:
         return None
     return warning_after(group.freshness, group.refresh, timedelta(microseconds=group.delay_us + group.publish_us))
@@ -173,7 +174,7 @@ def _sources(
 
 
 def _materialization(group: RegisteredGroup, lag: timedelta | None, now: datetime) -> list[Cause]:
-    slo, warning = group.freshness, _warning_after(group)
+    slo, warning = group.freshness, warning_of(group)
     if slo is None or warning is None or lag is None or lag < warning:
         return []
     asset = f"offline/{group.name}"

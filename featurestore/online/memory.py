@@ -7,12 +7,16 @@ One contract suite runs over it and over the servers. Not here: the rules of a p
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import timedelta
+from functools import reduce
 from zlib import crc32
 
 from featurestore.clock import Clock
 from featurestore.declaration.online import TierName
 from featurestore.online.memory_part import MemoryPart
+from featurestore.online.published import Published, newer
 from featurestore.online.tier import Mark, Replies
+
+_NOTHING: Published | None = None
 
 
 class MemoryTier:
@@ -66,7 +70,9 @@ class MemoryTier:
         messages: list[bytes | None] = [found[place].messages[at] for at, place in enumerate(places)]
         unanswered = frozenset().union(*(one.unanswered for one in found))
         causes = "; ".join(one.cause for one in found if one.cause)
-        return Replies(messages, unanswered, cause=causes, marks=tuple(mark for one in found for mark in one.marks))
+        published = reduce(newer, (one.published for one in found), _NOTHING)
+        marks = tuple(mark for one in found for mark in one.marks)
+        return Replies(messages, unanswered, cause=causes, marks=marks, published=published)
 
 
 def _spread_part(part: MemoryPart, group: str, keys: Sequence[bytes], places: list[int], number: int) -> Replies:

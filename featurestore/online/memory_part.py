@@ -5,8 +5,8 @@ or to stop answering, as servers do by themselves. Not here: the whole tier (`me
 """
 
 import threading
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from uuid import uuid4
 from zlib import crc32
@@ -21,6 +21,7 @@ from featurestore.online.advance import furthest, is_behind, require_forward, re
 from featurestore.online.batch import WriteBatch, prepare_batch
 from featurestore.online.message.header import with_fence_of, write_order
 from featurestore.online.message.layout import VERSION_SLICE, Flags
+from featurestore.online.published import Published, newer
 from featurestore.online.tier import Fill, Mark, MaterializationState, Replies, WriteResult
 
 ALLOWED_SKEW = timedelta(minutes=5)
@@ -71,6 +72,7 @@ class MemoryPart:
         self._place = place
         self._lock = threading.RLock()
         self._copies: dict[str, _Copy] = {}
+        self._published: dict[str, Published] = {}
         self._fault = ""
 
     @property
@@ -94,6 +96,7 @@ class MemoryPart:
         """What a restart without persistence, or a FLUSHALL, does: data, states and epochs are gone."""
         with self._lock:
             self._copies.clear()
+            self._published.clear()
 
     def evict(self, keys: Iterable[bytes]) -> None:
         """What a server short of memory does: some keys are gone, and nothing else."""
@@ -121,14 +124,17 @@ class MemoryPart:
             if self._fault:
                 cause = f"{self.name}: {self._fault}"
                 return Replies([None] * len(keys), frozenset(range(len(keys))), cause=cause, has_failed=True)
-            copy = self._copies.get(group) or _Copy("")
-            messages = [self._live(copy, key) for key in keys]
-            missed = [position for position, message in enumerate(messages) if message is None]
-            if copy.state is None or copy.reached is None:
-                cause = f"{self.name} holds no copy of {group}"
-                return Replies(messages, frozenset(missed), cause=cause if missed else "")
-            marks = (Mark(self.name, missed, copy.record, copy.reached),) if missed else ()
-            return Replies(messages, marks=marks, state=copy.state)
+            return replace(self._read(group, keys), published=self._published.get(group))
+
+    def _read(self, group: str, keys: Sequence[bytes]) -> Replies:
+        copy = self._copies.get(group) or _Copy("")
+        messages = [self._live(copy, key) for key in keys]
+        missed = [position for position, message in enumerate(messages) if message is None]
+        if copy.state is None or copy.reached is None:
+            cause = f"{self.name} holds no copy of {group}"
+            return Replies(messages, frozenset(missed), cause=cause if missed else "")
+        marks = (Mark(self.name, missed, copy.record, copy.reached),) if missed else ()
+        return Replies(messages, marks=marks, state=copy.state)
 
     def ensure_epoch(self, group: str) -> str:
         with self._working():
@@ -175,6 +181,11 @@ class MemoryPart:
             self._current(group, epoch)
             self._copies[group] = _Copy(uuid4().hex)
             return self._copies[group].epoch
+
+    def publish(self, records: Mapping[str, Published]) -> None:
+        with self._working():
+            for group, record in records.items():
+                self._published[group] = newer(self._published.get(group), record) or record
 
     def fill_under_way(self, group: str) -> Fill | None:
         with self._working():

@@ -34,6 +34,9 @@ class PartKeys:
     def fill(self, group: str) -> bytes:
         return f"@fill{self.tag}:{group}".encode()
 
+    def freshness(self, group: str) -> bytes:
+        return f"@freshness{self.tag}:{group}".encode()
+
 
 @dataclass(frozen=True, slots=True)
 class Ownership:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from featurestore.clock import Clock
 from featurestore.online.breaker import Breaker
+from featurestore.online.published import KnownFreshness
 from featurestore.online.reading.hot_keys import HotKeyCounts, HotKeys
 from featurestore.online.reading.repairs import RepairCounts, Repairs
 from featurestore.online.reading.through import ReadThrough, Route
@@ -43,12 +44,15 @@ class OnlineStores:
         self._opened: dict[TierName, Tier] = {}
         self._hot_keys = HotKeys(max_entries=settings.hot_keys) if settings.hot_keys else None
         self._repairs = Repairs(lambda: self.tier("hot"))
+        self.known_freshness = KnownFreshness()
+        """What reads have learned of the published freshness of groups."""
         self._reading = ReadThrough(
             self.tier,
             self._repairs,
             Breaker(time.monotonic),
             deadline_seconds=settings.read_deadline_ms / 1000,
             hot_keys=self._hot_keys,
+            known_freshness=self.known_freshness,
         )
 
     @property

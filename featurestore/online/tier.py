@@ -14,6 +14,7 @@ import polars as pl
 
 from featurestore.declaration.online import TierName
 from featurestore.online.message.layout import Flags
+from featurestore.online.published import Published
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +65,8 @@ class Replies:
         state: R of the tier's one part where it has one and read it along; None if not.
         has_failed: Whether keys are unanswered because the warm tier's part was asked and did not answer; one that was never
             filled did.
+        published: What a part has of the group's freshness, where it was asked for it along with the keys; None: it was not asked,
+            or has nothing.
     """
 
     messages: list[bytes | None]
@@ -73,6 +76,7 @@ class Replies:
     marks: tuple[Mark, ...] = ()
     state: MaterializationState | None = None
     has_failed: bool = False
+    published: Published | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,6 +192,10 @@ class TierPart(Protocol):
         owner: str,
     ) -> None:
         """Write messages without looking at what is stored: only while no reader uses the group, and only by the fill's owner."""
+        ...
+
+    def publish(self, records: Mapping[str, Published]) -> None:
+        """Keep, by group, what a look found, for readers; what is there of a newer look, or of the same, stays. No epoch is needed."""
         ...
 
 

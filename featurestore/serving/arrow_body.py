@@ -1,18 +1,19 @@
 """The answer as an Arrow IPC stream: one batch, a row an entity.
 
 Columns are the keys, then for each feature its value under its own name, `{feature}__status` and `{feature}__event_time`,
-and, where asked for, `{feature}__age_seconds` and `{feature}__tier`. Values have their declared types. Where values are INVALID
-the schema's metadata has `causes`: by group, why, as JSON.
+and, where asked for, `{feature}__age_seconds` and `{feature}__tier`. Values have their declared types. The schema's metadata
+has `freshness`: of each group its state, lag and SLO, as JSON; where values are INVALID also `causes`: by group, why.
 """
 
 import json
 from io import BytesIO
 
 import polars as pl
+import pyarrow as pa
 
 from featurestore.declaration.dtypes import TIMESTAMP
 from featurestore.serving.slices import Slice
-from featurestore.serving.wire import AGE_SECONDS, CAUSES, EVENT_TIME, STATUS, TIER
+from featurestore.serving.wire import AGE_SECONDS, CAUSES, EVENT_TIME, FRESHNESS, STATUS, TIER
 
 OLDEST = pl.CompatLevel.oldest()
 
@@ -33,21 +34,15 @@ def encode_arrow(part: Slice) -> bytes:
                 pl.Series(f"{column.name}{AGE_SECONDS}", part.ages(times), pl.Float64),
                 pl.Series(f"{column.name}{TIER}", column.tiers[part.start : part.end], pl.String),
             ]
-    causes = part.causes
-    return _with_causes(pl.DataFrame(columns), causes) if causes else _stream(pl.DataFrame(columns))
+    told = {FRESHNESS: part.result.freshness_json}
+    if causes := part.causes:
+        told[CAUSES] = json.dumps(causes).encode()
+    return _stream(pl.DataFrame(columns), told)
 
 
-def _stream(table: pl.DataFrame) -> bytes:
-    written = BytesIO()
-    table.write_ipc_stream(written, compat_level=OLDEST)
-    return written.getvalue()
-
-
-def _with_causes(table: pl.DataFrame, causes: dict[str, str]) -> bytes:
-    """The stream as pyarrow writes it: Polars writes no metadata of a schema. Imported when something is amiss, and not before."""
-    import pyarrow as pa
-
-    found = table.to_arrow(compat_level=OLDEST).replace_schema_metadata({CAUSES: json.dumps(causes)})
+def _stream(table: pl.DataFrame, told: dict[str, bytes]) -> bytes:
+    """The stream as pyarrow writes it: Polars writes no metadata of a schema."""
+    found = table.to_arrow(compat_level=OLDEST).replace_schema_metadata(told)
     written = BytesIO()
     with pa.ipc.new_stream(written, found.schema) as stream:
         stream.write_table(found)

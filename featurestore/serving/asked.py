@@ -4,6 +4,7 @@ from typing import Any, Literal, TypeVar
 
 import msgspec
 
+from featurestore.freshness.on_read import Mode
 from featurestore.serving.refusal import Refusal
 
 T = TypeVar("T")
@@ -19,7 +20,8 @@ class OnlineRequest(msgspec.Struct):
         feature_service: Name of a service; if it is given, `features` is not looked at.
         full_feature_names: Name features 'group__feature'.
         include_feature_view_version_metadata: Add each group's name and version to `metadata`.
-        include_serving_metadata: Add each value's age and tier. Ours, not Feast's.
+        include_serving_metadata: Add each value's age and tier, and how fresh the groups are. Ours, not Feast's.
+        freshness: What becomes of groups that are late; where it is given, the answer has how fresh they are. Ours, not Feast's.
     """
 
     entities: dict[str, list[Any]]
@@ -28,6 +30,7 @@ class OnlineRequest(msgspec.Struct):
     full_feature_names: bool = False
     include_feature_view_version_metadata: bool = False
     include_serving_metadata: bool = False
+    freshness: Mode | None = None
 
 
 class PushRequest(msgspec.Struct):

@@ -14,24 +14,26 @@ from starlette.types import Receive, Scope, Send
 
 from featurestore.auth.authenticator import Authenticates
 from featurestore.auth.caller import Caller
+from featurestore.errors import NotFresh
 from featurestore.push import Destination, PushResult
 from featurestore.serving.asked import ONLINE_REQUEST, PUSH_REQUEST, WRITE_REQUEST, OnlineRequest, parse
 from featurestore.serving.body import read_body
 from featurestore.serving.coalescing import Coalescer
-from featurestore.serving.limits import Headers, check_values, idempotency_key_of, timeout_of
+from featurestore.serving.limits import Headers, check_values, freshness_of, idempotency_key_of, timeout_of
 from featurestore.serving.metrics import CONTENT_TYPE, Metrics
 from featurestore.serving.negotiation import MEDIA_TYPES, format_of, require_json
 from featurestore.serving.options import Limits
 from featurestore.serving.prepared import PreparedRead, check, prepare, take_entities
 from featurestore.serving.pushing import passed_over, passed_over_text, pushed_rows
 from featurestore.serving.readiness import Readiness
-from featurestore.serving.reading import Ask, Reader
+from featurestore.serving.reading import Answered, Ask, Reader
 from featurestore.serving.registry_watch import CurrentStore
-from featurestore.serving.wire import JSON
+from featurestore.serving.wire import JSON, STATE_HEADER
 
 MOST_PREPARED = 1024
 PUSHES_AT_ONCE = 4
-PreparedKey = tuple[str | tuple[str, ...], bool]
+PreparedKey = tuple[str | tuple[str, ...], bool, bool]
+_STATE_HEADER = STATE_HEADER.lower().encode()
 
 
 class Endpoints:
@@ -56,7 +58,7 @@ class Endpoints:
         self._stores, self._authenticator = stores, authenticator
         self._limits, self._metrics, self._readiness = limits, metrics, readiness
         self._reader = Reader(metrics)
-        self._coalescer: Coalescer[Ask, bytes] | None = None
+        self._coalescer: Coalescer[Ask, Answered | NotFresh] | None = None
         self._push_threads = ThreadPoolExecutor(PUSHES_AT_ONCE, thread_name_prefix="push")
         self._prepared: dict[PreparedKey, PreparedRead] = {}
 
@@ -83,7 +85,8 @@ class Endpoints:
         require_json(headers.get(b"content-type"))
         timeout = timeout_of(headers, self._limits)
         asked = parse(await read_body(receive, headers, self._limits, timeout), ONLINE_REQUEST)
-        prepared = await self._prepare(asked, timeout)
+        freshness = asked.freshness or freshness_of(headers)
+        prepared = await self._prepare(asked, timeout, serves_old=freshness == "stale_ok")
         prepared.require(caller)
         entities = take_entities(asked.entities or {name: [] for name in prepared.keys}, prepared.key_kinds)
         check_values(entities.count, len(prepared.columns), self._limits)
@@ -94,28 +97,31 @@ class Endpoints:
             body_format,
             asked.include_feature_view_version_metadata,
             asked.include_serving_metadata,
+            freshness,
         )
-        body = await self._answer(ask)
-        await send(_start(MEDIA_TYPES[body_format], body))
-        await send({"type": "http.response.body", "body": body})
+        answer = await self._answer(ask)
+        await send(_start(MEDIA_TYPES[body_format], answer))
+        await send({"type": "http.response.body", "body": answer.body})
         self._metrics.observe_latency(prepared.service, monotonic() - started)
 
-    async def _answer(self, ask: Ask) -> bytes:
+    async def _answer(self, ask: Ask) -> Answered:
         assert self._coalescer is not None, "open() comes first"
         deadline = asyncio.get_running_loop().time() + ask.deadline - monotonic()
         size = ask.entities.count
-        body = await self._coalescer.ask(ask.prepared, ask, size=size, deadline=deadline)
-        return self._reader.without_values(ask) if body is None else body
+        answer = await self._coalescer.ask(ask.prepared, ask, size=size, deadline=deadline)
+        if isinstance(answer, NotFresh):
+            raise answer
+        return self._reader.without_values(ask) if answer is None else answer
 
-    async def _prepare(self, asked: OnlineRequest, seconds: float) -> PreparedRead:
+    async def _prepare(self, asked: OnlineRequest, seconds: float, *, serves_old: bool) -> PreparedRead:
         """The request made ready: once for all that ask the same of one registry."""
         request = asked.feature_service or tuple(asked.features or ())
-        key = (request, asked.full_feature_names)
+        key = (request, asked.full_feature_names, serves_old)
         prepared = self._prepared.get(key)
         if prepared is not None:
             return prepared
         store = self._stores.get()
-        prepared = prepare(store, request, full_feature_names=asked.full_feature_names)
+        prepared = prepare(store, request, full_feature_names=asked.full_feature_names, serves_old=serves_old)
         with suppress(TimeoutError):  # then the read will not be in time either, and its values INVALID
             await asyncio.wait_for(asyncio.to_thread(check, prepared), seconds)
             self._keep(key, prepared)
@@ -201,8 +207,9 @@ def _pushed_body(pushed: PushResult, left_out: Sequence[str]) -> bytes:
     return msgspec.json.encode({**{name: getattr(pushed, name) for name in names}, "note": note})
 
 
-def _start(media_type: str, body: bytes) -> dict[str, object]:
-    headers = [(b"content-type", media_type.encode()), (b"content-length", b"%d" % len(body))]
+def _start(media_type: str, answer: Answered) -> dict[str, object]:
+    length = b"%d" % len(answer.body)
+    headers = [(b"content-type", media_type.encode()), (b"content-length", length), (_STATE_HEADER, answer.state)]
     return {"type": "http.response.start", "status": 200, "headers": headers}
 
 

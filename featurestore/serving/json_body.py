@@ -52,9 +52,14 @@ class JsonWriter:
 
     @staticmethod
     def _end(part: Slice) -> bytes:
-        """Why values are INVALID is told unasked too: Feast never answers so, and its clients pass over a field they do not know."""
-        causes = part.causes
-        return b'],"causes":%b}' % _encode(causes) if causes or part.with_serving_metadata else b"]}"
+        """Why values are INVALID, and that a group is in breach, is told unasked too: Feast never answers so, and its clients pass
+        over a field they do not know."""
+        causes, end = part.causes, b"]"
+        if causes or part.with_serving_metadata:
+            end += b',"causes":%b' % _encode(causes)
+        if part.with_freshness or part.with_serving_metadata or part.result.freshness.is_degraded:
+            end += b',"freshness":%b' % part.result.freshness_json
+        return end + b"}"
 
     @property
     def _is_small(self) -> bool:

@@ -3,10 +3,19 @@
 import re
 from collections.abc import Mapping
 
+from featurestore.freshness.on_read import MODES, Mode
 from featurestore.serving.options import Limits
 from featurestore.serving.refusal import Refusal
-from featurestore.serving.wire import IDEMPOTENCY_FORM, IDEMPOTENCY_HEADER, IDEMPOTENCY_KEY, TIMEOUT_HEADER
+from featurestore.serving.wire import (
+    FRESHNESS_HEADER,
+    IDEMPOTENCY_FORM,
+    IDEMPOTENCY_HEADER,
+    IDEMPOTENCY_KEY,
+    TIMEOUT_HEADER,
+)
 
+_FRESHNESS_HEADER = FRESHNESS_HEADER.lower().encode()
+_MODES: dict[bytes, Mode] = {mode.encode(): mode for mode in MODES}
 _TIMEOUT_HEADER = TIMEOUT_HEADER.lower().encode()
 _IDEMPOTENCY_HEADER = IDEMPOTENCY_HEADER.lower().encode()
 _MILLISECONDS = re.compile(rb"[0-9]{1,9}")
@@ -35,6 +44,26 @@ def timeout_of(headers: Headers, limits: Limits, usual: float | None = None) -> 
             f"Header {TIMEOUT_HEADER} is {said!r}. Give whole milliseconds from 1 on, or leave it out.",
         )
     return min(int(value) / 1000, limits.longest_timeout_seconds)
+
+
+def freshness_of(headers: Headers) -> Mode | None:
+    """What a request says in its header of groups that are late; None if it says nothing.
+
+    Raises:
+        Refusal: 400, it is no mode.
+    """
+    value = headers.get(_FRESHNESS_HEADER)
+    if value is None:
+        return None
+    mode = _MODES.get(value.replace(b"-", b"_"))
+    if mode is None:
+        said = value.decode("latin-1")
+        raise Refusal(
+            400,
+            "InvalidHeader",
+            f"Header {FRESHNESS_HEADER} is {said[:80]!r}. Give one of {list(MODES)}, or leave it out.",
+        )
+    return mode
 
 
 def idempotency_key_of(headers: Headers) -> str | None:

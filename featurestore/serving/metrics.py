@@ -21,6 +21,7 @@ from prometheus_client import (
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 
+from featurestore.freshness.on_read import GroupState
 from featurestore.online.reading.retrieval import FeatureColumn
 from featurestore.online.stores import OnlineStores
 from featurestore.pit import PRESENT
@@ -82,6 +83,12 @@ class Metrics:
             buckets=AGE_BUCKETS,
             registry=own,
         )
+        self._states = Counter(
+            "featurestore_group_reads",
+            "Requests that read a group, by its freshness state at the read.",
+            ["group", "state"],
+            registry=own,
+        )
         self._batch = Histogram(
             "featurestore_coalesced_requests", "Requests joined in one store read.", buckets=BATCH_BUCKETS, registry=own
         )
@@ -113,6 +120,11 @@ class Metrics:
 
     def count_pushed(self, group: str, rows: int) -> None:
         self._pushes.labels(group).inc(rows)
+
+    def count_states(self, requests: int, groups: Sequence[GroupState]) -> None:
+        """Count requests by the state of each group that they read."""
+        for one in groups:
+            self._states.labels(one.group, one.state).inc(requests)
 
     def observe_read(
         self, requests: int, requested: Sequence[RequestedGroup], columns: Sequence[FeatureColumn], now: int

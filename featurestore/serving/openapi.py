@@ -3,8 +3,18 @@
 from functools import cache
 from typing import Any
 
+from featurestore.freshness.on_read import MODES, STATES
 from featurestore.serving.slices import WIRE_STATUSES
-from featurestore.serving.wire import ARROW, IDEMPOTENCY_HEADER, IDEMPOTENCY_KEY, JSON, PROTOBUF, TIMEOUT_HEADER
+from featurestore.serving.wire import (
+    ARROW,
+    FRESHNESS_HEADER,
+    IDEMPOTENCY_HEADER,
+    IDEMPOTENCY_KEY,
+    JSON,
+    PROTOBUF,
+    STATE_HEADER,
+    TIMEOUT_HEADER,
+)
 
 Schema = dict[str, Any]
 TEXT: Schema = {"type": "string"}
@@ -22,7 +32,7 @@ REFUSALS = {
     415: "The body is not JSON.",
     422: "The request cannot be used as it is.",
     429: "The server answers as many requests as it may. Come again after Retry-After seconds.",
-    503: "A store, or the registry, does not answer.",
+    503: "A store, or the registry, does not answer; or a strict read touches a group that is in breach or unknown.",
 }
 
 
@@ -63,7 +73,14 @@ def _online() -> Schema:
         "description": "Milliseconds that the answer may take; values that did not come by then are INVALID.",
         "schema": {"type": "integer", "minimum": 1, "maximum": 999_999_999},
     }
+    freshness = {
+        "name": FRESHNESS_HEADER,
+        "in": "header",
+        "description": "As the field `freshness`, for clients that cannot change their bodies; the field counts.",
+        "schema": {"enum": list(MODES)},
+    }
     answer = {
+        "headers": {STATE_HEADER: {"description": _STATE, "schema": TEXT}},
         "description": "Keys and features, a block each, in the order of metadata.feature_names.",
         "content": {
             JSON: {"schema": _reference("OnlineFeatures")},
@@ -74,11 +91,14 @@ def _online() -> Schema:
     return {
         "operationId": "get_online_features",
         "summary": "The newest values of some entities.",
-        "parameters": [timeout],
+        "parameters": [timeout, freshness],
         "requestBody": _body("OnlineRequest"),
         "security": _SECURITY,
         "responses": {"200": answer, **_refusals(400, 401, 403, 404, 406, 408, 413, 415, 422, 429, 503)},
     }
+
+
+_STATE = "The worst group's state, with `group`, `lag` and `slo` in seconds as parameters."
 
 
 def _push() -> Schema:
@@ -154,7 +174,15 @@ def _schemas() -> Schema:
             metadata=_reference("Metadata"),
             results=_list(_reference("Block")),
             causes={"type": "object", "additionalProperties": TEXT},
+            freshness=_reference("Freshness"),
         ),
+        "Freshness": _object(
+            state={"enum": list(STATES)},
+            degraded={"type": "boolean"},
+            at=_INSTANT,
+            groups=_list(_reference("GroupState")),
+        ),
+        "GroupState": _group_state(),
         "Metadata": _object(
             ["feature_names"],
             feature_names=_list(TEXT),
@@ -178,8 +206,26 @@ def _schemas() -> Schema:
             note=TEXT,
         ),
         "Probe": _object(["status"], status=TEXT, message=TEXT),
-        "Refusal": _object(error=TEXT, message=TEXT),
+        "Refusal": _object(["error", "message"], error=TEXT, message=TEXT, groups=_list(_reference("GroupState"))),
     }
+
+
+_INSTANT: Schema = {"type": ["string", "null"], "format": "date-time"}
+
+
+def _group_state() -> Schema:
+    seconds = {"type": ["number", "null"]}
+    return _object(
+        group=TEXT,
+        state={"enum": list(STATES)},
+        lag_seconds=seconds,
+        slo_seconds=seconds,
+        since=_INSTANT,
+        cause=TEXT,
+        last_materialized_at=_INSTANT,
+        newest_event=_INSTANT,
+        looked_at=_INSTANT,
+    )
 
 
 def _online_request() -> Schema:
@@ -193,7 +239,11 @@ def _online_request() -> Schema:
         include_feature_view_version_metadata=flag,
         include_serving_metadata={
             **flag,
-            "description": "Add each value's age and tier. Not in Feast's contract.",
+            "description": "Add each value's age and tier, and how fresh the groups are. Not in Feast's contract.",
+        },
+        freshness={
+            "enum": [*MODES, None],
+            "description": "What becomes of groups that are late; the answer then has how fresh they are. Not in Feast's contract.",
         },
     )
 

@@ -17,6 +17,7 @@ import polars as pl
 from featurestore.auth.caller import Caller, Rights
 from featurestore.errors import StoreUnavailable
 from featurestore.frames import Rows
+from featurestore.freshness.on_read import Bounds, Freshness, judge_all
 from featurestore.online.reading.retrieval import OnlineFeatures
 from featurestore.references import RequestedGroup, resolve
 from featurestore.registry.snapshot import RegisteredGroup
@@ -63,6 +64,7 @@ class PreparedRead:
         full_feature_names: As asked.
         requested: The groups in the order of the answer, with their features.
         keys: Every key column that is needed, with its dtype.
+        serves_old: Whether values beyond their max_age are given too.
         allowed: Rights that were found to allow this.
         heads: The first bytes of JSON bodies, by the order of keys and whether versions are told.
     """
@@ -72,6 +74,7 @@ class PreparedRead:
     full_feature_names: bool
     requested: Sequence[RequestedGroup]
     keys: Mapping[str, pl.DataType]
+    serves_old: bool = False
     allowed: set[Rights] = field(default_factory=set)
     heads: dict[tuple[tuple[str, ...], bool], bytes] = field(default_factory=dict)
 
@@ -92,11 +95,23 @@ class PreparedRead:
     def groups(self) -> list[RegisteredGroup]:
         return [wanted.group for wanted in self.requested]
 
+    @cached_property
+    def _freshness_bounds(self) -> list[Bounds]:
+        return [Bounds.of(group) for group in self.groups]
+
+    def freshness(self) -> Freshness:
+        """How fresh the groups are by what is known now: of a request that the store has not answered."""
+        return judge_all(self._freshness_bounds, self.store.online.known_freshness, self.store.clock())
+
     def read(self, rows: Rows, timeout_seconds: float | None = None) -> OnlineFeatures:
         """The newest values of some entities; `FeatureStore.get_online_features` has the rules."""
         request = self.request if isinstance(self.request, str) else list(self.request)
         return self.store.get_online_features(
-            request, rows, full_feature_names=self.full_feature_names, timeout_seconds=timeout_seconds
+            request,
+            rows,
+            full_feature_names=self.full_feature_names,
+            timeout_seconds=timeout_seconds,
+            freshness="stale_ok" if self.serves_old else "degrade",
         )
 
     def require(self, caller: Caller) -> None:
@@ -110,7 +125,9 @@ class PreparedRead:
             self.allowed.add(caller.rights)
 
 
-def prepare(store: FeatureStore, request: str | tuple[str, ...], *, full_feature_names: bool) -> PreparedRead:
+def prepare(
+    store: FeatureStore, request: str | tuple[str, ...], *, full_feature_names: bool, serves_old: bool = False
+) -> PreparedRead:
     """Resolve what is asked. Touches no store.
 
     Raises:
@@ -120,7 +137,7 @@ def prepare(store: FeatureStore, request: str | tuple[str, ...], *, full_feature
     asked = request if isinstance(request, str) else list(request)
     requested = resolve(store.registry, asked, full_feature_names=full_feature_names)
     keys = {name: dtype for wanted in requested for name, dtype in wanted.group.key_schema.items()}
-    return PreparedRead(store, request, full_feature_names, requested, keys)
+    return PreparedRead(store, request, full_feature_names, requested, keys, serves_old)
 
 
 def check(prepared: PreparedRead) -> None:

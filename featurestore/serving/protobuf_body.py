@@ -8,16 +8,19 @@ from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, date, datetime
 from functools import partial
 from math import nan
+from struct import pack
 from typing import Any
 
 import numpy as np
 import polars as pl
 
 from featurestore.declaration.dtypes import dtype_name
+from featurestore.freshness.on_read import STATES, GroupState
 from featurestore.pit import PRESENT
 from featurestore.serving.slices import WIRE_STATUSES, Slice
 
 TIER_NUMBERS = {None: 0, "hot": 1, "warm": 2}
+STATE_NUMBERS = {state: number for number, state in enumerate(STATES)}
 STATUS_NUMBERS = {status: number for number, status in enumerate(WIRE_STATUSES)}
 _EPOCH, _EPOCH_DAY = datetime(1970, 1, 1, tzinfo=UTC), date(1970, 1, 1)
 Items = Callable[[Sequence[Any]], bytes]
@@ -31,9 +34,25 @@ def encode_protobuf(part: Slice) -> bytes:
         _column(name, column.values[part.start : part.end], dtype, _tail(part, column))
         for column, (name, dtype) in zip(part.result.columns, part.result.prepared.columns, strict=True)
     ]
-    causes = part.causes.items()
     written = [_field(1, one) for one in keys] + [_field(2, one) for one in features]
-    return b"".join(written + [_field(3, _field(1, group.encode()) + _field(2, why.encode())) for group, why in causes])
+    written += [_field(3, _field(1, group.encode()) + _field(2, why.encode())) for group, why in part.causes.items()]
+    return b"".join(written + [_field(4, _freshness(one)) for one in part.result.freshness.groups])
+
+
+def _freshness(one: GroupState) -> bytes:
+    """A group's state; what is not known is NaN, or a time of 0."""
+    lag, slo = (nan if span is None else span.total_seconds() for span in (one.lag, one.slo))
+    times = [
+        0 if time is None else _microseconds(time) for time in (one.since, one.last_materialized_at, one.looked_at)
+    ]
+    return (
+        _field(1, one.group.encode())
+        + _varint(2 << 3)
+        + _varint(STATE_NUMBERS[one.state])
+        + b"".join(_varint(number << 3 | 1) + pack("<d", seconds) for number, seconds in ((3, lag), (4, slo)))
+        + b"".join(_varint(number << 3 | 1) + pack("<q", time) for number, time in enumerate(times, 5))
+        + _field(8, one.cause.encode())
+    )
 
 
 def _key_column(name: str, values: Sequence[Any], dtype: pl.DataType, count: int) -> bytes:

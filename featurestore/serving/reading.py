@@ -9,8 +9,9 @@ from time import monotonic
 import polars as pl
 
 from featurestore.clock import microseconds
-from featurestore.errors import FeatureStoreError
+from featurestore.errors import FeatureStoreError, NotFresh
 from featurestore.frames import Rows
+from featurestore.freshness.on_read import Freshness, Mode
 from featurestore.online.reading.retrieval import OnlineFeatures
 from featurestore.serving.arrow_body import encode_arrow
 from featurestore.serving.json_body import JsonWriter
@@ -44,6 +45,16 @@ class Ask:
     body_format: BodyFormat
     with_versions: bool
     with_serving_metadata: bool
+    freshness: Mode | None = None
+    """As asked; None: nothing was said of it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """A request's answer: its body, and what its header says of freshness."""
+
+    body: bytes
+    state: bytes
 
 
 class Reader:
@@ -56,8 +67,8 @@ class Reader:
         self._metrics = metrics
         self._told: dict[str, float] = {}
 
-    def __call__(self, asks: Sequence[Ask]) -> list[bytes]:
-        """The body of each request, in their order.
+    def __call__(self, asks: Sequence[Ask]) -> list[Answered | NotFresh]:
+        """The answer to each request, in their order, or why a strict one has none.
 
         Args:
             asks: Requests for the same features.
@@ -66,18 +77,30 @@ class Reader:
         result = ReadResult(prepared, self._read(asks), _count(asks), len(asks), _now(prepared))
         self._tell_causes(result)
         self._metrics.observe_read(len(asks), prepared.requested, result.columns, result.now)
+        self._metrics.count_states(len(asks), result.freshness.groups)
         writers = {body_format: ENCODE[body_format](result) for body_format in {ask.body_format for ask in asks}}
-        bodies, start = [], 0
+        answers: list[Answered | NotFresh] = []
+        refusal, state, start = _refusal_of(result, asks), state_header(result.freshness), 0
         for ask in asks:
-            bodies.append(writers[ask.body_format](_slice(ask, result, start)))
+            if refusal is not None and ask.freshness == "strict":
+                answers.append(refusal)
+            else:
+                answers.append(Answered(writers[ask.body_format](_slice(ask, result, start)), state))
             start += ask.entities.count
-        return bodies
+        return answers
 
-    def without_values(self, ask: Ask) -> bytes:
-        """The body of a request whose time was up before the store answered."""
+    def without_values(self, ask: Ask) -> Answered:
+        """The answer to a request whose time was up before the store answered.
+
+        Raises:
+            NotFresh: it is a strict one, and by what is known its groups are not fresh.
+        """
         self._metrics.count_gap(DEADLINE)
         nothing = ReadResult(ask.prepared, None, ask.entities.count, 1, 0)
-        return ENCODE[ask.body_format](nothing)(_slice(ask, nothing, 0))
+        self._metrics.count_states(1, nothing.freshness.groups)
+        if refusal := _refusal_of(nothing, [ask]):
+            raise refusal
+        return Answered(ENCODE[ask.body_format](nothing)(_slice(ask, nothing, 0)), state_header(nothing.freshness))
 
     def _tell_causes(self, result: ReadResult) -> None:
         """Count, and now and then log, why groups had no answer."""
@@ -117,4 +140,28 @@ def _now(prepared: PreparedRead) -> int:
 
 
 def _slice(ask: Ask, result: ReadResult, start: int) -> Slice:
-    return Slice(result, start, ask.entities.keys, ask.entities.count, ask.with_versions, ask.with_serving_metadata)
+    keys, count = ask.entities.keys, ask.entities.count
+    has_freshness = ask.freshness is not None
+    return Slice(result, start, keys, count, ask.with_versions, ask.with_serving_metadata, has_freshness)
+
+
+def _refusal_of(result: ReadResult, asks: Sequence[Ask]) -> NotFresh | None:
+    """Why strict requests among these get nothing."""
+    if not any(ask.freshness == "strict" for ask in asks):
+        return None
+    try:
+        result.freshness.require()
+    except NotFresh as refusal:
+        return refusal
+    return None
+
+
+def state_header(freshness: Freshness) -> bytes:
+    """The worst group for a response header, such as `BREACH;group=carrier_delay_daily;lag=90061.5;slo=86400`."""
+    worst = freshness.worst
+    if worst is None:
+        return b"NONE"
+    lag, slo = (None if span is None else span.total_seconds() for span in (worst.lag, worst.slo))
+    said = f"{worst.state};group={worst.group}"
+    said += "" if lag is None else f";lag={lag:.3f}"
+    return (said if slo is None else f"{said};slo={slo:.3f}").encode()

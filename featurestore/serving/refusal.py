@@ -4,6 +4,7 @@ Every body has the error's name and its message, which says what was asked, what
 """
 
 from collections.abc import Mapping
+from typing import Any
 
 import msgspec
 
@@ -16,6 +17,7 @@ from featurestore.errors import (
     InvalidInput,
     NotAllowed,
     NotAuthenticated,
+    NotFresh,
     PromotionRefused,
     SchemaMismatch,
     StaleWriter,
@@ -35,6 +37,7 @@ STATUS_OF: dict[type[FeatureStoreError], int] = {
     PromotionRefused: 409,
     StaleWriter: 409,
     FenceRefused: 409,
+    NotFresh: 503,
     StoreUnavailable: 503,
 }
 HEADERS_OF: dict[int, dict[str, str]] = {
@@ -42,6 +45,8 @@ HEADERS_OF: dict[int, dict[str, str]] = {
     429: {"retry-after": "1"},
     503: {"retry-after": "1"},
 }
+NOT_FRESH = {"cache-control": "no-store", "retry-after": "30"}
+"""Somebody looks every half minute: before that nothing becomes fresh."""
 
 
 class Refusal(Exception):
@@ -51,22 +56,24 @@ class Refusal(Exception):
         status: Of HTTP.
         error: The error's name, for programs.
         message: For people: what was asked, what is there, what to do.
+        details: More of the body, by name.
     """
 
-    def __init__(self, status: int, error: str, message: str) -> None:
+    def __init__(self, status: int, error: str, message: str, details: Mapping[str, Any] | None = None) -> None:
         super().__init__(message)
-        self.status, self.error, self.message = status, error, message
+        self.status, self.error, self.message, self.details = status, error, message, details or {}
 
     @property
     def headers(self) -> Mapping[str, str]:
-        return HEADERS_OF.get(self.status, {})
+        return NOT_FRESH if self.error == NotFresh.__name__ else HEADERS_OF.get(self.status, {})
 
     @property
     def body(self) -> bytes:
-        return msgspec.json.encode({"error": self.error, "message": self.message})
+        return msgspec.json.encode({"error": self.error, "message": self.message, **self.details})
 
 
 def refusal_of(error: FeatureStoreError) -> Refusal:
     """What an error of the library is over HTTP; one that the table does not have is as good as its nearest base."""
     status = next(STATUS_OF[kind] for kind in (*type(error).__mro__, StoreUnavailable) if kind in STATUS_OF)
-    return Refusal(status, type(error).__name__, str(error))
+    details = {"groups": error.groups} if isinstance(error, NotFresh) else None
+    return Refusal(status, type(error).__name__, str(error), details)

@@ -5,8 +5,10 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+import msgspec
 import polars as pl
 
+from featurestore.freshness.on_read import Freshness
 from featurestore.online.reading.retrieval import UNAVAILABLE, FeatureColumn, OnlineFeatures
 from featurestore.pit import NOT_FOUND, NULL_VALUE, OUTSIDE_MAX_AGE, PRESENT
 from featurestore.serving.prepared import PreparedRead
@@ -34,6 +36,16 @@ class ReadResult:
     count: int
     requests: int
     now: int
+
+    @cached_property
+    def freshness(self) -> Freshness:
+        """How fresh the groups are: at the read, or by what is known where there was none."""
+        return self.prepared.freshness() if self.answer is None else self.answer.freshness
+
+    @cached_property
+    def freshness_json(self) -> bytes:
+        """The same as JSON: it is one for all requests that were joined."""
+        return msgspec.json.encode(self.freshness.document())
 
     @cached_property
     def columns(self) -> list[FeatureColumn]:
@@ -95,6 +107,7 @@ class Slice:
         count: How many there are.
         with_versions: Whether the client asked for the versions of groups.
         with_serving_metadata: Whether it asked for ages and tiers.
+        with_freshness: Whether it asked how fresh the groups are.
     """
 
     result: ReadResult
@@ -103,6 +116,7 @@ class Slice:
     count: int
     with_versions: bool = False
     with_serving_metadata: bool = False
+    with_freshness: bool = False
 
     @property
     def end(self) -> int:

@@ -14,6 +14,12 @@ STATUS, EVENT_TIME, AGE_SECONDS, TIER = "__status", "__event_time", "__age_secon
 """Endings of the Arrow columns that stand beside a feature's values; the last two only where they are asked for."""
 CAUSES = "causes"
 """Of an Arrow body's schema metadata and of the JSON body: by group, why its values are INVALID; only where it is asked for."""
+FRESHNESS = "freshness"
+"""Of an Arrow body's schema metadata, and of the JSON body where it is told: state, lag and SLO of each group, as JSON."""
+FRESHNESS_HEADER = "X-Freshness"
+"""Of a request: strict, degrade or stale_ok, where its body does not say so."""
+STATE_HEADER = "X-Freshness-State"
+"""Of an answer: the worst group's state, with its name, lag and SLO in seconds as parameters (RFC 9651)."""
 TIMEOUT_HEADER = "X-Request-Timeout-Ms"
 IDEMPOTENCY_HEADER = "Idempotency-Key"
 IDEMPOTENCY_KEY = re.compile(r"[A-Za-z0-9_.:-]{1,200}")

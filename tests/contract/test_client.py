@@ -30,6 +30,7 @@ from featurestore.errors import (
     InvalidInput,
     NotAllowed,
     NotAuthenticated,
+    NotFresh,
     SchemaMismatch,
     StoreUnavailable,
     UnknownName,
@@ -126,9 +127,26 @@ def assert_same(found: OnlineFeatures, expected: OnlineFeatures) -> None:
     assert repr(found.to_dict()) == repr(expected.to_dict()), "NaN is not equal to itself"
     assert repr(found.feature_columns()) == repr(expected.feature_columns())
     assert dict(found.causes) == dict(expected.causes)
+    assert found.freshness.groups == expected.freshness.groups
 
 
 # --- the same answers
+
+
+def test_modes_of_freshness_are_the_stores_own(client: FeatureClient, direct: FeatureStore) -> None:
+    rows = {"courier": COURIERS}
+    stale = client.get_online_features(EVERYTHING, rows, freshness="stale_ok")
+    assert_same(stale, direct.get_online_features(EVERYTHING, rows, freshness="stale_ok"))
+    assert stale.frame["speed"].to_list()[2] == VALUES["speed"], "of the courier whose values are too old"
+    assert stale.ages["speed"].to_list()[2] > 86_400
+    begun = time.monotonic()
+    for reader in (client, direct):
+        with pytest.raises(NotFresh, match="courier_state has an SLO, and nobody has published") as refused:
+            reader.get_online_features("courier_v1", rows, freshness="strict")
+        assert [(one["group"], one["state"]) for one in refused.value.groups] == [("courier_state", "UNKNOWN")]
+    assert time.monotonic() - begun < PATIENCE, "another attempt would find the same"
+    with pytest.raises(InvalidInput, match="stale_ok"):
+        client.get_online_features("courier_v1", rows, freshness="fresh")  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("asked", ASKED, ids=["every type", "service by name", "service", "two groups", "tuple"])

@@ -105,6 +105,17 @@ def test_a_healthy_day_is_ok_throughout_and_is_confirmed_between_windows(kiosk: 
     assert kiosk.sandbox.instance.fetch_materializations(OFFLINE, limit=10).records == []
 
 
+def test_readers_of_the_online_store_are_told_and_know_by_their_own_clock_when_nobody_tells_them(kiosk: Kiosk) -> None:
+    def state() -> tuple[str, bool]:
+        answer = kiosk.sandbox.store.get_online_features([f"{GROUP}:amount_2h"], [{"kiosk": "a"}])
+        return answer.freshness.state, answer.is_degraded
+
+    kiosk.live(T0 + 2 * HOUR + 20 * MINUTE)
+    assert state() == ("OK", False)
+    kiosk.sandbox.now += DAY
+    assert state() == ("BREACH", True), "and nobody looked"
+
+
 def test_a_job_that_fails_warns_and_breaches_and_is_well_again_when_its_windows_are_caught_up(kiosk: Kiosk) -> None:
     kiosk.live(T0 + 3 * HOUR + 20 * MINUTE)
     assert kiosk.live(T0 + 6 * HOUR, jobs=False) == ["WARN", "BREACH"]

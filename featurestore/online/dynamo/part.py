@@ -7,7 +7,7 @@ writes where nobody looks; it is told so when its write ends.
 Not here: the rule of a single write (`rule`), reads (`tier`).
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import timedelta
 from secrets import randbelow
@@ -26,6 +26,7 @@ from featurestore.online.dynamo.record import GroupRecord, RecordBook
 from featurestore.online.dynamo.requests import PATIENCE_SECONDS, Requests
 from featurestore.online.dynamo.rule import Conditional, Outcome, Stored, first_request, next_request
 from featurestore.online.message.layout import Flags
+from featurestore.online.published import Published
 from featurestore.online.tier import Fill, MaterializationState, WriteResult
 
 _SPREAD = 1_000_000
@@ -187,6 +188,10 @@ class DynamoPart:
             self._spoiled.add((group, epoch))
             raise
         self._refuse_unless_filling(group, epoch, owner)
+
+    def publish(self, records: Mapping[str, Published]) -> None:
+        """A conditional put for each group, so many at once as there are connections."""
+        self._requests.each(list(records.items()), lambda one: self._records.publish(*one))
 
     def _offer_in_turn(self, lane: list[Offer]) -> list[tuple[int, Outcome]]:
         return [(offer.position, self._offer(offer)) for offer in lane]

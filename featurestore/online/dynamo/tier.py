@@ -11,7 +11,9 @@ Not here: writes (`part`), how items look (`items`), what is read first (the hot
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
 from featurestore.clock import Clock, system_clock
@@ -57,7 +59,7 @@ class DynamoTier:
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         self._requests = Requests(parse_url(url), session, monotonic=monotonic, sleep=sleep)
-        self._records = RecordBook(self._requests, cache_seconds)
+        self._records = RecordBook(self._requests, cache_seconds, server_clock)
         self._part = DynamoPart(
             self._requests, self._records, clock, allowed_skew=allowed_skew, server_clock=server_clock
         )
@@ -118,17 +120,20 @@ class DynamoTier:
         seconds = self.address.timeout_seconds if timeout_seconds is None else timeout_seconds
         until = self._requests.monotonic() + seconds
         known, old = self._records.recall(list(keys_by_group))
-        renewing = self._requests.readers.submit(self._records.refresh, old, until) if old else None
+        renew = partial(self._records.refresh, old, until, with_freshness=True)
+        renewing = self._requests.readers.submit(renew) if old else None
         answers = self._read(keys_by_group, known, until)
         if renewing is None:
             return answers
         renewed, cause = result_of(self._requests, renewing, until, dict[str, GroupRecord | None])
         moved = [group for group in old if group in renewed and _basis(renewed, group) != _basis(known, group)]
         lost = [group for group in old if group not in renewed]
-        return {
-            **answers,
-            **self._read({group: keys_by_group[group] for group in moved}, renewed, until),
-            **{group: _unanswered(keys_by_group[group], cause) for group in lost},
+        answers |= self._read({group: keys_by_group[group] for group in moved}, renewed, until)
+        answers |= {group: _unanswered(keys_by_group[group], cause) for group in lost}
+        return answers | {
+            group: replace(answers[group], published=self._records.published(group))
+            for group in old
+            if group in renewed
         }
 
     def _read(

@@ -82,13 +82,13 @@ class GroupAnswer(Protocol):
     def tiers(self) -> list[pl.Series]: ...
 
 
-def answer_of(plan: GroupPlan, replies: Replies, now: datetime) -> GroupAnswer:
-    """Decode and judge one group's replies, a reply a row.
+def answer_of(plan: GroupPlan, replies: Replies, now: datetime, *, serves_old: bool = False) -> GroupAnswer:
+    """Decode and judge one group's replies, a reply a row; `serves_old` gives values beyond their max_age too.
 
     Raises:
         InvalidInput: A reply is not of this group, or not as it was written.
     """
-    limits = Limits.of(plan, now)
+    limits = Limits.of(plan, now, serves_old=serves_old)
     if len(replies.messages) <= FEW_ROWS:
         rows = plan.few_reader.read(replies.messages)
         if rows is not None:
@@ -148,6 +148,9 @@ class BatchAnswer:
         known: Flags = self.read.header["schema_number"] >= self.plan.features[index].since
         return known
 
+    def _readable(self, known: Flags | None) -> Flags | None:
+        return readable(self.codes, known, serves_old=self.limits.serves_old)
+
     def _feature_codes(self) -> Iterator[Codes | None]:
         for index, column in enumerate(self.read.columns):
             yield feature_codes(self.codes, self._known(index), column.valid, self.count)
@@ -159,13 +162,13 @@ class BatchAnswer:
             zip(self.plan.columns, self.read.columns, self._feature_codes(), strict=True)
         ):
             known = self._known(index)
-            values = column.to_list(readable(self.codes, known))
+            values = column.to_list(self._readable(known))
             dated = chosen(times, has_event_time(self.codes, known))
             made.append(FeatureColumn(name, values, status_names(codes, self.count), dated, tiers))
         return made
 
     def values(self) -> list[pl.Series]:
-        made = series_of(self.read.columns, readable(self.codes, None))
+        made = series_of(self.read.columns, self._readable(None))
         if self._has_old_rows:
             made = [_where(series, self._known(index)) for index, series in enumerate(made)]
         return [series.alias(name) for series, name in zip(made, self.plan.columns, strict=True)]
@@ -260,7 +263,10 @@ class FewAnswer:
             if row is not None and code == IS_PRESENT:
                 value = row[place]
                 code = IS_NOT_FOUND if row[0] < since else IS_NULL if value is None else IS_PRESENT
-            values.append(value if code != IS_PRESENT or restore is None else restore(value))
+                value = value if code == IS_PRESENT else None
+            elif row is not None and code == IS_OUTSIDE and self.limits.serves_old and row[0] >= since:
+                value = row[place]
+            values.append(value if value is None or restore is None else restore(value))
             statuses.append(STATUSES[code])
             times.append(row[1] if row is not None and code in _DATED else None)
         return FeatureColumn(self.plan.columns[index], values, statuses, times, tiers)

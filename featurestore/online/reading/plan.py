@@ -11,6 +11,7 @@ import polars as pl
 
 from featurestore.declaration.service import FeatureService
 from featurestore.errors import InvalidInput
+from featurestore.freshness.on_read import Bounds
 from featurestore.online.message.decode import Decoder
 from featurestore.online.message.few import FewReader
 from featurestore.online.message.layout import MessageLayout, WireField
@@ -51,6 +52,11 @@ class GroupPlan:
     @cached_property
     def key_dtypes(self) -> tuple[pl.DataType, ...]:
         return tuple(self.group.key_schema.values())
+
+    @cached_property
+    def freshness_bounds(self) -> Bounds:
+        """What its freshness is judged by."""
+        return Bounds.of(self.group)
 
     @cached_property
     def layouts(self) -> dict[int, MessageLayout]:

@@ -17,6 +17,8 @@ from featurestore.clock import Clock
 from featurestore.declaration.online import TierName
 from featurestore.errors import InvalidInput
 from featurestore.frames import FeatureFrame, Rows
+from featurestore.freshness.on_read import Freshness, Mode, check_mode, judge_all
+from featurestore.online.published import Published
 from featurestore.online.reading.answer import FeatureColumn, GroupAnswer, answer_of, undecodable
 from featurestore.online.reading.entities import Entities, entities_of
 from featurestore.online.reading.plan import GroupPlan, ReadPlan
@@ -27,6 +29,8 @@ __all__ = ["ONLINE_STATUS", "TIER", "UNAVAILABLE", "FeatureColumn", "OnlineFeatu
 
 ReadMany = Callable[[Mapping[str, Sequence[bytes]]], Mapping[str, Replies]]
 """Reads messages of several groups, as `tier.Tier.read_many` does."""
+PublishedOf = Callable[[str], Published | None]
+"""What is known to have been published of a group's freshness."""
 
 
 @dataclass(frozen=True)
@@ -39,12 +43,25 @@ class OnlineFeatures(FeatureFrame):
         event_times: A column a feature: when the value is true of; null where there is none.
         tiers: A column a feature: "hot" or "warm"; null where neither had a row.
         causes: By group, for people, why values of it are UNAVAILABLE; a group that answered wholly is not named.
+        freshness: Of each group its state, lag and SLO at the read; `freshness.at` is the read's instant.
     """
 
     statuses: pl.DataFrame
     event_times: pl.DataFrame
     tiers: pl.DataFrame
     causes: Mapping[str, str] = field(default_factory=dict)
+    freshness: Freshness = field(default_factory=Freshness)
+
+    @property
+    def is_degraded(self) -> bool:
+        """Whether some group is in breach of its SLO."""
+        return self.freshness.is_degraded
+
+    @property
+    def ages(self) -> pl.DataFrame:
+        """A column a feature: seconds from its event time to the read's instant; null where there is none."""
+        behind = pl.all() - pl.lit(self.freshness.at, pl.Datetime("us", "UTC"))
+        return self.event_times.select(-behind.dt.total_microseconds() / 1e6)
 
     def feature_columns(self) -> list[FeatureColumn]:
         """The features as plain Python values, in the order asked: without frames, where none was built yet."""
@@ -63,11 +80,19 @@ class OnlineFeatures(FeatureFrame):
 class _ReadFeatures(OnlineFeatures):
     """An answer just read: values and statuses are settled, frames are built when they are first asked for."""
 
-    def __init__(self, entities: Entities, groups: Sequence[GroupAnswer], causes: Mapping[str, str]) -> None:
-        self.__dict__.update(_entities=entities, _groups=groups, causes=causes)
+    def __init__(
+        self, entities: Entities, groups: Sequence[GroupAnswer], causes: Mapping[str, str], judged: "_Judged"
+    ) -> None:
+        self.__dict__.update(_entities=entities, _groups=groups, causes=causes, _judged=judged)
 
     _entities: Entities
     _groups: Sequence[GroupAnswer]
+    _judged: "_Judged"
+
+    @cached_property
+    def freshness(self) -> Freshness:
+        plan, published, now = self._judged
+        return judge_all([one.freshness_bounds for one in plan.groups], published.get, now)
 
     @cached_property
     def frame(self) -> pl.DataFrame:
@@ -92,7 +117,23 @@ class _ReadFeatures(OnlineFeatures):
         return self._entities.to_dict() | {column.name: list(column.values) for column in self.feature_columns()}
 
 
-def read_features(plan: ReadPlan, entity_rows: Rows, read_many: ReadMany, clock: Clock) -> OnlineFeatures:
+_Judged = tuple[ReadPlan, Mapping[str, Published | None], datetime]
+"""What an answer's freshness is judged by, when somebody asks: the groups, what was known of them at the read, and its instant."""
+
+
+def nothing_published(_: str) -> None:
+    """What is known where nobody learns it."""
+
+
+def read_features(
+    plan: ReadPlan,
+    entity_rows: Rows,
+    read_many: ReadMany,
+    clock: Clock,
+    *,
+    published: PublishedOf = nothing_published,
+    freshness: Mode = "degrade",
+) -> OnlineFeatures:
     """Read the features of a request for some entities.
 
     Args:
@@ -100,30 +141,41 @@ def read_features(plan: ReadPlan, entity_rows: Rows, read_many: ReadMany, clock:
         entity_rows: Entity keys of every group asked, in any form that `frames.as_polars` takes.
         read_many: Of the store.
         clock: The reader's; looked at once, after the store has answered.
+        published: What is known of a group's freshness, once the store has answered.
+        freshness: What the caller wants of groups that are late.
 
     Raises:
+        NotFresh: `freshness` is "strict", and a group is in breach, or nobody knows that it is not.
         InvalidInput: the rows are no table, lack a key column, or have a column of the name that a feature is to get.
         SchemaMismatch: a key has another dtype than its entity.
     """
+    if freshness != "degrade":
+        check_mode(freshness)
     entities = entities_of(entity_rows, plan)
     replies = read_many(entities.sent)
-    return assemble(plan, entities, replies, clock())
+    judged = (plan, {one.name: published(one.name) for one in plan.groups}, clock())
+    answer = _assemble(entities, replies, judged, serves_old=freshness == "stale_ok")
+    if freshness == "strict":
+        answer.freshness.require()
+    return answer
 
 
-def assemble(plan: ReadPlan, entities: Entities, replies: Mapping[str, Replies], now: datetime) -> OnlineFeatures:
-    """Turn replies to the keys sent into an answer at the instant `now`; a message that cannot be read is UNAVAILABLE, alone."""
+def _assemble(
+    entities: Entities, replies: Mapping[str, Replies], judged: _Judged, *, serves_old: bool
+) -> OnlineFeatures:
+    """Turn replies to the keys sent into an answer; a message that cannot be read is UNAVAILABLE, alone."""
+    plan, _, now = judged
+
+    def answers(said: Mapping[str, Replies]) -> list[GroupAnswer]:
+        spread = [entities.keys[one.name].spread(said[one.name], entities.count) for one in plan.groups]
+        return [answer_of(one, own, now, serves_old=serves_old) for one, own in zip(plan.groups, spread, strict=True)]
+
     try:
-        answers = _answers(plan, entities, replies, now)
+        found = answers(replies)
     except InvalidInput:
         replies = {one.name: _decodable(one, replies[one.name]) for one in plan.groups}
-        answers = _answers(plan, entities, replies, now)
-    return _ReadFeatures(entities, answers, {name: one.cause for name, one in replies.items() if one.cause})
-
-
-def _answers(plan: ReadPlan, entities: Entities, replies: Mapping[str, Replies], now: datetime) -> list[GroupAnswer]:
-    return [
-        answer_of(one, entities.keys[one.name].spread(replies[one.name], entities.count), now) for one in plan.groups
-    ]
+        found = answers(replies)
+    return _ReadFeatures(entities, found, {name: one.cause for name, one in replies.items() if one.cause}, judged)
 
 
 def _decodable(plan: GroupPlan, replies: Replies) -> Replies:

@@ -31,17 +31,24 @@ _LOWEST = -(2**63)
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """The oldest event times of a group that are not yet expired, and not yet too old; microseconds, inclusive."""
+    """The oldest event times of a group that are not yet expired, and not yet too old; microseconds, inclusive.
+
+    Args:
+        expiry: Older rows are gone.
+        age: Older rows are OUTSIDE_MAX_AGE.
+        serves_old: Whether the values of those are served all the same.
+    """
 
     expiry: int
     age: int
+    serves_old: bool = False
 
     @classmethod
-    def of(cls, plan: GroupPlan, now: datetime) -> "Limits":
+    def of(cls, plan: GroupPlan, now: datetime, *, serves_old: bool = False) -> "Limits":
         """The limits at the reader's instant: age is compared with ttl and max_age, exact to the microsecond."""
         instant, group = microseconds(now), plan.group
         expiry = _LOWEST if group.ttl_us is None else instant - group.ttl_us
-        return cls(expiry, _LOWEST if group.max_age_us is None else instant - group.max_age_us)
+        return cls(expiry, _LOWEST if group.max_age_us is None else instant - group.max_age_us, serves_old)
 
 
 def row_codes(read: Decoded, limits: Limits, unanswered: frozenset[int]) -> Codes | None:
@@ -87,10 +94,12 @@ def feature_codes(codes: Codes | None, known: Flags | None, valid: Flags | None,
     return made if made.any() else None
 
 
-def readable(codes: Codes | None, known: Flags | None) -> Flags | None:
+def readable(codes: Codes | None, known: Flags | None, *, serves_old: bool = False) -> Flags | None:
     """Rows whose values are served; None: all."""
-    present = None if codes is None else codes == IS_PRESENT
-    return both(present, known)
+    if codes is None:
+        return known
+    served = codes == IS_PRESENT
+    return both(served | (codes == IS_OUTSIDE) if serves_old else served, known)
 
 
 def has_event_time(codes: Codes | None, known: Flags | None) -> Flags | None:

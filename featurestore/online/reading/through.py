@@ -1,6 +1,7 @@
 """Reading through the tiers: the hot one first, the warm one for what that missed or could not speak for.
 
-Here: which tier is asked for which key and for how long, what both answers together say, and which finds are put back. Not here:
+Here: which tier is asked for which key and for how long, what both answers together say, which finds are put back, and that what
+tiers tell of freshness is learned. Not here:
 how a tier is reached, statuses (`retrieval`), or the queue of repairs (`repairs`).
 
 A key is found where a tier has a message for it, a tombstone too; the hot tier's counts, for nobody asks the warm one then. It is
@@ -16,6 +17,7 @@ from datetime import timedelta
 from featurestore.declaration.online import TierName
 from featurestore.errors import StoreUnavailable
 from featurestore.online.breaker import Breaker
+from featurestore.online.published import KnownFreshness
 from featurestore.online.reading.hot_keys import HotKeys
 from featurestore.online.reading.repairs import Repair, Repairs
 from featurestore.online.tier import Mark, MaterializationState, Replies, Tier
@@ -57,6 +59,7 @@ class ReadThrough:
         breaker: Says when the warm tier is to be left alone.
         deadline_seconds: Limit on a whole read, both tiers together; what it takes to open a tier comes on top, once.
         hot_keys: The cache of this process; None: none.
+        known_freshness: Learns what tiers have published of groups.
         monotonic: Seconds on a clock that never goes back.
     """
 
@@ -68,6 +71,7 @@ class ReadThrough:
         *,
         deadline_seconds: float,
         hot_keys: HotKeys | None = None,
+        known_freshness: KnownFreshness | None = None,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._tier = tier
@@ -75,6 +79,7 @@ class ReadThrough:
         self._breaker = breaker
         self._deadline_seconds = deadline_seconds
         self._hot_keys = hot_keys
+        self._known_freshness = known_freshness or KnownFreshness()
         self._monotonic = monotonic
 
     def read(self, wanted: Mapping[str, Wanted], timeout_seconds: float | None = None) -> dict[str, Replies]:
@@ -151,6 +156,9 @@ class ReadThrough:
             return _nobody(asked, str(error)), 0.0
         opening = self._monotonic() - begun
         replies = tier.read_many(asked, timeout_seconds=seconds)
+        for group, said in replies.items():
+            if said.published is not None:
+                self._known_freshness.learn(group, said.published)
         if self._hot_keys is not None:
             for group, keys in asked.items():
                 self._hot_keys.store(group, name, keys, replies[group])

@@ -12,6 +12,7 @@ from typing import Literal
 from featurestore.clock import Clock
 from featurestore.errors import FeatureStoreError
 from featurestore.online.message.layout import Flags
+from featurestore.online.published import NowAndThen
 from featurestore.online.redis.connection import Place
 from featurestore.online.redis.exchange import Answer, Question, ask_all, error_codes, replies_or_cause
 from featurestore.online.redis.line import ServerSaid
@@ -58,7 +59,7 @@ class RedisClusterTier:
         clock: The writer's clock.
         limits: How writes are cut and checked.
         read_batch_keys: Keys in one server-side call; longer reads are split, still in one round trip.
-        seconds: Clock of the circuit breakers.
+        seconds: Clock of the circuit breakers, and of how often reads ask what was published.
 
     Raises:
         InvalidInput: A batch is out of range.
@@ -75,6 +76,7 @@ class RedisClusterTier:
     ) -> None:
         require_batch_size(read_batch_keys)
         self._nodes = Nodes(seeds, seconds)
+        self._turns = NowAndThen(seconds)
         self._clock = clock
         self._limits = limits or WriteLimits()
         self._read_batch_keys = read_batch_keys
@@ -114,7 +116,7 @@ class RedisClusterTier:
             self._nodes.renew(_half(until))
         gathered = {group: Gathered(len(keys)) for group, keys in keys_by_group.items()}
         wanted = {group: list(range(len(keys))) for group, keys in keys_by_group.items()}
-        elsewhere = self._read(keys_by_group, wanted, gathered, until)
+        elsewhere = self._read(keys_by_group, wanted, gathered, until, self._turns.due(keys_by_group))
         if elsewhere:
             self._nodes.renew(_half(until), only_alive=True)
             self._read(keys_by_group, elsewhere, gathered, until)
@@ -126,9 +128,10 @@ class RedisClusterTier:
         wanted: Positions,
         gathered: Mapping[str, Gathered],
         until: float | None,
+        told: Sequence[str] = (),
     ) -> Positions:
         """One round; positions of the keys that turned out to be with another node."""
-        portions, homeless = portions_of(self._nodes.topology, keys_by_group, wanted)
+        portions, homeless = portions_of(self._nodes.topology, keys_by_group, wanted, told)
         for group, positions in homeless.items():
             gathered[group].leave(
                 positions, f"no node of the Redis cluster at {self.address} is known to have their slots"
@@ -163,6 +166,7 @@ class RedisClusterTier:
             for group, positions in portion.positions.items():
                 gathered[group].leave(positions, said)
             return portion.positions if error_codes(answer) & {"MOVED", "ASK", "TRYAGAIN"} else {}
+        self._turns.answered(portion.told)
         for group, replies in portion.replies(said, self._read_batch_keys, self._nodes.met_trouble).items():
             gathered[group].add(portion.positions[group], replies)
         return portion.elsewhere(said)

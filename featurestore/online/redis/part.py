@@ -5,7 +5,7 @@ reads, or which rows go online (materialization). What rights a user of the
 server needs, `docs/online.md` says.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, Literal
@@ -16,6 +16,7 @@ from featurestore.clock import Clock, microseconds, zoned
 from featurestore.errors import InvalidInput, StaleWriter
 from featurestore.online.batch import WriteBatch, prepare_batch
 from featurestore.online.message.layout import Flags
+from featurestore.online.published import Published
 from featurestore.online.records import Ownership, PartKeys, read_state
 from featurestore.online.redis.connection import refusal_in
 from featurestore.online.redis.line import ServerSaid
@@ -128,6 +129,10 @@ class RedisPart:
     def record_fill(self, group: str, fill: Fill, *, epoch: str, previous: str | None) -> None:
         """Begin a fill, take it over, or note a slice done; `PartBook.record_fill` has the rules."""
         self._book.record_fill(group, fill, epoch=epoch, previous=previous)
+
+    def publish(self, records: Mapping[str, Published]) -> None:
+        """Keep what a look found of groups; `PartBook.publish` has the rules."""
+        self._book.publish(records)
 
     def start_over(self, group: str, *, epoch: str) -> str:
         """Remove every message of a group, to build its copy anew.

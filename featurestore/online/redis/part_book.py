@@ -1,14 +1,17 @@
-"""What a part of the hot tier keeps of itself: its epoch, and for each group R and the fill under way.
+"""What a part of the hot tier keeps of itself: its epoch, for each group R and the fill under way, and what was published of it.
 
 Not here: messages (`part`), how records are spelled (`records`).
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from datetime import timedelta
 from typing import Any, NoReturn
 from uuid import uuid4
 
+from featurestore.clock import microseconds
 from featurestore.errors import StaleWriter
 from featurestore.online.advance import furthest, require_forward
+from featurestore.online.published import KEPT, Published
 from featurestore.online.records import (
     Ownership,
     PartKeys,
@@ -26,6 +29,7 @@ from featurestore.online.redis.server import Server
 from featurestore.online.tier import Fill, MaterializationState
 
 EPOCH_LENGTH = 32
+_KEPT_MS = b"%d" % (KEPT // timedelta(milliseconds=1))
 _TRIES = 5
 
 
@@ -125,6 +129,15 @@ class PartBook:
         """
         arguments: list[str | bytes] = [self._keys.fill(group), previous or "", fill_record(epoch, fill)]
         self.run("fill_record.lua", group, epoch, [arguments])
+
+    def publish(self, records: Mapping[str, Published]) -> None:
+        """Keep what a look found of groups, under no epoch; what a newer look, or the same, left there stays."""
+        if not records:
+            return
+        told: list[str | bytes] = [_KEPT_MS]
+        for group, one in records.items():
+            told += [self._keys.freshness(group), b"%d" % microseconds(one.looked_at), one.record()]
+        self._server.run("published.lua", self._keys.epoch, [told])
 
     def run(self, name: str, group: str, epoch: str, calls: Sequence[Sequence[str | bytes]]) -> list[Any]:
         """Run a script under the group's epoch, once for each list of arguments.

@@ -1,10 +1,11 @@
 """What a server's answers say of the keys asked: messages, and which misses mean that there is none. Not here: asking."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain
 from typing import Any
 
+from featurestore.online.published import read_published
 from featurestore.online.records import StateRecord, is_warm, read_state
 from featurestore.online.tier import Mark, Replies
 
@@ -32,17 +33,18 @@ class Source:
 
 
 def sorted_out(
-    source: Source, counts: Mapping[str, int], answers: Sequence[Values], batch_keys: int
+    source: Source, counts: Mapping[str, int], answers: Sequence[Values], batch_keys: int, told: Sequence[str] = ()
 ) -> dict[str, Replies]:
     """Each group's replies, from the answers to all batches in order.
 
     Args:
         source: Who answered.
         counts: How many keys of each group were asked, in that order.
-        answers: The part's epoch, each group's state, then what the batch's keys hold.
+        answers: The part's epoch, each group's state, what was published of some groups, then what the batch's keys hold.
         batch_keys: Keys in each batch but the last.
+        told: The groups whose published freshness was asked for.
     """
-    first = 1 + len(counts)
+    first = 1 + len(counts) + len(told)
     messages = list(chain.from_iterable(answer[first:] for answer in answers))
     found, start = {}, 0
     for i, (group, asked) in enumerate(counts.items()):
@@ -53,6 +55,8 @@ def sorted_out(
             source, group, own, records or [_records_of(answers[-1], i)], start % batch_keys, batch_keys
         )
         start += asked
+    for at, group in enumerate(told, 1 + len(counts)):
+        found[group] = replace(found[group], published=read_published(answers[0][at]))
     return found
 
 

@@ -14,6 +14,7 @@ import redis
 from featurestore.clock import Clock
 from featurestore.errors import FeatureStoreError
 from featurestore.online.breaker import Breaker
+from featurestore.online.published import NowAndThen
 from featurestore.online.redis.connection import WRITE_TIMEOUT_SECONDS, place_of, place_of_client
 from featurestore.online.redis.exchange import Guarded, Question, ask_all, replies_or_cause
 from featurestore.online.redis.line import ServerSaid
@@ -35,7 +36,7 @@ class RedisOnlineStore(RedisPart):
         allowed_skew: How far beyond the clock a row's event and knowledge time may lie.
         read_batch_keys: Keys in one MGET; longer reads are split, still in one round trip.
         write_batch_keys: Keys in one server-side call; longer writes are split.
-        seconds: Clock of the circuit breaker.
+        seconds: Clock of the circuit breaker, and of how often reads ask what was published.
 
     Raises:
         InvalidInput: The address is unreadable, the client decodes its answers, or a batch is out of range.
@@ -62,6 +63,7 @@ class RedisOnlineStore(RedisPart):
         self._part = RedisPart(self._server, clock, limits)
         self._source = Source(self._part.name, self.address, lambda _: True)
         self._read_batch_keys = read_batch_keys
+        self._turns = NowAndThen(seconds)
 
     @property
     def name(self) -> Literal["hot"]:
@@ -87,8 +89,8 @@ class RedisOnlineStore(RedisPart):
         """Read messages of several groups in one round trip.
 
         Rules: the epoch and each group's state travel with the keys, so that a server that was emptied, restarted empty, or is
-        still being filled for the first time is told apart from one that does not have the entity. A server that does not
-        answer, or not in time, leaves all keys unanswered.
+        still being filled for the first time is told apart from one that does not have the entity; once a second also what was
+        published of its freshness. A server that does not answer, or not in time, leaves all keys unanswered.
 
         Args:
             keys_by_group: Keys of each group as `keys.online_keys` builds them; doubles allowed, any number.
@@ -98,7 +100,9 @@ class RedisOnlineStore(RedisPart):
             For each group its replies, in key order.
         """
         until = None if timeout_seconds is None else time.monotonic() + timeout_seconds
-        first = ["MGET", self._keys.epoch, *[self._keys.state(group) for group in keys_by_group]]
+        told = self._turns.due(keys_by_group)
+        states = [self._keys.state(group) for group in keys_by_group]
+        first = ["MGET", self._keys.epoch, *states, *[self._keys.freshness(group) for group in told]]
         keys = list(chain.from_iterable(keys_by_group.values()))
         step = self._read_batch_keys
         batches: list[Any] = [(*first, *keys[at : at + step]) for at in range(0, max(1, len(keys)), step)]
@@ -106,9 +110,10 @@ class RedisOnlineStore(RedisPart):
         said = replies_or_cause(self.address, answer)
         if isinstance(said, str):
             return {group: unanswered(wanted, said) for group, wanted in keys_by_group.items()}
+        self._turns.answered(told)
         self._mark_foreign(said, batches, len(first) - 1, until)
         counts = {group: len(wanted) for group, wanted in keys_by_group.items()}
-        return sorted_out(self._source, counts, said, step)
+        return sorted_out(self._source, counts, said, step, told)
 
     def _mark_foreign(self, said: list[Any], batches: Sequence[Command], records: int, until: float | None) -> None:
         """Put FOREIGN where a key holds another type than a message has, for which MGET says nil as for no key at all.
