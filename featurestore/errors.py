@@ -68,7 +68,7 @@ class NotFresh(FeatureStoreError):
 
     Args:
         message: For people.
-        groups: Of each such group what `featurestore.freshness.on_read.GroupState.document` gives: its name, state, lag, SLO, since
+        groups: Of each such group what `featurestore.freshness.read_state.GroupState.document` gives: its name, state, lag, SLO, since
             when, and the cause.
     """
 

@@ -16,7 +16,7 @@ from featurestore.registry.snapshot import RegistrySnapshot
 from featurestore.settings import Settings
 
 if TYPE_CHECKING:
-    from featurestore.freshness.on_read import Mode
+    from featurestore.freshness.read_state import Mode
     from featurestore.online.materialization.materialize import Step
     from featurestore.online.materialization.moves import OnProgress
     from featurestore.online.reading.retrieval import OnlineFeatures

@@ -180,10 +180,10 @@ def proto(deployment: Deployment, group: str) -> None:
 def get_online(
     deployment: Deployment, request: str, pairs: tuple[str, ...], entities: tuple[str, ...], mode: str, as_json: bool
 ) -> None:
-    """Read the newest values of one or several entities, with their age and how fresh their groups are.
+    """Read the newest values of one or several entities.
 
-    REQUEST is a service, or references with commas between them: group:feature, or group:* for all of a group. Exits with 1 if
-    a value is UNAVAILABLE; why goes to standard error.
+    REQUEST is a service, or references with commas between them: group:feature, or group:* for all of a group. Each value has
+    its age, and how fresh its group is. Exits with 1 if a value is UNAVAILABLE; why goes to standard error.
     """
     from featurestore.cli import online
 

@@ -12,7 +12,7 @@ from featurestore.cli.entities import parse_entities
 from featurestore.cli.requests import parse_request
 from featurestore.cli.tables import table_text, value_text
 from featurestore.cli.times import age_text, duration_text, instant_text
-from featurestore.freshness.on_read import GroupState, Mode
+from featurestore.freshness.read_state import GroupState, Mode
 from featurestore.online.materialization.moves import Progress, Step
 from featurestore.online.reading.retrieval import OnlineFeatures
 from featurestore.references import RequestedGroup, resolve

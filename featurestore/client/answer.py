@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from featurestore.declaration.dtypes import TIMESTAMP
 from featurestore.errors import InvalidInput, SchemaMismatch, StoreUnavailable
-from featurestore.freshness.on_read import Freshness
+from featurestore.freshness.read_state import Freshness
 from featurestore.online.reading.retrieval import ONLINE_STATUS, TIER, UNAVAILABLE, OnlineFeatures
 from featurestore.serving import wire
 

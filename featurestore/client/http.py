@@ -10,7 +10,7 @@ from featurestore.client.answer import Pushed, read_answer, read_pushed
 from featurestore.client.attempts import Attempts
 from featurestore.client.server import Call, Reply, Server, request_of, require_time
 from featurestore.frames import Rows, as_polars
-from featurestore.freshness.on_read import Mode
+from featurestore.freshness.read_state import Mode
 from featurestore.online.reading.retrieval import OnlineFeatures
 from featurestore.references import Request
 

@@ -12,7 +12,7 @@ import polars as pl
 
 from featurestore.declaration.service import FeatureService
 from featurestore.errors import InvalidInput
-from featurestore.freshness.on_read import Mode, check_mode
+from featurestore.freshness.read_state import Mode, check_mode
 from featurestore.references import Request
 
 NON_FINITE = {math.inf: "Infinity", -math.inf: "-Infinity"}

@@ -18,7 +18,7 @@ from featurestore.client.question import push_body, read_body
 from featurestore.client.refusal import AGAIN, refused
 from featurestore.errors import FeatureStoreError, InvalidInput, NotFresh, StoreUnavailable
 from featurestore.frames import Rows, as_polars
-from featurestore.freshness.on_read import Mode
+from featurestore.freshness.read_state import Mode
 from featurestore.references import Request
 from featurestore.serving.wire import ARROW, IDEMPOTENCY_FORM, IDEMPOTENCY_HEADER, IDEMPOTENCY_KEY, JSON, TIMEOUT_HEADER
 

@@ -6,7 +6,7 @@ has `freshness`: of each group its state, lag and SLO, as JSON; where values are
 """
 
 import json
-from io import BytesIO
+from collections.abc import Mapping, Sequence
 
 import polars as pl
 import pyarrow as pa
@@ -37,13 +37,16 @@ def encode_arrow(part: Slice) -> bytes:
     told = {FRESHNESS: part.result.freshness_json}
     if causes := part.causes:
         told[CAUSES] = json.dumps(causes).encode()
-    return _stream(pl.DataFrame(columns), told)
+    return _stream(columns, told)
 
 
-def _stream(table: pl.DataFrame, told: dict[str, bytes]) -> bytes:
-    """The stream as pyarrow writes it: Polars writes no metadata of a schema."""
-    found = table.to_arrow(compat_level=OLDEST).replace_schema_metadata(told)
-    written = BytesIO()
-    with pa.ipc.new_stream(written, found.schema) as stream:
-        stream.write_table(found)
-    return written.getvalue()
+def _stream(columns: Sequence[pl.Series], told: Mapping[str, bytes]) -> bytes:
+    """The stream as pyarrow writes it, column by column: Polars writes no metadata of a schema."""
+    arrays = [series.to_arrow(compat_level=OLDEST) for series in columns]
+    batch = pa.RecordBatch.from_arrays(arrays, names=[series.name for series in columns])
+    batch = batch.replace_schema_metadata(told)
+    written = pa.BufferOutputStream()
+    with pa.ipc.new_stream(written, batch.schema) as stream:
+        stream.write_batch(batch)
+    body: bytes = written.getvalue().to_pybytes()
+    return body

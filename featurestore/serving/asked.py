@@ -4,7 +4,7 @@ from typing import Any, Literal, TypeVar
 
 import msgspec
 
-from featurestore.freshness.on_read import Mode
+from featurestore.freshness.read_state import Mode
 from featurestore.serving.refusal import Refusal
 
 T = TypeVar("T")

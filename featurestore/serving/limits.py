@@ -3,7 +3,7 @@
 import re
 from collections.abc import Mapping
 
-from featurestore.freshness.on_read import MODES, Mode
+from featurestore.freshness.read_state import MODES, Mode
 from featurestore.serving.options import Limits
 from featurestore.serving.refusal import Refusal
 from featurestore.serving.wire import (

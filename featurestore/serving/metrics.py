@@ -21,7 +21,7 @@ from prometheus_client import (
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 
-from featurestore.freshness.on_read import GroupState
+from featurestore.freshness.read_state import GroupState
 from featurestore.online.reading.retrieval import FeatureColumn
 from featurestore.online.stores import OnlineStores
 from featurestore.pit import PRESENT

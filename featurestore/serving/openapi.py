@@ -3,7 +3,7 @@
 from functools import cache
 from typing import Any
 
-from featurestore.freshness.on_read import MODES, STATES
+from featurestore.freshness.read_state import MODES, STATES
 from featurestore.serving.slices import WIRE_STATUSES
 from featurestore.serving.wire import (
     ARROW,

@@ -17,7 +17,8 @@ import polars as pl
 from featurestore.auth.caller import Caller, Rights
 from featurestore.errors import StoreUnavailable
 from featurestore.frames import Rows
-from featurestore.freshness.on_read import Bounds, Freshness, judge_all
+from featurestore.freshness.on_read import Bounds, judge_all
+from featurestore.freshness.read_state import Freshness
 from featurestore.online.reading.retrieval import OnlineFeatures
 from featurestore.references import RequestedGroup, resolve
 from featurestore.registry.snapshot import RegisteredGroup

@@ -15,7 +15,7 @@ import numpy as np
 import polars as pl
 
 from featurestore.declaration.dtypes import dtype_name
-from featurestore.freshness.on_read import STATES, GroupState
+from featurestore.freshness.read_state import STATES, GroupState
 from featurestore.pit import PRESENT
 from featurestore.serving.slices import WIRE_STATUSES, Slice
 

@@ -11,7 +11,7 @@ import polars as pl
 from featurestore.clock import microseconds
 from featurestore.errors import FeatureStoreError, NotFresh
 from featurestore.frames import Rows
-from featurestore.freshness.on_read import Freshness, Mode
+from featurestore.freshness.read_state import Freshness, Mode
 from featurestore.online.reading.retrieval import OnlineFeatures
 from featurestore.serving.arrow_body import encode_arrow
 from featurestore.serving.json_body import JsonWriter

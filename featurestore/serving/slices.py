@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 import polars as pl
 
-from featurestore.freshness.on_read import Freshness
+from featurestore.freshness.read_state import Freshness
 from featurestore.online.reading.retrieval import UNAVAILABLE, FeatureColumn, OnlineFeatures
 from featurestore.pit import NOT_FOUND, NULL_VALUE, OUTSIDE_MAX_AGE, PRESENT
 from featurestore.serving.prepared import PreparedRead

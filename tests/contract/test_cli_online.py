@@ -1,5 +1,6 @@
 """The command line against a real online server: materialize, then read."""
 
+import re
 import shutil
 import sys
 from datetime import timedelta
@@ -74,9 +75,9 @@ def test_online_values_are_shown_with_status_event_time_and_age(project: Project
     project.run("materialize")
     assert lines(project.run("get-online", "delay_v1", "carrier=UA").stdout) == [
         ["carrier=UA"],
-        ["FEATURE", "VALUE", "STATUS", "EVENT TIME", "AGE"],
-        ["carrier_delay_daily:delay_mean_7d", "10 min", "PRESENT", "2026-03-10 00:00 UTC", "6 h"],
-        ["carrier_delay_daily:flights_7d", "3", "PRESENT", "2026-03-10 00:00 UTC", "6 h"],
+        ["FEATURE", "VALUE", "STATUS", "EVENT TIME", "AGE", "FRESHNESS"],
+        ["carrier_delay_daily:delay_mean_7d", "10 min", "PRESENT", "2026-03-10 00:00 UTC", "6 h", "UNKNOWN"],
+        ["carrier_delay_daily:flights_7d", "3", "PRESENT", "2026-03-10 00:00 UTC", "6 h", "UNKNOWN"],
     ]
 
 
@@ -121,7 +122,26 @@ def test_a_value_that_is_too_old_is_told_as_such(project: Project) -> None:
         "OUTSIDE_MAX_AGE",
         "2026-03-10 00:00 UTC",
         "4 d 6 h",
+        "UNKNOWN",
     ]
+    asked = ["get-online", "carrier_delay_daily:flights_7d", "carrier=UA"]
+    assert lines(project.run(*asked, "--freshness", "stale-ok").stdout)[2][1:3] == ["3", "OUTSIDE_MAX_AGE"]
+
+
+def test_a_group_s_freshness_is_shown_once_it_is_published_and_a_strict_read_is_refused_in_breach(
+    project: Project,
+) -> None:
+    project.run("materialize")
+    asked = ["get-online", "carrier_delay_daily:flights_7d", "carrier=UA"]
+    assert "nobody has published" in project.run(*asked, "--freshness", "strict", exit_code=1).stderr
+    project.run("freshness", "--publish")
+    (entity,) = project.json(*asked, "--freshness", "strict")
+    assert entity["features"][0]["freshness"]["state"] == "OK"
+    project.clock.now += timedelta(days=4)
+    shown = lines(project.run(*asked).stdout)[2][-1]
+    assert re.fullmatch(r"BREACH \(materialization, .* of 1 day\)", shown), shown
+    refused = project.run(*asked, "--freshness", "strict", exit_code=1)
+    assert (refused.stdout, "carrier_delay_daily is BREACH since" in refused.stderr) == ("", True)
 
 
 def test_a_group_that_was_never_materialized_is_unavailable_and_the_remedy_is_named(project: Project) -> None:

@@ -573,7 +573,7 @@ def test_every_error_of_the_library_has_its_status() -> None:
         if kind.__module__.startswith("featurestore."):
             mapped[kind.__name__] = refusal_of(kind("why")).status
     assert set(STATUS_OF) <= set(every_error(FeatureStoreError))
-    assert {name for name, status in mapped.items() if status >= 500} == {"StoreUnavailable"}
+    assert {name for name, status in mapped.items() if status >= 500} == {"StoreUnavailable", "NotFresh"}
     assert refusal_of(FeatureStoreError("why")).status == 503
 
 

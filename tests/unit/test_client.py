@@ -4,17 +4,20 @@ What is sent again is tested over real connections, to a server that follows a s
 """
 
 import asyncio
+import io
 import json
 import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from inspect import signature
 from typing import Any
 
+import httpx
 import polars as pl
+import pyarrow as pa
 import pytest
 
 from featurestore import errors
@@ -23,15 +26,18 @@ from featurestore.client.answer import read_answer, read_pushed
 from featurestore.client.attempts import LONGEST_PAUSE_SECONDS, Attempts
 from featurestore.client.question import push_body, read_body
 from featurestore.client.refusal import refused
+from featurestore.client.server import Reply
 from featurestore.errors import (
     FeatureStoreError,
     InvalidInput,
     NotAllowed,
     NotAuthenticated,
+    NotFresh,
     SchemaMismatch,
     StoreUnavailable,
     UnknownName,
 )
+from featurestore.freshness.read_state import Freshness, GroupState
 from featurestore.store import FeatureStore
 
 ROWS = pl.DataFrame({"plane": ["N1", None, "N3"]})
@@ -40,7 +46,17 @@ SECRET = "5e" * 32
 KEY = f"fs_{'0' * 12}_{SECRET}"
 
 
-def body_of(names: tuple[str, ...] = ("delay",), rows: pl.DataFrame = ROWS, **other: Any) -> bytes:
+FRESHNESS = Freshness(
+    SEEN, (GroupState("plane_state", "BREACH", timedelta(hours=2), timedelta(hours=1), SEEN, "late"),)
+)
+
+
+def body_of(
+    names: tuple[str, ...] = ("delay",),
+    rows: pl.DataFrame = ROWS,
+    freshness: bytes = json.dumps(FRESHNESS.document()).encode(),
+    **other: Any,
+) -> bytes:
     """An answer as the server writes it."""
     columns: dict[str, Any] = rows.to_dict()
     for name in names:
@@ -51,7 +67,15 @@ def body_of(names: tuple[str, ...] = ("delay",), rows: pl.DataFrame = ROWS, **ot
             f"{name}__age_seconds": [1.5, None, None],
             f"{name}__tier": pl.Series(["warm", None, None], dtype=pl.String),
         }
-    return pl.DataFrame({**columns, **other}).write_ipc_stream(None, compat_level=pl.CompatLevel.oldest()).getvalue()
+    table = pl.DataFrame({**columns, **other}).to_arrow(compat_level=pl.CompatLevel.oldest())
+    return stream_of(table.replace_schema_metadata({"freshness": freshness} if freshness else None))
+
+
+def stream_of(table: pa.Table) -> bytes:
+    written = io.BytesIO()
+    with pa.ipc.new_stream(written, table.schema) as stream:
+        stream.write_table(table)
+    return written.getvalue()
 
 
 # --- answers
@@ -64,6 +88,7 @@ def test_an_answer_has_the_rows_asked_and_what_is_told_of_each_value() -> None:
     assert answer.statuses["delay"].to_list() == ["PRESENT", "NOT_FOUND", "UNAVAILABLE"]
     assert answer.event_times["taxi_out"].to_list() == [SEEN, None, None]
     assert answer.tiers["delay"].to_list() == ["warm", None, None]
+    assert (answer.freshness, answer.is_degraded) == (FRESHNESS, True)
 
 
 @pytest.mark.parametrize(
@@ -72,19 +97,46 @@ def test_an_answer_has_the_rows_asked_and_what_is_told_of_each_value() -> None:
         (b"", ROWS, StoreUnavailable),
         (b'{"metadata": {}}', ROWS, StoreUnavailable),
         (body_of()[:-100], ROWS, StoreUnavailable),
+        (body_of(freshness=b""), ROWS, StoreUnavailable),
+        (body_of(freshness=b"{}"), ROWS, StoreUnavailable),
+        (body_of(freshness=b'{"at": "soon", "groups": []}'), ROWS, StoreUnavailable),
         (body_of(()), ROWS, StoreUnavailable),
         (body_of(extra=[1, 2, 3]), ROWS, StoreUnavailable),
         (body_of(), ROWS.head(2), StoreUnavailable),
         (body_of(), ROWS.with_columns(delay=1), InvalidInput),
         (body_of(rows=pl.DataFrame({"plane": [1, 2, 3]})), ROWS, SchemaMismatch),
     ],
-    ids=["empty", "JSON", "cut off", "no features", "other columns", "other rows", "a taken name", "another key"],
+    ids=[
+        "empty",
+        "JSON",
+        "cut off",
+        "no freshness",
+        "half a freshness",
+        "no time",
+        "no features",
+        "other columns",
+        "other rows",
+        "a taken name",
+        "another key",
+    ],
 )
 def test_an_answer_to_something_else_is_never_taken_for_one(
     body: bytes, rows: pl.DataFrame, error: type[Exception]
 ) -> None:
     with pytest.raises(error):
         read_answer(body, rows)
+
+
+def test_a_refusal_for_freshness_has_its_groups_and_is_not_tried_again() -> None:
+    groups = [{"group": "plane_state", "state": "BREACH"}]
+    body = json.dumps({"error": "NotFresh", "message": "late", "groups": groups}).encode()
+    error = refused(503, body, "http://x")
+    assert isinstance(error, NotFresh)
+    assert (str(error), list(error.groups)) == ("late", groups)
+    client = FeatureClient("http://127.0.0.1:1", timeout_seconds=30)
+    with pytest.raises(NotFresh):
+        client.pause(Reply(503, httpx.Headers(), body), Attempts(30, lambda: 0.0))
+    client.close()
 
 
 def test_every_cut_of_an_answer_is_refused_or_lacks_nothing() -> None:

@@ -13,15 +13,9 @@ from hypothesis import strategies as st
 from featurestore.errors import InvalidInput, NotFresh
 from featurestore.freshness.facts import GroupFacts, OnlineFacts
 from featurestore.freshness.judgement import judge
-from featurestore.freshness.on_read import (
-    STATES,
-    UNSEEN,
-    Bounds,
-    Freshness,
-    GroupState,
-    judge_read,
-)
+from featurestore.freshness.on_read import UNSEEN, Bounds, judge_read
 from featurestore.freshness.publishing import published_of
+from featurestore.freshness.read_state import STATES, Freshness, GroupState
 from featurestore.online.keys import entity_id
 from featurestore.online.message.codec import MessageLayout, WireField, encode
 from featurestore.online.published import KnownFreshness, NowAndThen, Published, newer, read_published

@@ -17,7 +17,8 @@ from featurestore.clock import Clock
 from featurestore.declaration.online import TierName
 from featurestore.errors import InvalidInput
 from featurestore.frames import FeatureFrame, Rows
-from featurestore.freshness.on_read import Freshness, Mode, check_mode, judge_all
+from featurestore.freshness.on_read import judge_all
+from featurestore.freshness.read_state import Freshness, Mode, check_mode
 from featurestore.online.published import Published
 from featurestore.online.reading.answer import FeatureColumn, GroupAnswer, answer_of, undecodable
 from featurestore.online.reading.entities import Entities, entities_of
