@@ -3,6 +3,7 @@ PYTHON ?= python3
 DAYS ?= 60
 PORT ?= 3000
 SERVE_PORT ?= 6566
+BOARD_PORT ?= 6568
 SEED ?= $(shell date +%s)
 BIN := .venv/bin
 
@@ -18,9 +19,9 @@ exam: .venv/ready  ## the full counts: all property cases, kills, a year of data
 	@echo "exam scale $${FEATURESTORE_EXAM_SCALE:-1}, seed $(SEED)"
 	FEATURESTORE_EXAM_SCALE=$${FEATURESTORE_EXAM_SCALE:-1} FEATURESTORE_EXAM_SEED=$(SEED) $(BIN)/python -m pytest -n 2 --dist worksteal --hypothesis-seed=$(SEED) -p no:cacheprovider
 
-up: .venv/ready  ## Dagster UI and daemon, the online store and the feature server, until Ctrl-C
-	@echo "Starting the online store, the feature server and Dagster; their addresses follow. Ctrl-C stops everything."
-	PORT=$(PORT) SERVE_PORT=$(SERVE_PORT) $(BIN)/python -m deploy.up
+up: .venv/ready  ## Dagster UI and daemon, the online store, the feature server and the board, until Ctrl-C
+	@echo "Starting the online store, the feature server, the board and Dagster; their addresses follow. Ctrl-C stops everything."
+	PORT=$(PORT) SERVE_PORT=$(SERVE_PORT) BOARD_PORT=$(BOARD_PORT) $(BIN)/python -m deploy.up
 
 check: .venv/ready  ## style, types, import rules, the documentation
 	$(BIN)/ruff check .

@@ -1,4 +1,4 @@
-"""The platform's processes on one machine: Dagster's web server and its daemon, the feature server, and the demo's live feed.
+"""The platform's processes on one machine: Dagster's web server and its daemon, the feature server, the board, and the demo's live feed.
 
 They are children of this process and end with it. The instance is opened once before any of them starts, because
 several processes that make Dagster's storage at the same time can spoil its schema.
@@ -101,6 +101,25 @@ def running_feature_server(environment: Mapping[str, str], logs: Path, port: int
     _require_free(chosen, "make up SERVE_PORT=6567")
     command = ["featurestore", "serve", "--port", str(chosen), "--drain-seconds", "0"]
     with _running({"feature server": command}, environment, logs, f"http://{HOST}:{chosen}/health"):
+        yield f"http://{HOST}:{chosen}"
+
+
+@contextmanager
+def running_board(environment: Mapping[str, str], logs: Path, port: int = 0) -> Iterator[str]:
+    """Run the board of freshness while the block lasts. Gives its address.
+
+    Args:
+        environment: Added to this process's.
+        logs: Folder for its output.
+        port: Of the board; 0 for a free one.
+
+    Raises:
+        StoreUnavailable: the port is taken, or it did not come up; its log is quoted.
+    """
+    chosen = port or free_port()
+    _require_free(chosen, "make up BOARD_PORT=6569")
+    command = ["featurestore", "board", "--port", str(chosen)]
+    with _running({"board": command}, environment, logs, f"http://{HOST}:{chosen}/health"):
         yield f"http://{HOST}:{chosen}"
 
 

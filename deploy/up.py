@@ -1,7 +1,7 @@
 """`make up`: the platform for a person, until Ctrl-C.
 
-Dagster's pages and daemon, the embedded online store beside the demo's data, the feature server, and the demo's live feed. It
-ends what it started and nothing else.
+Dagster's pages and daemon, the embedded online store beside the demo's data, the feature server, the board of freshness, and the
+demo's live feed. It ends what it started and nothing else.
 """
 
 import os
@@ -11,7 +11,15 @@ from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 
-from deploy.platform import demo_environment, prepare_instance, running_feature_server, running_feed, running_platform
+from deploy.platform import (
+    demo_environment,
+    prepare_instance,
+    running_board,
+    running_feature_server,
+    running_feed,
+    running_platform,
+)
+from featurestore.board.options import DEFAULT_PORT as BOARD_PORT
 from featurestore.location import Location
 from featurestore.online.redis.embedded import embedded_folder
 from featurestore.online.redis.valkey import EmbeddedValkey
@@ -43,10 +51,12 @@ def _run() -> None:
         print(f"online store   {valkey.url.partition('?')[0]}", flush=True)
         with (
             _feature_server(root, environment, logs) as server,
+            running_board(environment, logs, int(os.environ.get("BOARD_PORT", BOARD_PORT))) as board,
             running_platform(environment, logs, int(os.environ.get("PORT", PORT))) as platform,
             running_feed(environment, logs, Settings.from_env().landing) as feed,
         ):
             print(f"feature server {server}")
+            print(f"freshness      {board}")
             print(f"Dagster        {platform.url}")
             print(f"asset graph    {platform.url}/locations/__repository__@flights/asset-groups/offline/lineage")
             print(f"live feed      {feed}")

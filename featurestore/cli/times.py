@@ -1,5 +1,6 @@
-"""Durations, ages and instants as people read them. Not here: what they mean."""
+"""Durations, ages, instants and shares of time as people read them. Not here: what they mean."""
 
+import math
 from datetime import datetime, timedelta
 from itertools import pairwise
 
@@ -65,3 +66,12 @@ def instant_text(instant: datetime | None) -> str:
         return "-"
     spec = "microseconds" if instant.microsecond else "seconds" if instant.second else "minutes"
     return f"{instant.replace(tzinfo=None).isoformat(' ', spec)} UTC"
+
+
+def share_text(share: float | None) -> str:
+    """A share of time in per cent, cut off and not rounded: what says 100% was all of it; '-' for None.
+
+    >>> share_text(1.0), share_text(0.99996), share_text(0.5), share_text(None)
+    ('100%', '99.99%', '50%', '-')
+    """
+    return "-" if share is None else f"{math.floor(share * 10_000 + 1e-6) / 100:g}%"

@@ -46,6 +46,10 @@ class Lag:
     online_seconds: float | None
 
 
+StatusHistory = list[tuple[datetime, Status]]
+"""When a group's status became which, the oldest first; each holds until the next."""
+
+
 class FreshnessJournal:
     """Confirmations, changes of status and lags of every group. Several processes may use it at once.
 
@@ -110,19 +114,27 @@ class FreshnessJournal:
         with self._database.reading() as connection:
             return {name: (status, since) for name, (_, status, since) in _last_changes(connection).items()}
 
+    def history(self, since: datetime) -> dict[str, StatusHistory]:
+        """By group the statuses that it had from an instant on, the oldest first; the first one may have begun before."""
+        earlier = select(func.max(FRESHNESS.c.number)).where(FRESHNESS.c.since < since).group_by(FRESHNESS.c.group_name)
+        query = (
+            select(FRESHNESS.c.group_name, FRESHNESS.c.since, FRESHNESS.c.status)
+            .where((FRESHNESS.c.since >= since) | FRESHNESS.c.number.in_(earlier))
+            .order_by(FRESHNESS.c.number)
+        )
+        found: dict[str, StatusHistory] = {}
+        with self._database.reading() as connection:
+            for name, began, status in connection.execute(query):
+                found.setdefault(name, []).append((began, status))
+        return found
+
     def attainment(self, now: datetime, spans: Sequence[timedelta]) -> dict[str, tuple[float | None, ...]]:
         """By group the share of each span before `now` in which it was not in breach; None where nothing is known of it.
 
         What lies before the first look of a group is left out of the share.
         """
-        with self._database.reading() as connection:
-            rows = connection.execute(
-                select(FRESHNESS.c.group_name, FRESHNESS.c.since, FRESHNESS.c.status).order_by(FRESHNESS.c.number)
-            )
-            history: dict[str, list[tuple[datetime, str]]] = {}
-            for name, since, status in rows:
-                history.setdefault(name, []).append((since, status))
-        return {name: tuple(_share(changes, now - span, now) for span in spans) for name, changes in history.items()}
+        history = self.history(now - max(spans))
+        return {name: attained(changes, now, spans) for name, changes in history.items()}
 
     def lags(self, since: datetime, groups: Iterable[str] | None = None) -> dict[str, list[Lag]]:
         """By group its lags since an instant, the oldest first."""
@@ -136,6 +148,12 @@ class FreshnessJournal:
                 found.setdefault(name, []).append(Lag(*fields))
         return found
 
+    def recorded_at(self) -> datetime | None:
+        """When lags were last kept, of any group: long ago means that nobody keeps freshness. None: never."""
+        with self._database.reading() as connection:
+            newest: datetime | None = connection.execute(select(func.max(LAGS.c.at))).scalar_one()
+        return newest
+
     def changes(self, after: int = 0, limit: int = 1000) -> list[StatusChange]:
         """Changes of status after a number, the oldest first."""
         earlier = func.lag(FRESHNESS.c.status).over(partition_by=FRESHNESS.c.group_name, order_by=FRESHNESS.c.number)
@@ -146,6 +164,11 @@ class FreshnessJournal:
                 StatusChange(row.number, row.group_name, row.since, row.status, row.before, causes_of(row.causes))
                 for row in rows
             ]
+
+
+def attained(history: StatusHistory, now: datetime, spans: Sequence[timedelta]) -> tuple[float | None, ...]:
+    """The share of each span before `now` without a breach, of what is known of it and was not NEVER; None where nothing is."""
+    return tuple(_share(history, now - span, now) for span in spans)
 
 
 def causes_of(documents: Sequence[Mapping[str, str]]) -> tuple[Cause, ...]:
@@ -212,7 +235,7 @@ def _lag_row(found: GroupFreshness) -> dict[str, object]:
     return {"group_name": found.group.name, "at": found.at, "status": found.status, **seconds}
 
 
-def _share(changes: Sequence[tuple[datetime, str]], first: datetime, now: datetime) -> float | None:
+def _share(changes: StatusHistory, first: datetime, now: datetime) -> float | None:
     """The share of [first, now) without a breach, of what is known of it."""
     ends = [since for since, _ in changes[1:]] + [now]
     known = good = timedelta(0)

@@ -197,7 +197,7 @@ LAGS = Table(
     "freshness_lag",
     METADATA,
     Column("group_name", PlainText, primary_key=True),
-    Column("at", Instant, primary_key=True),
+    Column("at", Instant, primary_key=True, index=True),
     Column("status", String(8), nullable=False),
     Column("materialization_seconds", Float),
     Column("data_seconds", Float),
