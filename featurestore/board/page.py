@@ -18,11 +18,13 @@ from featurestore.board.pictures import lag_picture, mark, status_strip
 from featurestore.board.watching import BoardWatch, Look
 from featurestore.cli.times import age_text, duration_text, instant_text, share_text
 from featurestore.freshness.document import LONGEST_SPAN
+from featurestore.freshness.journal import USUAL_DISTANCE, StatusHistory, stays
 from featurestore.freshness.judgement import ORDER, span
 
 SHOWN = 100
 """Lines of a page, unless all are asked for."""
 CHANGES_SHOWN = 20
+KEPT_EVERY = 3 * USUAL_DISTANCE
 Document = Mapping[str, Any]
 
 
@@ -73,6 +75,7 @@ def overview_page(watch: BoardWatch, wanted: Filter) -> str:
         total=len(documents),
         found=len(taken),
         rows=[_row(one, look, watch.lags) for one in shown] if look else [],
+        unseen=Counter(one["online_unknown"] for one in documents if one["online_unknown"]),
         choices={field: sorted({one[field] for one in documents}) for field in ("owner", "tier")},
     )
 
@@ -110,34 +113,30 @@ def data_limit(one: Document) -> timedelta | None:
 
 def _row(one: Document, look: Look, lags: DayOfLags, *, width: int = 160, height: int = 34) -> dict[str, Any]:
     """What is shown of a group beside its document."""
-    name, limits = (
-        one["group"],
-        {"materialization": one["slo_seconds"], "data": data_limit(one), "online": one["slo_seconds"]},
-    )
-    steps = lags.series(name, look.at)
+    name, slo = one["group"], one["slo_seconds"]
+    limits = {"materialization": slo, "data": data_limit(one), "online": slo}
+    series = dict(zip(limits, zip(*lags.series(name, look.at), strict=True), strict=True))
     return {
         "one": one,
         "limits": limits,
+        "highest": {kind: _highest(lags) for kind, lags in series.items()},
         "strip": status_strip(look.history.get(name, []), look.at, DAY),
         "pictures": {
-            kind: lag_picture(
-                [lag[place] for lag in steps],
-                _seconds(limits[kind]),
-                f"{kind} lag of {name}",
-                width=width,
-                height=height,
-            )
-            for place, kind in enumerate(limits)
+            kind: lag_picture(series[kind], _seconds(limit), f"{kind} lag of {name}", width=width, height=height)
+            for kind, limit in limits.items()
         },
     }
 
 
-def _changes(history: Sequence[tuple[datetime, Any]], now: datetime) -> list[dict[str, Any]]:
+def _highest(lags: Sequence[float | None]) -> timedelta | None:
+    return max((timedelta(seconds=lag) for lag in lags if lag is not None), default=None)
+
+
+def _changes(history: StatusHistory, now: datetime) -> list[dict[str, Any]]:
     """The last statuses, the newest first, and how long each lasted."""
-    ends = [since for since, _ in history[1:]] + [now]
     told = [
         {"status": status, "since": since.replace(microsecond=0), "lasted": end - since}
-        for (since, status), end in zip(history, ends, strict=True)
+        for since, end, status in stays(history, now)
     ]
     return told[::-1][:CHANGES_SHOWN]
 
@@ -150,9 +149,15 @@ def _frame(watch: BoardWatch) -> dict[str, Any]:
         "age": standing.age(watch.clock()),
         "trouble": standing.trouble,
         "is_current": watch.is_current(),
+        "is_kept": standing.look is None or _is_kept(standing.look),
         "look_seconds": watch.look_seconds,
         "orders": tuple(reversed(ORDER)),
     }
+
+
+def _is_kept(look: Look) -> bool:
+    """Whether the platform's sensor still keeps what it finds; it does so every quarter of an hour at least."""
+    return not look.documents or (look.recorded_at is not None and look.at - look.recorded_at <= KEPT_EVERY)
 
 
 def _seconds(duration: timedelta | None) -> float | None:

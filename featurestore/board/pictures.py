@@ -10,7 +10,7 @@ from itertools import groupby
 from markupsafe import Markup, escape
 
 from featurestore.cli.times import instant_text
-from featurestore.freshness.journal import StatusHistory
+from featurestore.freshness.journal import StatusHistory, stays
 from featurestore.freshness.judgement import span
 
 HEADROOM = 1.15
@@ -34,6 +34,8 @@ def lag_picture(
     """
     known = [lag for lag in lags if lag is not None]
     title = escape(_lag_title(known, limit, what))
+    if not known:
+        return _svg("", title, width, height, "lags")
     top = max([*known, limit or 0, 1e-9]) * HEADROOM
     drawn = "".join(_line(points, "lag") for points in _runs(lags, top, width, height))
     if limit is not None:
@@ -45,10 +47,9 @@ def lag_picture(
 
 def status_strip(history: StatusHistory, now: datetime, length: timedelta) -> Markup:
     """Bars of the statuses of a span that ends now: the higher, the worse. Nothing is drawn where none is known."""
-    ends = [since for since, _ in history[1:]] + [now]
     first = now - length
     bars, told = [], []
-    for (since, status), end in zip(history, ends, strict=True):
+    for since, end, status in stays(history, now):
         if end <= first:
             continue
         bars.append(_bar(max(since, first), end, status, now, length))

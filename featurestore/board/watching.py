@@ -132,7 +132,8 @@ class BoardWatch:
             self._failed(str(error))
         except Exception as error:
             log.exception("The look failed")
-            self._failed(f"{type(error).__name__}: {error}")
+            # Its words may hold an address with a password, and whoever reaches the board reads them.
+            self._failed(f"{type(error).__name__}; the board's log has the rest.")
 
     def _run(self) -> None:
         while not self._stop.is_set():

@@ -171,6 +171,12 @@ def attained(history: StatusHistory, now: datetime, spans: Sequence[timedelta]) 
     return tuple(_share(history, now - span, now) for span in spans)
 
 
+def stays(history: StatusHistory, now: datetime) -> list[tuple[datetime, datetime, Status]]:
+    """From when to when a group had each status."""
+    ends = [since for since, _ in history[1:]] + [now]
+    return [(since, end, status) for (since, status), end in zip(history, ends, strict=False)]
+
+
 def causes_of(documents: Sequence[Mapping[str, str]]) -> tuple[Cause, ...]:
     """Causes as they were kept."""
     return tuple(Cause(**{**one, "since": datetime.fromisoformat(one["since"])}) for one in documents)  # type: ignore[arg-type]
@@ -237,9 +243,8 @@ def _lag_row(found: GroupFreshness) -> dict[str, object]:
 
 def _share(changes: StatusHistory, first: datetime, now: datetime) -> float | None:
     """The share of [first, now) without a breach, of what is known of it."""
-    ends = [since for since, _ in changes[1:]] + [now]
     known = good = timedelta(0)
-    for (since, status), end in zip(changes, ends, strict=True):
+    for since, end, status in stays(changes, now):
         length = min(end, now) - max(since, first)
         if length > timedelta(0) and status != "NEVER":
             known += length

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import unquote
 
 from starlette.types import ASGIApp, Message
 
@@ -60,6 +61,7 @@ async def call(
     """
     raw = body if isinstance(body, bytes) else b"" if body is None else json.dumps(body).encode()
     parts = [raw] if chunks is None else chunks
+    address, _, query = path.partition("?")
     given = {"content-type": "application/json", **(headers or {})}
     scope = {
         "type": "http",
@@ -67,9 +69,9 @@ async def call(
         "http_version": "1.1",
         "method": method or ("GET" if body is None and chunks is None else "POST"),
         "scheme": "http",
-        "path": path,
-        "raw_path": path.encode(),
-        "query_string": b"",
+        "path": unquote(address),
+        "raw_path": address.encode(),
+        "query_string": query.encode(),
         "root_path": "",
         "headers": [(name.lower().encode(), value.encode("latin-1")) for name, value in given.items()],
         "client": ("127.0.0.1", 1),
