@@ -3,6 +3,7 @@
 import asyncio
 import re
 import shutil
+import signal
 import subprocess
 import threading
 from collections.abc import Iterator, Mapping
@@ -12,6 +13,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
+from uuid import uuid4
 
 import pytest
 from hypothesis import given, settings
@@ -31,8 +33,10 @@ from featurestore.freshness.journal import Lag
 from featurestore.freshness.judgement import GroupFreshness
 from tests.cli_project import DAY, NOW, Project, fill
 from tests.contract.asgi import Answer, alive, call
+from tests.contract.board_process import running_board
 from tests.offline_rows import SetClock
-from tests.scale import cases, require_programs
+from tests.platform.airline import processes_marked
+from tests.scale import cases, exam_scale, require_programs
 from tests.unit.test_freshness import HOUR, MINUTE, hourly, judged
 
 HOSTILE = "\"><script>alert(1)</script>&'{{ 7*7 }}"
@@ -419,3 +423,25 @@ def test_bars_of_statuses_lie_where_they_were(history: list[tuple[int, Any]]) ->
     assert [status for status, _, _ in bars] == [status for status, _ in seen]
     for (_, x, width), (_, minutes_ago) in zip(bars, seen, strict=True):
         assert float(x) + float(width) >= 160 * (1 - minutes_ago / (24 * 60)) - 0.2
+
+
+# as a process
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=lambda number: number.name)
+def test_a_signal_ends_the_board_and_all_of_it(filled: Project, tmp_path: Path, number: signal.Signals) -> None:
+    if number is signal.SIGINT and not exam_scale():
+        pytest.skip("the other signal waits for the exam")
+    mark = f"mark-{uuid4().hex}"
+    variables = {"FEATURESTORE_ROOT": str(filled.root), "FEATURESTORE_TEST_MARK": mark}
+    with running_board(variables, tmp_path / "log", "--look-seconds", "0.5") as board:
+        assert "carrier_delay_daily" in board.get("/")
+        # The process has the real clock: three days of March are long over.
+        assert 'featurestore_group_status{group="carrier_delay_daily",status="BREACH"} 1' in board.get("/metrics")
+        taken = filled.run("board", "--port", str(board.port), exit_code=1)
+        assert "cannot be had" in taken.output
+        assert board.end(number) == 0
+    assert processes_marked(mark) == {}
+    said = board.log.read_text()
+    assert f"The board of {filled.root} is at {board.url}" in said
+    assert "Traceback" not in said

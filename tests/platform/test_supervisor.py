@@ -27,7 +27,7 @@ from feature_assets.groups.flights import catalog
 from feature_assets.groups.flights.sources import departures
 from featurestore.backfill.dagster_api import backfill_status, launch_partition_backfill
 from featurestore.errors import InvalidInput, StoreUnavailable, UnknownName
-from featurestore.ports import free_port
+from featurestore.ports import free_ports
 from tests.platform.airline import DAY, FIRST, REPOSITORY, dagster_home, flight, key, processes_marked
 from tests.platform.sandbox import Sandbox
 
@@ -147,8 +147,9 @@ def test_broken_home_is_reported_with_its_log_and_nothing_is_left(site: Site) ->
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda number: number.name)
 def test_interrupted_make_up_ends_everything_that_it_started(site: Site, number: signal.Signals) -> None:
-    port, serve_port = free_port(), free_port()
-    environment = {**os.environ, **site.environment, "PORT": str(port), "SERVE_PORT": str(serve_port)}
+    port, serve_port, board_port = free_ports(3)
+    ports = {"PORT": str(port), "SERVE_PORT": str(serve_port), "BOARD_PORT": str(board_port)}
+    environment = {**os.environ, **site.environment, **ports}
     command = [sys.executable, "-m", "deploy.up"]
     process = subprocess.Popen(
         command, cwd=REPOSITORY, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
@@ -163,6 +164,8 @@ def test_interrupted_make_up_ends_everything_that_it_started(site: Site, number:
         assert f"http://127.0.0.1:{port}" in said
         with urllib.request.urlopen(f"http://127.0.0.1:{serve_port}/health", timeout=30) as answer:
             assert answer.status == 200
+        with urllib.request.urlopen(f"http://127.0.0.1:{board_port}/health", timeout=30) as answer:
+            assert answer.status == 200
         assert len(processes_marked(site.mark)) >= 4
         process.send_signal(number)
         rest, _ = process.communicate(timeout=60)
@@ -173,6 +176,7 @@ def test_interrupted_make_up_ends_everything_that_it_started(site: Site, number:
     assert processes_marked(site.mark) == {}
     assert not is_listening(port)
     assert not is_listening(serve_port)
+    assert not is_listening(board_port)
 
 
 def look(platform: Platform, path: str, picture: Path) -> str:
