@@ -17,6 +17,7 @@ from feature_assets.training import training_asset
 from featurestore.declaration import Catalog, Daily
 from featurestore.schedule.landings import Landings
 from resources.store import StoreResource
+from sensors.alerts import alerts_sensor
 from sensors.automation import online_automation
 from sensors.backfills import backfill_admission
 from sensors.due_windows import due_windows
@@ -56,6 +57,7 @@ def build_definitions(
             online_automation(),
             backfill_admission(catalog),
             freshness_sensor(catalog),
+            alerts_sensor(catalog),
             *pushed_groups(catalog),
         ],
         resources={"store": store},

@@ -13,6 +13,8 @@ FeatureStoreError
 ├── NotFresh                            a strict online read of a group that is in breach, or of which nobody knows
 ├── StaleWriter                         a newer run has written what this one was about to write
 ├── FenceRefused                        an online write carries a fence or an epoch that is no longer current
+├── AlertRefused                        a sink does not take an alert as it is
+├── SinkUnavailable (ConnectionError)   a sink of alerts cannot be reached just now
 └── StoreUnavailable (ConnectionError)  a store cannot be reached
 
 Messages say what was asked, what is there, and what to do. Nothing here knows HTTP or Dagster: the shells translate.
@@ -83,6 +85,14 @@ class StaleWriter(FeatureStoreError):
 
 class FenceRefused(FeatureStoreError):
     """An online write carries a fence or an epoch that is no longer current."""
+
+
+class AlertRefused(FeatureStoreError):
+    """A sink does not take an alert as it is, and will not when it is sent again."""
+
+
+class SinkUnavailable(FeatureStoreError, ConnectionError):
+    """A sink of alerts cannot be reached just now."""
 
 
 class StoreUnavailable(FeatureStoreError, ConnectionError):

@@ -11,6 +11,8 @@
 | FEATURESTORE_METADATA_URL | database of backfills, API keys and their audit: postgresql://... or sqlite:///... | `metadata.db` in a local root |
 | FEATURESTORE_AUTH | on: the server asks for API keys; off: it serves whoever reaches it | off |
 | FEATURESTORE_SCHEDULE | off: nothing is launched for due windows and landing files, as for a restored copy of a store | on |
+| FEATURESTORE_ALERTS | file of sinks and routes: who is told of what is late | none: nobody is told |
+| FEATURESTORE_DAGSTER_URL | where Dagster's pages are, for links in alerts and for `backfill` | none: no links; `backfill` tries port 3000 here |
 | AWS_* | credentials and endpoint of an S3 root, as deltalake and Polars take them | |
 """
 
@@ -26,6 +28,8 @@ from featurestore.location import Location
 if TYPE_CHECKING:
     from sqlalchemy import URL
 
+    from featurestore.alerts.book import AlertBook
+    from featurestore.alerts.routes import Routing
     from featurestore.auth.book import KeyBook
     from featurestore.declaration.online import TierName
     from featurestore.freshness.journal import FreshnessJournal
@@ -50,6 +54,8 @@ class Settings:
     read_deadline_ms: int = 100
     hot_keys: int = 0
     schedule: bool = True
+    alerts: str = ""
+    dagster_url: str = ""
 
     @classmethod
     def from_env(cls, environment: Mapping[str, str] | None = None) -> "Settings":
@@ -79,6 +85,8 @@ class Settings:
             _number("FEATURESTORE_READ_DEADLINE_MS", env.get("FEATURESTORE_READ_DEADLINE_MS") or "100", least=1),
             _number("FEATURESTORE_HOT_KEYS", env.get("FEATURESTORE_HOT_KEYS") or "0", least=0),
             _is_on("FEATURESTORE_SCHEDULE", env.get("FEATURESTORE_SCHEDULE") or "on"),
+            env.get("FEATURESTORE_ALERTS", ""),
+            env.get("FEATURESTORE_DAGSTER_URL", ""),
         )
 
     def tiers_of(self, group: "RegisteredGroup") -> "tuple[TierName, ...]":
@@ -131,6 +139,27 @@ class Settings:
         from featurestore.freshness.journal import FreshnessJournal
 
         return FreshnessJournal.open(self.metadata_url or self._metadata_file(), clock)
+
+    def alert_book(self, clock: Clock = system_clock) -> "AlertBook":
+        """The book of alerts, in the metadata database; its tables are made if there are none.
+
+        Raises:
+            InvalidInput: the root is in a bucket and no database is named, or its URL cannot be used.
+            StoreUnavailable: the database cannot be reached.
+        """
+        from featurestore.alerts.book import AlertBook
+
+        return AlertBook.open(self.metadata_url or self._metadata_file(), clock)
+
+    def alert_routing(self) -> "Routing":
+        """Who is told of what, by the file that FEATURESTORE_ALERTS names.
+
+        Raises:
+            InvalidInput: the file cannot be read, or says what cannot be.
+        """
+        from featurestore.alerts.routes import read_routing
+
+        return read_routing(self.alerts)
 
     def _metadata_file(self) -> "URL":
         from sqlalchemy import URL

@@ -1,6 +1,7 @@
 """The sensor that watches freshness: it confirms groups that hold everything due, keeps what it finds, tells the readers of the online
 store, and reports changes.
 
+What is late, or held by the gate, becomes an alert in the same tick; telling of it is the sensor `alerts`'.
 One look every `LOOK_EVERY` at every group of a code location; between looks it keeps what it has read.
 """
 
@@ -12,6 +13,7 @@ import dagster as dg
 
 from checks.freshness import freshness_evaluation, freshness_spec
 from feature_assets.freshness import confirmation
+from featurestore.alerts.lateness import late_groups
 from featurestore.declaration import Catalog, FeatureGroup
 from featurestore.declaration.tier import LOOK_EVERY
 from featurestore.freshness.journal import FreshnessJournal
@@ -21,6 +23,7 @@ from featurestore.freshness.watch import FreshnessWatch
 from featurestore.registry.history import RegistryHistory
 from featurestore.store import FeatureStore
 from resources.store import StoreResource
+from sensors.alerts import book_alerts
 
 log = logging.getLogger("featurestore.freshness")
 
@@ -60,25 +63,25 @@ class Looks:
         features = store.feature_store()
         known = [group for group in groups if group.stored_name in features.registry.groups]
         with self._lock:
-            found = self._look(features, journal, known)
-            due = [name for name, one in found.items() if one.is_refresh_due]
+            watch, now = self._watch_of(features), features.clock()
+            found = watch.look(journal.confirmed(), [group.stored_name for group in known], now)
+            due = {name for name, one in found.items() if one.is_refresh_due}
             if due:
-                journal.confirm(due, features.clock())
+                journal.confirm(due, now)
             # A group that is confirmed is as fresh as it is known to be: what is kept of it says so at once.
-            after = found if not due else self._look(features, journal, known)
+            after = {name: watch.confirmed(one, now) if name in due else one for name, one in found.items()}
             changed = {change.group for change in journal.record(list(after.values()))}
             for trouble in publish(self._watched.online if self._watched else features.online, after.values()):
                 log.warning("Readers are not told of a look at freshness: %s", trouble)
-        yield from self._events(known, after, set(due), changed)
+        book_alerts(features.settings, features.registry, late_groups(features.registry, after, now), features.clock)
+        yield from self._events(known, after, due, changed)
 
-    def _look(
-        self, features: FeatureStore, journal: FreshnessJournal, groups: Sequence[FeatureGroup]
-    ) -> dict[str, GroupFreshness]:
+    def _watch_of(self, features: FeatureStore) -> FreshnessWatch:
         if self._watch is None or self._watched is None or _place(self._watched) != _place(features):
             if self._watched is not None:
                 self._watched.close()
             self._watch, self._watched = FreshnessWatch(features.offline, features.online.parts_of), features
-        return self._watch.look(journal.confirmed(), [group.stored_name for group in groups], features.clock())
+        return self._watch
 
     def _events(
         self,

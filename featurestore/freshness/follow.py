@@ -4,8 +4,10 @@ Each follower keeps what it has read, so that an idle group costs one look for a
 """
 
 from collections import deque
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from typing import Any
 
 import polars as pl
 
@@ -20,6 +22,7 @@ from featurestore.registry.snapshot import RegisteredGroup
 
 REMEMBERED = 64
 """Versions of a table that an online copy may lack and be told since when."""
+TAKEN = ["window_start", "recorded_at", "status", "run_id", "backfill_id"]
 LENGTHS = {"hourly": timedelta(hours=1), "daily": timedelta(days=1)}
 
 
@@ -43,6 +46,8 @@ class WindowFollower:
     promoted: int = 0
     taken_back: int = 0
     quarantined: int = 0
+    held_since: datetime | None = None
+    held_by: str = ""
     materialized_at: datetime | None = None
     written: deque[Written] = field(default_factory=lambda: deque(maxlen=REMEMBERED))
 
@@ -51,13 +56,14 @@ class WindowFollower:
         entries, self.version = self.ledger.read_on(self.version)
         if entries.is_empty():
             return
-        for start, recorded_at, status in entries.select("window_start", "recorded_at", "status").iter_rows():
+        for start, recorded_at, status, *computed_by in entries.select(TAKEN).iter_rows():
             self._take(self._place(start), recorded_at, status)
+            self._hold(recorded_at, status, *computed_by)
         self._remember(entries)
 
     def facts(self, now: datetime) -> WindowFacts:
         if not self.promoted:
-            return WindowFacts(quarantined=self.quarantined.bit_count())
+            return WindowFacts(**self._held())
         first, newest = _lowest(self.promoted), self._newest
         last_due = (now - self._origin - self._delay) // self._length - 1
         awaited = _bits(newest + 1, last_due + 1) & ~self.taken_back
@@ -67,8 +73,17 @@ class WindowFollower:
             due=awaited.bit_count(),
             late_since=late_since if late_since is not None and late_since <= now else None,
             holes=(_bits(first, newest) & ~(self.promoted | self.taken_back)).bit_count(),
-            quarantined=self.quarantined.bit_count(),
+            awaited=self._start(_lowest(awaited)) if awaited else None,
+            **self._held(),
         )
+
+    def _held(self) -> dict[str, Any]:
+        return {
+            "quarantined": self.quarantined.bit_count(),
+            "held": tuple(map(self._start, _places(self.quarantined))),
+            "held_since": self.held_since,
+            "held_by": self.held_by,
+        }
 
     def _take(self, place: int, recorded_at: datetime, status: str) -> None:
         bit = 1 << place
@@ -80,6 +95,12 @@ class WindowFollower:
             self.promoted, self.taken_back = self.promoted & ~bit, self.taken_back | bit
         # What a quarantine withholds stays as it was in production: promoted before or not.
         self.quarantined = self.quarantined | bit if status == "quarantined" else self.quarantined & ~bit
+
+    def _hold(self, recorded_at: datetime, status: str, run_id: str, backfill_id: str) -> None:
+        if not self.quarantined:
+            self.held_since, self.held_by = None, ""
+        elif status == "quarantined":
+            self.held_since, self.held_by = self.held_since or recorded_at, backfill_id or run_id
 
     def _remember(self, entries: pl.DataFrame) -> None:
         changed = entries.filter((pl.col("status") == "promoted") & pl.col("table_version").is_not_null())
@@ -168,6 +189,13 @@ class SourceFollower:
 def _bits(first: int, end: int) -> int:
     """Ones at the places [first, end)."""
     return (1 << end) - (1 << first) if end > first else 0
+
+
+def _places(bits: int) -> Iterator[int]:
+    """The places of the ones, the lowest first."""
+    while bits:
+        yield (place := _lowest(bits))
+        bits &= ~(1 << place)
 
 
 def _lowest(bits: int) -> int:

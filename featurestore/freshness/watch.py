@@ -5,6 +5,7 @@ A watch is kept from look to look, and then only reads what was written since. N
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from datetime import datetime
 from typing import Protocol
 
@@ -76,6 +77,11 @@ class FreshnessWatch:
         followed += [source for name, source in self._sources.items() if name in read]
         self._each(followed)
         return {name: self._freshness(self.registry.groups[name], confirmed or {}, now) for name in names}
+
+    def confirmed(self, found: GroupFreshness, at: datetime) -> GroupFreshness:
+        """What a look found of a group, judged anew as of an instant at which it was confirmed to hold everything due."""
+        facts = replace(found.facts, confirmed_at=at)
+        return judge(found.group, self.registry.sources_of(found.group.name), facts, found.at)
 
     def _follower(self, group: RegisteredGroup) -> Follower:
         if group.has_windows:

@@ -1,4 +1,4 @@
-"""The tables of backfills and of API keys in the metadata database, and how their values lie in columns.
+"""The tables of backfills, API keys, freshness and alerts in the metadata database, and how their values lie in columns.
 
 Instants are `timestamptz` in PostgreSQL and ISO text in UTC in SQLite; both keep microseconds and come back aware.
 Documents are JSON text. Not here: what is written when.
@@ -22,6 +22,7 @@ from sqlalchemy import (
     String,
     Table,
     Text,
+    UniqueConstraint,
 )
 from sqlalchemy.types import TypeDecorator
 
@@ -206,6 +207,57 @@ LAGS = Table(
 """Lags now and then, for pictures; null where there was nothing to measure by."""
 
 
+EPISODES = Table(
+    "alert_episode",
+    METADATA,
+    Column("number", Integer, primary_key=True),
+    Column("episode_id", String(32), nullable=False, unique=True),
+    Column("kind", String(16), nullable=False),
+    Column("group_name", PlainText, nullable=False, index=True),
+    Column("watched", Document, nullable=False),
+    Column("problem", Document, nullable=False),
+    Column("opened_at", Instant, nullable=False),
+    Column("changed_at", Instant, nullable=False),
+    Column("ended_at", Instant, index=True),
+    Column("told", Document, nullable=False),
+    Column("notices", Integer, nullable=False),
+    sqlite_autoincrement=True,
+)
+"""A row for each problem of a group, from the look that found it to the look that did not any more; `ended_at` is null until then."""
+
+OUTBOX = Table(
+    "alert_outbox",
+    METADATA,
+    Column("number", Integer, primary_key=True),
+    Column("sink", PlainText, nullable=False, index=True),
+    Column("notice_id", String(48), nullable=False),
+    Column("kind", String(16), nullable=False),
+    Column("group_name", PlainText, nullable=False),
+    Column("notice", Document, nullable=False),
+    Column("made_at", Instant, nullable=False),
+    Column("due_at", Instant, nullable=False),
+    Column("attempts", Integer, nullable=False),
+    Column("delivered_at", Instant, index=True),
+    Column("error", PlainText, nullable=False),
+    UniqueConstraint("sink", "notice_id"),
+    sqlite_autoincrement=True,
+)
+"""A row for each notice and each sink that is to have it, made in the transaction that changed the episode."""
+
+SINKS = Table(
+    "alert_sink",
+    METADATA,
+    Column("sink", PlainText, primary_key=True),
+    Column("leased_by", String(32), nullable=False),
+    Column("leased_until", Instant),
+    Column("failures", Integer, nullable=False),
+    Column("due_at", Instant),
+    Column("repeated_at", Instant),
+    Column("error", PlainText, nullable=False),
+)
+"""How each sink stands: who delivers to it just now, how often in a row it could not be reached, and when it is tried again."""
+
+
 @dataclass(frozen=True, slots=True)
 class Part:
     """Tables that are made together, beside other parts' in one database, and have a version of their own."""
@@ -218,3 +270,4 @@ class Part:
 BACKFILLS = Part("backfills", 1, (REQUESTS, GROUPS, AUDIT, KEPT))
 API_KEYS = Part("api_keys", 1, (KEYS, KEY_AUDIT))
 FRESHNESS_KEPT = Part("freshness", 1, (CONFIRMED, FRESHNESS, LAGS))
+ALERTS = Part("alerts", 1, (EPISODES, OUTBOX, SINKS))
