@@ -120,6 +120,8 @@ class Delivery:
         if sink.repeat_every is None:
             return
         open_notices = self.outbox.to_repeat(name, self.clock(), sink.repeat_every)
+        if open_notices is None:
+            return
         try:
             if open_notices:
                 sink.send(open_notices)

@@ -134,16 +134,18 @@ def notice_from(document: Mapping[str, Any]) -> Notice:
         raise InvalidInput(
             f"An alert of version {document['version']} is kept; this library reads {VERSION}. Upgrade featurestore."
         )
+    values: dict[str, Any] = {name: document[name] for name in SAME}
+    values |= {name: datetime.fromisoformat(document[name]) for name in INSTANTS}
     return Notice(
         notice_id=document["id"],
         episode_id=document["episode"],
         blamed=blame_from(document["first_late"]),
         remedy=document["todo"],
-        **{name: datetime.fromisoformat(document[name]) for name in ("at", "opened_at", "status_since", "since")},
-        **{name: document[name] for name in SAME},
+        **values,
     )
 
 
+INSTANTS = ("at", "opened_at", "status_since", "since")
 SAME = ("event", "status", "before", "urgency", "kind", "group", "owner", "tier", "asset", "text", "reason", "url")
 
 

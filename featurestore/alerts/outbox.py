@@ -133,12 +133,12 @@ class Outbox:
             wait = min(LONGEST_WAIT, FIRST_WAIT * 2 ** min(failures - 1, 10))
             _set_sink(connection, sink, failures=failures, due_at=now + wait, error=why)
 
-    def to_repeat(self, sink: str, now: datetime, every: timedelta) -> list[Notice]:
-        """The last delivered notices of the open episodes that a sink was told of, if it is time to repeat them."""
+    def to_repeat(self, sink: str, now: datetime, every: timedelta) -> list[Notice] | None:
+        """The last delivered notices of the open episodes that a sink was told of; None: it is not time to repeat them."""
         with self._database.reading() as connection:
             repeated_at = connection.execute(select(SINKS.c.repeated_at).where(SINKS.c.sink == sink)).scalar()
             if not _is_repeat_due(repeated_at, now, every):
-                return []
+                return None
             rows = connection.execute(
                 select(OUTBOX.c.notice, OUTBOX.c.delivered_at)
                 .join(EPISODES, (EPISODES.c.kind == OUTBOX.c.kind) & (EPISODES.c.group_name == OUTBOX.c.group_name))

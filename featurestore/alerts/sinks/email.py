@@ -45,7 +45,7 @@ class EmailSink:
         password = secret(settings.password_env) if settings.password_env else ""
         context = ssl.create_default_context()
         if settings.security == "tls":
-            opened = smtplib.SMTP_SSL(settings.host, settings.port, timeout=STEP_SECONDS, context=context)
+            opened: smtplib.SMTP = smtplib.SMTP_SSL(settings.host, settings.port, timeout=STEP_SECONDS, context=context)
         else:
             opened = smtplib.SMTP(settings.host, settings.port, timeout=STEP_SECONDS)
         with opened as server:

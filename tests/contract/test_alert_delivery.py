@@ -1,0 +1,257 @@
+"""Delivery of the outbox: sinks that are down, slow or refuse, several workers, workers that die, and what is repeated."""
+
+import random
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+
+from featurestore.alerts.book import AlertBook
+from featurestore.alerts.delivery import Delivery
+from featurestore.alerts.notice import Notice
+from featurestore.alerts.outbox import LEASE, LONGEST_WAIT, REFUSED_WAIT, Outbox
+from featurestore.alerts.routes import routing_from
+from featurestore.alerts.sinks.sink import Sink
+from featurestore.errors import AlertRefused, SinkUnavailable
+from tests.alert_problems import GROUPS, HOUR, MINUTE, SECOND, T0, WATCHED, ListSink, look, problem, said
+from tests.offline_rows import SetClock
+from tests.scale import cases, exam_seed
+
+ALL = routing_from(
+    'default = ["a", "b"]\n[sinks.a]\nkind = "slack"\nurl_env = "A"\n[sinks.b]\nkind = "slack"\nurl_env = "B"', "test"
+)
+DOWN, NO = SinkUnavailable("No answer: refused"), AlertRefused("HTTP 400: no")
+
+
+@dataclass
+class Desk:
+    """A book with two sinks, and a clock."""
+
+    book: AlertBook
+    clock: SetClock
+    sinks: dict[str, Sink] = field(default_factory=lambda: {"a": ListSink(), "b": ListSink()})
+
+    @property
+    def outbox(self) -> Outbox:
+        return Outbox(self.book.database)
+
+    def say(self, *statuses: tuple[str, str]) -> None:
+        """A look that finds groups so; the others are well."""
+        self.clock.now += SECOND
+        problems = [problem(name, status) for name, status in statuses]  # type: ignore[arg-type]
+        self.book.reconcile(look(self.clock.now, *problems), WATCHED, ALL)
+
+    def deliver(self, **other: float) -> dict[str, int]:
+        return Delivery(self.outbox, self.sinks, self.clock, **other).deliver()  # type: ignore[arg-type]
+
+    def taken(self, sink: str) -> list[Notice]:
+        one = self.sinks[sink]
+        assert isinstance(one, ListSink)
+        return one.taken
+
+    def answers(self, sink: str, *answers: Exception | None) -> None:
+        one = self.sinks[sink]
+        assert isinstance(one, ListSink)
+        one.answers += answers
+
+
+@pytest.fixture
+def desk(tmp_path: Path) -> Desk:
+    clock = SetClock(T0)
+    return Desk(AlertBook.open(f"sqlite:///{tmp_path / 'metadata.db'}", clock), clock)
+
+
+def test_every_sink_gets_every_notice_once_and_in_order(desk: Desk) -> None:
+    first, second, _ = GROUPS
+    desk.say((first, "WARN"), (second, "BREACH"))
+    desk.say((first, "BREACH"))
+    assert desk.deliver() == {"a": 4, "b": 4}
+    assert desk.deliver() == {}
+    assert said(desk.taken("a")) == said(desk.taken("b"))
+    assert said(desk.taken("a"))[2:] == [("raised", "BREACH", first), ("recovered", "BREACH", second)]
+    assert desk.outbox.backlog() == []
+
+
+def test_a_sink_that_is_down_for_an_hour_is_asked_ever_more_rarely_and_loses_nothing(desk: Desk) -> None:
+    first = GROUPS[0]
+    tries: list[datetime] = []
+
+    class Down(ListSink):
+        def send(self, notices: Sequence[Notice]) -> str:
+            tries.append(desk.clock.now)
+            if desk.clock.now < T0 + HOUR:
+                raise DOWN
+            return super().send(notices)
+
+    desk.sinks["a"] = Down()
+    for second in [*range(0, 400, 10), *range(400, 4200, 60)]:
+        desk.clock.now = T0 + second * SECOND
+        if second == 0:
+            desk.say((first, "WARN"))
+        if second == 1000:
+            desk.say((first, "BREACH"))
+        if second == 2020:
+            desk.say()
+        desk.deliver()
+    told = [("opened", "WARN", first), ("raised", "BREACH", first), ("recovered", "BREACH", first)]
+    assert said(desk.taken("a")) == said(desk.taken("b")) == told
+    waits = [(later - earlier).total_seconds() for earlier, later in pairwise(tries)]
+    assert waits[1:5] == [20, 40, 80, 160]
+    assert max(waits) <= LONGEST_WAIT.total_seconds() + 60
+    assert desk.outbox.standings()["a"].failures == 0
+
+
+def test_what_a_sink_refuses_stays_is_shown_and_holds_up_its_own_successors_alone(desk: Desk) -> None:
+    first, second, _ = GROUPS
+    desk.say((first, "WARN"))
+    desk.say((first, "WARN"), (second, "WARN"))
+    desk.say((first, "BREACH"), (second, "WARN"))
+    desk.answers("a", NO)
+    desk.deliver()
+    assert said(desk.taken("a")) == [("opened", "WARN", second)]
+    refused, waiting = desk.outbox.backlog()
+    assert (refused.sink, refused.attempts, refused.error) == ("a", 1, "HTTP 400: no")
+    assert (waiting.notice.event, waiting.attempts) == ("raised", 0)
+    desk.clock.now += REFUSED_WAIT - SECOND
+    assert desk.deliver() == {}
+    desk.clock.now += SECOND
+    assert desk.deliver() == {"a": 2}
+    assert said(desk.taken("a"))[1:] == [("opened", "WARN", first), ("raised", "BREACH", first)]
+
+
+def test_of_a_batch_that_is_refused_whole_the_good_notices_arrive(desk: Desk) -> None:
+    class Picky(ListSink):
+        def batches(self, notices: Sequence[Notice]) -> list[list[Notice]]:
+            return [list(notices)]
+
+        def send(self, notices: Sequence[Notice]) -> str:
+            if any(one.group == GROUPS[1] for one in notices):
+                raise NO
+            return super().send(notices)
+
+    desk.sinks["a"] = Picky()
+    desk.say(*((name, "WARN") for name in GROUPS))
+    desk.deliver()
+    assert [one.group for one in desk.taken("a")] == [GROUPS[0], GROUPS[2]]
+
+
+def test_a_slow_sink_holds_up_no_other_and_no_round(desk: Desk) -> None:
+    free = threading.Event()
+
+    class Slow(ListSink):
+        def send(self, notices: Sequence[Notice]) -> str:
+            free.wait(30)
+            return super().send(notices)
+
+    desk.sinks["a"] = Slow()
+    desk.say((GROUPS[0], "WARN"), (GROUPS[1], "WARN"))
+    began = time.monotonic()
+    assert desk.deliver(budget_seconds=0.5) == {"b": 2}
+    assert time.monotonic() - began < 5
+    assert desk.deliver(budget_seconds=0.5) == {}, "who is at it keeps the sink"
+    free.set()
+    wait_until(lambda: len(desk.outbox.backlog()) == 1)
+    assert len(desk.taken("a")) == 1, "after its time is up no further batch is begun"
+    wait_until(lambda: desk.deliver() == {"a": 1})
+
+
+def test_workers_at_once_deliver_once(desk: Desk) -> None:
+    for status in ("WARN", "BREACH"):
+        desk.say(*((name, status) for name in GROUPS))
+    threads = [threading.Thread(target=desk.deliver) for _ in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    for sink in ("a", "b"):
+        assert len({one.notice_id for one in desk.taken(sink)}) == len(desk.taken(sink)) == 6
+
+
+def test_what_a_worker_sent_and_died_before_it_said_so_is_sent_again_with_the_same_id(desk: Desk) -> None:
+    class Killed(ListSink):
+        def send(self, notices: Sequence[Notice]) -> str:
+            super().send(notices)
+            raise SystemExit
+
+    sink = Killed()
+    desk.sinks["a"] = sink
+    desk.say((GROUPS[0], "WARN"))
+    outbox = desk.outbox
+    assert outbox.lease("a", "dead", desk.clock.now)
+    with pytest.raises(SystemExit):
+        sink.send([one.notice for one in outbox.due("a", desk.clock.now)])
+    desk.sinks["a"] = ListSink(taken=sink.taken)
+    assert "a" not in desk.deliver(), "its lease still runs"
+    desk.clock.now += LEASE
+    assert desk.deliver() == {"a": 1}
+    assert len({one.notice_id for one in desk.taken("a")}) == 1
+    assert len(desk.taken("a")) == 2
+
+
+def test_random_failures_of_sinks_lose_nothing_double_nothing_and_keep_the_order(tmp_path: Path) -> None:
+    drawn = random.Random(exam_seed())
+    for case in range(cases(40, 2)):
+        clock = SetClock(T0)
+        desk = Desk(AlertBook.open(f"sqlite:///{tmp_path / f'{case}.db'}", clock), clock)
+        for _ in range(cases(60, 25)):
+            desk.say(*((name, drawn.choice(["WARN", "BREACH"])) for name in GROUPS if drawn.random() < 0.5))
+            desk.answers(drawn.choice("ab"), drawn.choice([DOWN, NO, None]))
+            clock.now += timedelta(seconds=drawn.choice([1, 30, 600]))
+            desk.deliver()
+        made = len(desk.taken("a")) + sum(one.sink == "a" for one in desk.outbox.backlog())
+        for sink in ("a", "b"):
+            desk.sinks[sink] = ListSink(taken=desk.taken(sink))
+        clock.now += HOUR
+        desk.deliver()
+        for sink in ("a", "b"):
+            assert len(desk.taken(sink)) == made
+            for name in GROUPS:
+                _assert_is_a_story([one for one in desk.taken(sink) if one.group == name])
+
+
+def _assert_is_a_story(told: list[Notice]) -> None:
+    """Episodes one after the other: opened, perhaps raised, over."""
+    for number, one in enumerate(told):
+        if one.event == "opened":
+            assert number == 0 or told[number - 1].event == "recovered"
+        else:
+            assert told[number - 1].episode_id == one.episode_id
+    assert len({one.notice_id for one in told}) == len(told)
+
+
+def test_a_sink_that_forgets_is_told_again_each_minute_of_what_is_open_and_not_of_what_is_over(desk: Desk) -> None:
+    forgetful = ListSink(repeat_every=MINUTE)
+    desk.sinks["a"] = forgetful
+    first, second, _ = GROUPS
+    desk.say((first, "WARN"), (second, "WARN"))
+    heard: list[list[tuple[str, str, str]]] = []
+    for step in range(19):
+        if step == 7:
+            desk.say((first, "WARN"))
+        if step == 13:
+            desk.say((first, "BREACH"))
+        before = len(forgetful.taken)
+        desk.deliver()
+        heard.append(said(forgetful.taken[before:]))
+        desk.clock.now += 10 * SECOND
+    opened, also, raised = ("opened", "WARN", first), ("opened", "WARN", second), ("raised", "BREACH", first)
+    assert {step: told for step, told in enumerate(heard) if told} == {
+        0: [opened, also, opened, also],
+        6: [opened, also],
+        7: [("recovered", "WARN", second)],
+        12: [opened],
+        13: [raised],
+        18: [raised],
+    }
+
+
+def wait_until(happened: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 30
+    while not happened():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
