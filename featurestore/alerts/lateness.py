@@ -92,6 +92,6 @@ def _held(one: GroupFreshness) -> Iterator[Problem]:
         since=windows.held_since or one.at,
         text=f"{asset}: {count} held by the gate: {shown}. Production keeps its last good rows.",
         remedy=f"featurestore backfill inspect {windows.held_by} says what was found. Mend what is read, or the transform; or promote "
-        f"it all the same: featurestore backfill promote {windows.held_by} --override.",
+        f"it all the same: featurestore backfill promote {windows.held_by} --override --as WHO --reason WHY.",
         extent=len(keys),
     )

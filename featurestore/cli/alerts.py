@@ -216,13 +216,14 @@ def _todo(one: dict[str, Any]) -> str:
 
 def _down_text(one: dict[str, Any]) -> str:
     return (
-        f"Sink {one['sink']} could not be reached {one['failures']} times in a row: {one['error']} "
+        f"Sink {one['sink']} could not be reached (tried: {one['failures']}): {one['error']} "
         f"It is tried again at {instant_text(one['next_try_at'])}."
     )
 
 
 def _waiting_text(one: dict[str, Any]) -> str:
-    why = f" was refused {one['refused']} times: {one['error']}" if one["refused"] else " waits"
+    times = "once" if one["refused"] == 1 else f"{one['refused']} times"
+    why = f" was refused {times}: {one['error']}" if one["refused"] else " waits"
     return f"To {one['sink']}: {one['event']}, {one['kind']} of {one['group']}, made at {instant_text(one['made_at'])},{why}"
 
 

@@ -238,7 +238,7 @@ def test_random_looks_of_several_workers_with_faults_tell_exactly_what_the_model
             worker.reconcile(findings, WATCHED, ROUTING)
             model.look(problems, spoken)
             assert {one.key for one in worker.open_episodes()} == set(model.open), step
-        heard = [(one.event, one.status, (one.kind, one.group)) for one in told(books[0])[before:]]
+        heard: list[Told] = [(one.event, one.status, (one.kind, one.group)) for one in told(books[0])[before:]]
         assert by_key(heard) == by_key(model.made)
         clock.now += SECOND
         books[0].reconcile(look(clock.now, spoken=list(model.open)), WATCHED, ROUTING)

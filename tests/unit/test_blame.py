@@ -58,7 +58,7 @@ class World:
             SourceFreshness(s, NOW - self.silent.get(s, 0) * HOUR - DAY, DAY + HOUR if s in self.silent else HOUR, DAY)
             for s in sorted(self.sources_of(name))
         )
-        causes = ()
+        causes: tuple[Cause, ...] = ()
         if name in self.late:
             kind, hours = self.late[name]
             asset = f"online/{name}" if kind == "online" else f"offline/{name}"

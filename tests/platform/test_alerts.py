@@ -1,0 +1,334 @@
+"""Alerts from end to end, by an injected clock: real ticks of both sensors on real tables, and a real webhook that keeps what it is told.
+
+Each test says exactly what is told, when, and of whom: no word more, none missing.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import pytest
+
+from featurestore.alerts.outbox import Outbox
+from featurestore.declaration import Catalog, FeatureGroup
+from featurestore.promotion import materialize_windows
+from sensors.alerts import alerts_sensor
+from sensors.freshness import freshness_sensor
+from tests.contract.receivers import HttpReceiver, http_receiver
+from tests.platform.kiosks import (
+    CLOSED,
+    DAY,
+    HOUR,
+    MINUTE,
+    T0,
+    TOO_MUCH,
+    kiosk_last_order_hourly,
+    kiosk_orders_hourly,
+    kiosk_profile,
+    kiosk_sales_daily,
+    kiosk_trend_daily,
+    order,
+    orders,
+    register,
+)
+from tests.platform.sandbox import Sandbox
+from tests.scale import cases
+
+STEP = 10 * MINUTE
+SILENCE = 3 * HOUR
+HOURLY = replace(kiosk_orders_hourly, online=None)
+NAME = HOURLY.stored_name
+TABLE = f"offline/{NAME}"
+ROUTES = '[sinks.hook]\nkind = "webhook"\nurl = "{url}/alerts"\n'
+Told = tuple[str, str, str, str, str, str]
+"""When, event, status, kind, group, first late asset."""
+
+
+def catalog(*groups: FeatureGroup) -> Catalog:
+    """Groups on a source that may be silent for three hours."""
+    return Catalog((replace(orders, freshness=SILENCE), register), groups)
+
+
+@dataclass
+class Life:
+    """A deployment whose clock moves in steps of ten minutes: the feed speaks, the hourly job runs, both sensors look."""
+
+    sandbox: Sandbox
+    hook: HttpReceiver
+    number: int = 0
+    sensors: list[dg.SensorDefinition] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.restart()
+
+    def restart(self) -> None:
+        """Forget what processes keep, as a daemon and a code server do that start anew."""
+        self.sensors = [freshness_sensor(self.sandbox.catalog), alerts_sensor(self.sandbox.catalog)]
+
+    def use(self, *groups: FeatureGroup) -> None:
+        self.sandbox.use(catalog(*groups))
+        self.restart()
+
+    def tick(self) -> None:
+        for sensor in self.sensors:
+            resources = {"store": self.sandbox.resource()}
+            with dg.build_sensor_context(instance=self.sandbox.instance, resources=resources) as context:
+                for event in sensor.evaluate_tick(context).asset_events or ():
+                    self.sandbox.instance.report_runless_asset_event(event)
+
+    def sell(self, **other: Any) -> None:
+        self.number += 1
+        self.sandbox.ingest(orders, [order(self.number, self.sandbox.now, **other)])
+
+    def compute(self, start: datetime, group: FeatureGroup = HOURLY) -> None:
+        """The job of one window."""
+        window = group.cadence.window_at(start)  # type: ignore[union-attr]
+        materialize_windows(
+            self.sandbox.offline, self.sandbox.catalog, group, [window], run_id=f"run-{self.sandbox.now:%d%H%M}"
+        )
+
+    def live(self, until: datetime, *, jobs: bool = True, feed: bool = True) -> None:
+        while self.sandbox.now < until:
+            self.sandbox.now += STEP
+            if feed and self.sandbox.now.minute % 30 == 0:
+                self.sell()
+            if jobs and self.sandbox.now.minute == 10 and self.sandbox.now > T0 + HOUR:
+                self.compute(self.sandbox.now - HOUR - STEP)
+            self.tick()
+
+    def told(self) -> list[Told]:
+        """What the webhook was told, in the order in which it came."""
+        return [
+            (
+                f"{datetime.fromisoformat(one['at']):%d %H:%M}",
+                one["event"],
+                one["status"],
+                one["kind"],
+                one["group"],
+                one["first_late"]["asset"],
+            )
+            for one in self.hook.documents()
+        ]
+
+    def waiting(self) -> int:
+        book = self.sandbox.resource().settings().alert_book(lambda: self.sandbox.now)
+        return len(Outbox(book.database).backlog())
+
+
+@pytest.fixture
+def hook() -> Iterator[HttpReceiver]:
+    with http_receiver() as running:
+        yield running
+
+
+@pytest.fixture
+def life(sandbox: Sandbox, hook: HttpReceiver, monkeypatch: pytest.MonkeyPatch) -> Life:
+    """An hourly group, well at 03:20: its window of 02:00 was computed at 03:10."""
+    write_routes(sandbox.folder, hook, monkeypatch)
+    sandbox.now = T0 + 2 * HOUR
+    sandbox.use(catalog(HOURLY))
+    made = Life(sandbox, hook)
+    made.live(T0 + 3 * HOUR + 20 * MINUTE)
+    return made
+
+
+def write_routes(folder: Path, hook: HttpReceiver, monkeypatch: pytest.MonkeyPatch) -> None:
+    (folder / "alerts.toml").write_text('default = ["hook"]\n' + ROUTES.format(url=hook.url))
+    monkeypatch.setenv("FEATURESTORE_ALERTS", str(folder / "alerts.toml"))
+    monkeypatch.setenv("FEATURESTORE_DAGSTER_URL", "http://dagster.example.org")
+
+
+def test_a_source_that_dies_under_green_jobs_is_told_once_and_blamed(life: Life) -> None:
+    life.live(T0 + 7 * HOUR, feed=False)
+    # The last order was at 03:00. At 06:15 the window is promoted whose cut-off was the first more than three hours after it.
+    assert life.told() == [("01 06:10", "opened", "BREACH", "freshness", NAME, "raw/orders")]
+    (document,) = life.hook.documents()
+    assert (document["owner"], document["tier"], document["urgency"]) == ("team:kiosks", "hourly", "page")
+    assert "raw/orders has no event newer than 2025-03-01T03:00:00+00:00" in document["text"]
+    assert document["first_late"]["owner"] == "team:kiosks"
+    assert document["todo"].startswith("Ask team:kiosks why source orders has nothing newer")
+    assert document["url"] == "http://dagster.example.org/assets/raw/orders"
+    life.live(T0 + 8 * HOUR)
+    assert life.told()[1:] == [("01 07:30", "recovered", "BREACH", "freshness", NAME, "raw/orders")]
+
+
+def test_a_job_that_fails_warns_pages_and_is_well_when_its_windows_are_caught_up(life: Life) -> None:
+    life.live(T0 + 5 * HOUR + 10 * MINUTE, jobs=False)
+    wanted = [
+        ("01 04:20", "opened", "WARN", "freshness", NAME, TABLE),
+        ("01 04:40", "raised", "BREACH", "freshness", NAME, TABLE),
+    ]
+    assert life.told() == wanted
+    opened, raised = life.hook.documents()
+    assert opened["since"] == "2025-03-01T04:15:00+00:00"
+    assert (opened["urgency"], raised["urgency"], raised["before"]) == ("ticket", "page", "WARN")
+    assert "beyond its SLO of 1 h" in raised["text"]
+    for hour in (3, 4):
+        life.compute(T0 + hour * HOUR)
+    life.live(T0 + 5 * HOUR + 50 * MINUTE)
+    assert life.told()[2:] == [("01 05:20", "recovered", "BREACH", "freshness", NAME, TABLE)]
+
+
+def test_a_job_that_succeeds_with_old_windows_ends_nothing_and_tells_nothing_again(life: Life) -> None:
+    life.live(T0 + 5 * HOUR, jobs=False)
+    before = life.told()
+    for hour in (0, 1, 2):
+        life.compute(T0 + hour * HOUR)
+        life.live(life.sandbox.now + 20 * MINUTE, jobs=False)
+    assert len(before) == 2
+    assert life.told() == before
+
+
+def test_a_late_file_is_told_as_silence_and_as_its_end(life: Life) -> None:
+    life.live(T0 + 6 * HOUR + 20 * MINUTE, feed=False)
+    late = [order(f"late-{hour}", T0 + hour * HOUR) for hour in (4, 5, 6)]
+    life.sandbox.ingest(orders, late)
+    life.live(T0 + 7 * HOUR)
+    assert [(one[0], one[1]) for one in life.told()] == [("01 06:10", "opened"), ("01 06:30", "recovered")]
+
+
+def test_a_window_that_its_gate_holds_is_told_with_what_to_do_and_ends_with_the_corrected_file(life: Life) -> None:
+    life.sandbox.now += STEP
+    life.sell(amount=20 * TOO_MUCH)
+    life.live(T0 + 4 * HOUR + 30 * MINUTE)
+    bad = T0 + 3 * HOUR
+    wanted = [
+        ("01 04:10", "opened", "WARN", "quarantine", NAME, TABLE),
+        ("01 04:20", "opened", "WARN", "freshness", NAME, TABLE),
+    ]
+    assert life.told() == wanted
+    held, late = life.hook.documents()
+    assert "1 window is held by the gate: 2025-03-01-03:00" in held["text"]
+    assert "featurestore backfill inspect run-010410" in held["todo"]
+    assert late["first_late"]["text"] == "its gate holds window 2025-03-01-03:00 in quarantine"
+    numbers = range(life.number - 3, life.number + 1)
+    life.sandbox.ingest(orders, [order(number, bad + 30 * MINUTE, known_at=bad + 40 * MINUTE) for number in numbers])
+    life.compute(bad)
+    life.live(T0 + 6 * HOUR)
+    assert life.told()[2:] == [
+        ("01 04:40", "recovered", "WARN", "freshness", NAME, TABLE),
+        ("01 04:40", "recovered", "WARN", "quarantine", NAME, TABLE),
+    ]
+
+
+def test_a_backfill_of_old_windows_tells_nothing_while_all_is_well(life: Life) -> None:
+    for hour in (0, 1):
+        life.compute(T0 + hour * HOUR)
+        life.live(life.sandbox.now + 20 * MINUTE)
+    assert life.told() == []
+
+
+def test_a_restart_in_the_middle_of_an_episode_tells_nothing_twice(life: Life) -> None:
+    while life.sandbox.now < T0 + 5 * HOUR + 10 * MINUTE:
+        life.restart()
+        life.live(life.sandbox.now + STEP, jobs=False)
+    life.restart()
+    for hour in (3, 4):
+        life.compute(T0 + hour * HOUR)
+    life.live(T0 + 5 * HOUR + 30 * MINUTE)
+    assert [one[1] for one in life.told()] == ["opened", "raised", "recovered"]
+
+
+def test_a_sink_that_is_down_for_an_hour_and_more_hears_everything_once_and_in_order(
+    life: Life, hook: HttpReceiver
+) -> None:
+    hook.answers += [503] * 1000
+    life.live(T0 + 5 * HOUR + 30 * MINUTE, jobs=False)
+    for hour in (3, 4):
+        life.compute(T0 + hour * HOUR)
+    life.live(T0 + 5 * HOUR + 40 * MINUTE)
+    assert (life.told(), life.waiting()) == ([], 3)
+    assert 1000 - len(hook.answers) >= 5
+    hook.answers.clear()
+    life.restart()
+    life.live(T0 + 6 * HOUR)
+    wanted = [("01 04:20", "opened"), ("01 04:40", "raised"), ("01 05:40", "recovered")]
+    assert ([(one[0], one[1]) for one in life.told()], life.waiting()) == (wanted, 0)
+
+
+def test_healthy_days_are_silent(life: Life) -> None:
+    life.live(T0 + max(cases(7, 0) * DAY, 6 * HOUR))
+    assert life.told() == []
+
+
+def test_a_window_upstream_in_quarantine_is_blamed_for_the_group_that_waits_for_it(
+    sandbox: Sandbox, hook: HttpReceiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_routes(sandbox.folder, hook, monkeypatch)
+    sandbox.now = T0
+    sales, trend = (replace(group, online=None) for group in (kiosk_sales_daily, kiosk_trend_daily))
+    sandbox.use(catalog(sales, trend))
+    life = Life(sandbox, hook)
+    for day in range(3):
+        sandbox.now = T0 + day * DAY + 12 * HOUR
+        life.sell(amount=TOO_MUCH if day == 2 else 10.0)
+        sandbox.now = T0 + (day + 1) * DAY + 3 * HOUR
+        life.compute(T0 + day * DAY, sales)
+        if day < 2:
+            life.compute(T0 + day * DAY, trend)
+        sandbox.now += 30 * MINUTE
+        life.sell()
+        life.tick()
+    held, *late = life.told()
+    assert held[1:] == ("opened", "WARN", "quarantine", "kiosk_sales_daily", "offline/kiosk_sales_daily")
+    assert [one[3:] for one in late] == [
+        ("freshness", name, "offline/kiosk_sales_daily") for name in ("kiosk_sales_daily", "kiosk_trend_daily")
+    ]
+    document = life.hook.documents()[-1]
+    assert document["asset"] == "offline/kiosk_trend_daily"
+    assert document["first_late"]["text"] == "its gate holds window 2025-03-03 in quarantine"
+
+
+def test_a_load_that_its_gate_refused_is_told_until_one_passes(life: Life) -> None:
+    life.use(kiosk_profile)
+    places = [{"kiosk": name, "seats": 4} for name in "abcdef"]
+    life.sandbox.ingest(register, places)
+    assert life.sandbox.run("offline/kiosk_profile").success
+    life.live(life.sandbox.now + STEP, jobs=False, feed=False)
+    before = len(life.told())
+    life.sandbox.ingest(register, [{"kiosk": name, "seats": CLOSED} for name in "abcdef"[1:]])
+    life.sandbox.now += MINUTE
+    assert not life.sandbox.run("offline/kiosk_profile").success
+    life.sandbox.ingest(register, [{"kiosk": "a", "seats": -5}])
+    for _ in range(2):
+        life.live(life.sandbox.now + STEP, jobs=False, feed=False)
+    (refused,) = life.hook.documents()[before:]
+    assert (refused["kind"], refused["status"], refused["group"]) == ("gate", "BREACH", "kiosk_profile")
+    assert "min_coverage" in refused["text"]
+    assert "Production keeps the last load" in refused["todo"]
+    life.sandbox.ingest(register, places)
+    assert life.sandbox.run("offline/kiosk_profile").success
+    life.live(life.sandbox.now + STEP, jobs=False, feed=False)
+    assert [one[1:5] for one in life.told()[before + 1 :]] == [("recovered", "BREACH", "gate", "kiosk_profile")]
+
+
+def test_rows_that_a_landing_refused_are_a_warning_of_the_source(life: Life) -> None:
+    life.sandbox.land(orders, [order("x", T0, kiosk=None)], "2025-03-01.parquet")
+    assert life.sandbox.run("raw/orders", partitions=["2025-03-01"]).success
+    life.live(life.sandbox.now + 2 * STEP)
+    assert [one[1:] for one in life.told()] == [("opened", "WARN", "landing", "raw/orders", "raw/orders")]
+    (document,) = life.hook.documents()
+    assert (document["owner"], document["tier"]) == ("team:kiosks", "")
+
+
+def test_a_group_that_alerts_nobody_or_is_no_longer_declared_is_closed(life: Life) -> None:
+    life.live(T0 + 4 * HOUR + 30 * MINUTE, jobs=False)
+    life.use(kiosk_last_order_hourly)
+    life.live(life.sandbox.now + STEP, jobs=False)
+    closed = life.hook.documents()[-1]
+    assert (closed["event"], closed["reason"]) == ("closed", f"{NAME} is no longer declared.")
+
+
+def test_routes_that_cannot_be_read_fail_the_tick_and_lose_nothing(life: Life) -> None:
+    file = life.sandbox.folder / "alerts.toml"
+    good = file.read_text()
+    file.write_text("default = 3")
+    with pytest.raises(Exception, match="default"):
+        life.live(T0 + 4 * HOUR + 20 * MINUTE, jobs=False)
+    file.write_text(good)
+    while life.sandbox.now < T0 + 4 * HOUR + 30 * MINUTE:
+        life.live(life.sandbox.now + STEP, jobs=False)
+    assert [one[1] for one in life.told()] == ["opened"]
