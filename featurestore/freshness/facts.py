@@ -18,7 +18,7 @@ class WindowFacts:
         awaited: Start of the first window that is due and not promoted.
         held: Starts of the windows in quarantine, the oldest first.
         held_since: Since when some window has been in quarantine.
-        held_by: The backfill, or else the run, that computed the last one of them; "" if none is held.
+        held_by: The backfill, or else the run, that computed the newest of them; "" if none is held.
     """
 
     newest: datetime | None = None

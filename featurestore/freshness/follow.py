@@ -47,7 +47,7 @@ class WindowFollower:
     taken_back: int = 0
     quarantined: int = 0
     held_since: datetime | None = None
-    held_by: str = ""
+    held_by: dict[int, str] = field(default_factory=dict)
     materialized_at: datetime | None = None
     written: deque[Written] = field(default_factory=lambda: deque(maxlen=REMEMBERED))
 
@@ -57,8 +57,9 @@ class WindowFollower:
         if entries.is_empty():
             return
         for start, recorded_at, status, *computed_by in entries.select(TAKEN).iter_rows():
-            self._take(self._place(start), recorded_at, status)
-            self._hold(recorded_at, status, *computed_by)
+            place = self._place(start)
+            self._take(place, recorded_at, status)
+            self._hold(place, recorded_at, *computed_by)
         self._remember(entries)
 
     def facts(self, now: datetime) -> WindowFacts:
@@ -82,7 +83,7 @@ class WindowFollower:
             "quarantined": self.quarantined.bit_count(),
             "held": tuple(map(self._start, _places(self.quarantined))),
             "held_since": self.held_since,
-            "held_by": self.held_by,
+            "held_by": self.held_by[max(self.held_by)] if self.held_by else "",
         }
 
     def _take(self, place: int, recorded_at: datetime, status: str) -> None:
@@ -96,11 +97,13 @@ class WindowFollower:
         # What a quarantine withholds stays as it was in production: promoted before or not.
         self.quarantined = self.quarantined | bit if status == "quarantined" else self.quarantined & ~bit
 
-    def _hold(self, recorded_at: datetime, status: str, run_id: str, backfill_id: str) -> None:
-        if not self.quarantined:
-            self.held_since, self.held_by = None, ""
-        elif status == "quarantined":
-            self.held_since, self.held_by = self.held_since or recorded_at, backfill_id or run_id
+    def _hold(self, place: int, recorded_at: datetime, run_id: str, backfill_id: str) -> None:
+        """Who computed a window that is in quarantine, and since when some window is."""
+        if self.quarantined >> place & 1:
+            self.held_by[place] = backfill_id or run_id
+        else:
+            self.held_by.pop(place, None)
+        self.held_since = (self.held_since or recorded_at) if self.quarantined else None
 
     def _remember(self, entries: pl.DataFrame) -> None:
         changed = entries.filter((pl.col("status") == "promoted") & pl.col("table_version").is_not_null())

@@ -41,7 +41,7 @@ def test_every_route_that_matches_applies_and_what_none_takes_goes_to_the_defaul
 
 def test_only_a_breach_of_a_group_that_pages_is_a_page() -> None:
     text = CHAT + '[[routes]]\nurgency = "page"\nsinks = ["chat"]\n'
-    assert [told(text, one, status) for one in (PAGING, FLIGHTS) for status in ("BREACH", "WARN")] == [  # type: ignore[arg-type]
+    assert [told(text, one, status) for one in (PAGING, FLIGHTS) for status in ("BREACH", "WARN")] == [
         ["chat"], [], [], [],
     ]  # fmt: skip
 

@@ -250,19 +250,27 @@ def entry(place: int, status: Any, number: int) -> LedgerEntry:
 
 def counted(group: RegisteredGroup, entries: Sequence[tuple[int, str]], now: datetime) -> WindowFacts:
     """The oracle: one window after the other, by what was said of it last."""
-    promoted, gone, held = set[int](), set[int](), set[int]()
-    for place, status in entries:
-        held.discard(place)
+    promoted, gone, held = set[int](), set[int](), dict[int, int]()
+    held_since = None
+    for number, (place, status) in enumerate(entries):
+        held.pop(place, None)
         if status == "quarantined":
-            held.add(place)
+            held[place] = number
         elif status == "promoted":
             promoted.add(place)
             gone.discard(place)
         else:
             promoted.discard(place)
             gone.add(place)
+        held_since = None if not held else START + number * MINUTE if held_since is None else held_since
+    of_held: dict[str, Any] = {
+        "quarantined": len(held),
+        "held": tuple(START + place * HOUR for place in sorted(held)),
+        "held_since": held_since,
+        "held_by": str(held[max(held)]) if held else "",
+    }
     if not promoted:
-        return WindowFacts(quarantined=len(held))
+        return WindowFacts(**of_held)
     first, newest = min(promoted), max(promoted)
     due = [
         place
@@ -275,7 +283,8 @@ def counted(group: RegisteredGroup, entries: Sequence[tuple[int, str]], now: dat
         due=len(due),
         late_since=horizon if horizon is not None and horizon <= now else None,
         holes=len([place for place in range(first, newest) if place not in promoted | gone]),
-        quarantined=len(held),
+        awaited=START + due[0] * HOUR if due else None,
+        **of_held,
     )
 
 
