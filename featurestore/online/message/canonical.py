@@ -17,7 +17,6 @@ from featurestore.online.message.layout import (
     HEADER_CONSTANTS,
     SCHEMA_NUMBER_SLICE,
     Block,
-    Bytes,
     Flags,
     MessageLayout,
     Numbers,
@@ -63,7 +62,9 @@ class RowLayout:
         starts: list[int] = []
         for place in sorted(places):
             if not starts or place > starts[-1] + 1:
-                starts.append(place if place + 1 in places else place - 1)  # a length of one byte, with the tag before it
+                starts.append(
+                    place if place + 1 in places else place - 1
+                )  # a length of one byte, with the tag before it
         return np.array(starts)
 
     @cached_property
@@ -73,17 +74,6 @@ class RowLayout:
         row[SCHEMA_NUMBER_SLICE] = np.frombuffer((self.number or 0).to_bytes(4, "little"), np.uint8)
         expected: Array = row[self.pairs] | row[self.pairs + 1].astype(np.uint16) << 8
         return expected
-
-    @cached_property
-    def flags(self) -> Numbers:
-        """Places in the fixed part of the bytes that are 0 or 1."""
-        row = np.zeros(1, self.layout.row_dtype)
-        row["header"]["is_deleted"] = 1
-        for block in self.layout.blocks:
-            if block.code == "|u1":
-                row[self.layout.part_names[block.code]]["value"] = 1
-        places: Numbers = np.flatnonzero(row.view(np.uint8))
-        return places
 
     @cached_property
     def blocks(self) -> dict[str, tuple[Block, str]]:
@@ -171,10 +161,12 @@ def read_part(own: RowLayout, batch: Batch, left: Numbers) -> Part:
 def _canonical(own: RowLayout, batch: Batch, chosen: Numbers, rows: Rows) -> tuple[Flags, bool]:
     """Whether each fixed part has every tag where the layout puts it, and whether all of them are without nulls."""
     layout = own.layout
-    data = rows[:, np.newaxis].view(np.uint8)
-    canonical: Flags = (data[:, own.flags] <= 1).all(axis=1)
+    canonical: Flags = rows["header"]["is_deleted"] <= 1
+    if "|u1" in own.blocks:
+        canonical &= (rows[own.blocks["|u1"][1]]["value"] <= 1).all(axis=1)
     if (batch.pairs(chosen, own.pairs) == own.expected).all():
         return canonical, True
+    data = rows[:, np.newaxis].view(np.uint8)
     canonical &= (data[:, HEADER_CONSTANTS] == layout.template[HEADER_CONSTANTS]).all(axis=1)
     if own.number is not None:
         canonical &= rows["header"]["schema_number"] == own.number

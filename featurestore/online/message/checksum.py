@@ -106,30 +106,25 @@ def _many_weights(count: int) -> Sums:
 
 def sum_of(message: bytes, base: int) -> int:
     """The checksum of one message, whatever stands in it for one."""
-    count, own, length_term, last = _terms(len(message))
-    total = int(np.frombuffer(message, _WORD, count, BODY_START).astype(np.uint64).dot(own)) + length_term + base
-    if last:
-        total += last * int.from_bytes(message[BODY_START + 4 * count :], "little")
-    return total & _MASK
+    filling, own, length_term = _terms(len(message))
+    words = np.frombuffer(message + filling, _WORD, own.size, BODY_START)
+    return (int(words.astype(np.uint64).dot(own)) + length_term + base) & _MASK
 
 
 @lru_cache(maxsize=4096)
-def _terms(size_bytes: int) -> tuple[int, Sums, int, int]:
-    """Of messages of one size: whole words, their weights, the length's term, and the weight of a word cut short or 0."""
-    count, left = divmod(size_bytes - BODY_START, 4)
-    own = _weights(_FIRST_WORD + count + 1)
-    last = int(own[-1]) if left else 0
-    return count, own[_FIRST_WORD:-1], int(own[_LENGTH]) * (size_bytes - BODY_START), last
+def _terms(size_bytes: int) -> tuple[bytes, Sums, int]:
+    """Of messages of one size: the zeros that fill up the last word, the words' weights, and the length's term."""
+    own = _weights(_FIRST_WORD - (BODY_START - size_bytes) // 4)
+    return bytes(-size_bytes % 4), own[_FIRST_WORD:], int(own[_LENGTH]) * (size_bytes - BODY_START)
 
 
 def sums_of_rows(rows: Bytes, base: int) -> Sums:
     """The checksums of messages of one size; `rows` has shape (messages, bytes) and no gaps."""
-    count, _, length_term, last = _terms(rows.shape[1])
-    sums = _sums_of_heads(rows, count) + np.uint64((length_term + base) & _MASK)
-    if last and len(rows):
-        unread = 8 * (BODY_START + 4 * count + 4 - rows.shape[1])
+    filling, own, length_term = _terms(rows.shape[1])
+    sums = _sums_of_heads(rows, (rows.shape[1] - BODY_START) // 4) + np.uint64((length_term + base) & _MASK)
+    if filling and len(rows):
         ends = np.ndarray(len(rows), _WORD, rows, rows.shape[1] - 4, rows.shape[1]).astype(np.uint64)
-        sums += (ends >> np.uint64(unread)) * np.uint64(last)
+        sums += (ends >> np.uint64(8 * len(filling))) * own[-1]
     return sums
 
 
@@ -157,7 +152,7 @@ def sums_of_padded(rows: Bytes, sizes: Numbers | int, base: int) -> Sums:
     words = rows[:, BODY_START:].view(_WORD)
     sums = _weighted(words, _weights(_FIRST_WORD + words.shape[1])[_FIRST_WORD:])
     if isinstance(sizes, int):
-        sums += np.uint64(_terms(sizes)[2] + base & _MASK)
+        sums += np.uint64((_terms(sizes)[2] + base) & _MASK)
     else:
         sums += (sizes - BODY_START).astype(np.uint64) * _weights(2)[_LENGTH] + np.uint64(base)
     return sums

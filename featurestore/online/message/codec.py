@@ -39,7 +39,8 @@ no value is read from it. What it does not tell:
 Other serialisations of the same message, as Protobuf libraries make them, carry the checksum of their own bytes: any writer that puts
 out fields in the order of their numbers begins with fence and checksum, sums up from byte 20 on, and fills the checksum in.
 
-This module is the public face; the work is in `layout`, `encode`, `decode`, `checksum`, `integrity`, `wire` and `proto_text`. No store, no socket.
+This module is the public face; the work is in `layout`, `encode`, `decode`, `canonical`, `joined`, `checksum`, `integrity`, `wire` and
+`proto_text`. No store, no socket.
 """
 
 from featurestore.online.message.decode import decode

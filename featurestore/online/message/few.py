@@ -65,6 +65,8 @@ class FewReader:
     def read(self, replies: Sequence[bytes | None]) -> list[Row | None] | None:
         """The rows of the replies, None where there was none; None for all if any is not a canonical row."""
         try:
+            if len(replies) < _TOGETHER:
+                return [None if reply is None else self._reader(reply).read_intact(reply) for reply in replies]
             rows = [None if reply is None else self._reader(reply).read(reply) for reply in replies]
         except NotCanonical:
             return None
@@ -81,7 +83,7 @@ class FewReader:
     def _are_intact(self, messages: list[bytes]) -> bool:
         """Whether all have the checksum that they should have."""
         if len(messages) < _TOGETHER or len({(len(one), one[SCHEMA_NUMBER_SLICE]) for one in messages}) > 1:
-            return all(_is_intact(one, self._reader(one).layout.base) for one in messages)
+            return all(self._reader(one).is_intact(one) for one in messages)
         rows = np.frombuffer(b"".join(messages), np.uint8).reshape(len(messages), -1)
         sums = sums_of_rows(rows, self._reader(messages[0]).layout.base)
         return bool((rows[:, CHECKSUM_SLICE].view("<u8")[:, 0] == sums).all())
@@ -151,8 +153,23 @@ class RowReader:
         picks = [places.get(field.name, -1) for field in self.wanted]
         return itemgetter(_SCHEMA_NUMBER, _EVENT_TIME, _IS_DELETED, *picks)
 
+    def is_intact(self, message: bytes) -> bool:
+        """Whether a message of this layout has the checksum that it should have."""
+        return sum_of(message, self.layout.base) == int.from_bytes(message[CHECKSUM_SLICE], "little")
+
+    def read_intact(self, message: bytes) -> Row:
+        """Read one message, and look at its checksum.
+
+        Raises:
+            NotCanonical: It is not a canonical row of this layout, or not as it was written.
+        """
+        row = self.read(message)
+        if not self.is_intact(message):
+            raise NotCanonical
+        return row
+
     def read(self, message: bytes) -> Row:
-        """Read one message.
+        """Read one message, whatever its checksum.
 
         Raises:
             NotCanonical: It is not a canonical row of this layout.
@@ -198,10 +215,6 @@ class RowReader:
         if at != len(message):
             raise NotCanonical
         return values
-
-
-def _is_intact(message: bytes, base: int) -> bool:
-    return sum_of(message, base) == int.from_bytes(message[CHECKSUM_SLICE], "little")
 
 
 def _head(field: WireField, tag: int) -> int | bytes:

@@ -163,5 +163,7 @@ class Batch:
             return np.empty(0, dtype)
         if self.step and positions.size == self.count:
             return np.ndarray((self.count,), dtype, self.joined, 0, (self.step,))
-        every: Rows = np.ndarray((len(self.joined) - dtype.itemsize + 1,), f"V{dtype.itemsize}", self.joined, strides=(1,))
+        every: Rows = np.ndarray(
+            (len(self.joined) - dtype.itemsize + 1,), f"V{dtype.itemsize}", self.joined, strides=(1,)
+        )
         return every[self.starts[positions]].view(dtype)
