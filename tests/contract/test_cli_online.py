@@ -139,7 +139,7 @@ def test_a_group_s_freshness_is_shown_once_it_is_published_and_a_strict_read_is_
     assert entity["features"][0]["freshness"]["state"] == "OK"
     project.clock.now += timedelta(days=4)
     shown = lines(project.run(*asked).stdout)[2][-1]
-    assert re.fullmatch(r"BREACH \(materialization, .* of 1 day\)", shown), shown
+    assert re.fullmatch(r"BREACH \(materialization, .* of 36 hours\)", shown), shown
     refused = project.run(*asked, "--freshness", "strict", exit_code=1)
     assert (refused.stdout, "carrier_delay_daily is BREACH since" in refused.stderr) == ("", True)
 
