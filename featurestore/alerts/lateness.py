@@ -80,10 +80,10 @@ def _held(one: GroupFreshness) -> Iterator[Problem]:
     windows = one.facts.windows
     if windows is None or not windows.held:
         return
-    keys = [window_key(one.group, start) for start in windows.held]
-    shown = ", ".join(keys[:SHOWN]) + (f" and {len(keys) - SHOWN} more" if len(keys) > SHOWN else "")
+    shown = ", ".join(window_key(one.group, start) for start in windows.held[:SHOWN])
+    shown += f" and {windows.quarantined - SHOWN} more" if windows.quarantined > SHOWN else ""
     asset = f"offline/{one.group.name}"
-    count = "1 window is" if len(keys) == 1 else f"{len(keys)} windows are"
+    count = "1 window is" if windows.quarantined == 1 else f"{windows.quarantined} windows are"
     yield Problem(
         kind="quarantine",
         group=one.group.name,
@@ -93,5 +93,5 @@ def _held(one: GroupFreshness) -> Iterator[Problem]:
         text=f"{asset}: {count} held by the gate: {shown}. Production keeps its last good rows.",
         remedy=f"featurestore backfill inspect {windows.held_by} says what was found. Mend what is read, or the transform; or promote "
         f"it all the same: featurestore backfill promote {windows.held_by} --override --as WHO --reason WHY.",
-        extent=len(keys),
+        extent=windows.quarantined,
     )

@@ -16,8 +16,8 @@ class WindowFacts:
         holes: Windows between the first promoted one and the newest that are neither promoted nor taken back.
         quarantined: Windows that failed their gate when they were last computed.
         awaited: Start of the first window that is due and not promoted.
-        held: Starts of the windows in quarantine, the oldest first.
-        held_since: Since when some window has been in quarantine.
+        held: Starts of the windows in quarantine, the oldest first; of very many the newest ones.
+        held_since: When the first of those was held.
         held_by: The backfill, or else the run, that computed the newest of them; "" if none is held.
     """
 

@@ -6,13 +6,14 @@ A watch is kept from look to look, and then only reads what was written since. N
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Protocol
 
 from featurestore.errors import FeatureStoreError
 from featurestore.freshness.facts import GroupFacts, OnlineFacts
-from featurestore.freshness.follow import SourceFollower, TableFollower, WindowFollower, Written
+from featurestore.freshness.follow import SourceFollower, TableFollower, served_after, window_facts, window_follower
 from featurestore.freshness.judgement import GroupFreshness, judge
+from featurestore.offline.follower import LedgerFollower, Written
 from featurestore.offline.raw import raw_location
 from featurestore.offline.storage import Storage
 from featurestore.offline.store import OfflineStore
@@ -20,7 +21,7 @@ from featurestore.online.tier import MaterializationState, TierPart
 from featurestore.registry.snapshot import RegisteredGroup
 
 READERS = 16
-Follower = WindowFollower | TableFollower
+Follower = LedgerFollower | TableFollower
 Parts = Callable[[RegisteredGroup], Sequence[TierPart]]
 
 
@@ -85,7 +86,7 @@ class FreshnessWatch:
 
     def _follower(self, group: RegisteredGroup) -> Follower:
         if group.has_windows:
-            return WindowFollower(group, self._store.ledger(group.name))
+            return window_follower(group, self._store.ledger(group.name))
         return TableFollower(self._store.table(group.name))
 
     def _each(self, followed: Sequence[Look]) -> None:
@@ -105,7 +106,7 @@ class FreshnessWatch:
             materialized_at=follower.materialized_at,
             confirmed_at=confirmed.get(group.name),
             last_events=last_events,
-            windows=follower.facts(now) if isinstance(follower, WindowFollower) else None,
+            windows=window_facts(group, follower, now) if isinstance(follower, LedgerFollower) else None,
             online=self._online(group, follower.written, now),
         )
         return judge(group, sources, facts, now)
@@ -117,16 +118,22 @@ class FreshnessWatch:
             states = [part.state(group.name) for part in self._parts_of(group)]
         except FeatureStoreError as error:
             return OnlineFacts(unknown=str(error))
-        lacking = [moment for state in states for moment in _lacking(state, written, now)]
+        lacking = [moment for state in states for moment in _lacking(state, written, served_after(group), now)]
         return OnlineFacts(behind_since=min(lacking, default=None))
 
 
-def _lacking(state: MaterializationState | None, written: Iterable[Written], now: datetime) -> list[datetime]:
-    """Since when rows that are known by now are not in a part."""
+def _lacking(
+    state: MaterializationState | None, written: Iterable[Written], after: timedelta, now: datetime
+) -> list[datetime]:
+    """Since when rows that are known by now are not in a part.
+
+    Args:
+        after: How long after the start of what was written its rows are served.
+    """
     moments = []
     for one in written:
         if state is None or one.version > state.version:
-            moments.append(max(one.recorded_at, one.first_horizon))
-        elif one.last_horizon > state.as_of:
-            moments.append(max(one.recorded_at, one.last_horizon))
+            moments.append(max(one.recorded_at, one.first + after))
+        elif one.last + after > state.as_of:
+            moments.append(max(one.recorded_at, one.last + after))
     return [moment for moment in moments if moment <= now]

@@ -17,7 +17,7 @@ from featurestore.compute.inputs import windows_read
 from featurestore.declaration.catalog import Catalog
 from featurestore.declaration.group import FeatureGroup
 from featurestore.declaration.windows import DAY, TimeWindow, Windowless
-from featurestore.schedule.standing import NOTHING, Standing
+from featurestore.offline.follower import NOTHING, LedgerFollower
 
 LONGEST_SETTLING = timedelta(seconds=30)
 SETTLING_SHARE = 10
@@ -39,33 +39,33 @@ def settling(group: FeatureGroup) -> timedelta:
     return min(group.publish / SETTLING_SHARE, LONGEST_SETTLING)
 
 
-def due_before(group: FeatureGroup, standing: Standing, now: datetime) -> int:
+def due_before(group: FeatureGroup, follower: LedgerFollower, now: datetime) -> int:
     """How many windows of a group are due and have settled; those with lower numbers."""
-    ended = now - settling(group) - group.delay - standing.cadence.origin
-    return max(0, ended // standing.cadence.length)
+    ended = now - settling(group) - group.delay - follower.origin
+    return max(0, ended // follower.length)
 
 
-def next_due(group: FeatureGroup, standing: Standing, now: datetime) -> datetime:
+def next_due(group: FeatureGroup, follower: LedgerFollower, now: datetime) -> datetime:
     """When the next window of a group will be due and have settled."""
-    return group.cut_off(standing.window(due_before(group, standing, now))) + settling(group)
+    return group.cut_off(follower.window(due_before(group, follower, now))) + settling(group)
 
 
 def missing_windows(
-    group: FeatureGroup, standing: Standing, now: datetime, allowed_from: datetime | None = None
+    group: FeatureGroup, follower: LedgerFollower, now: datetime, allowed_from: datetime | None = None
 ) -> list[TimeWindow]:
     """The due windows that a group owes, the oldest first, whether what they read is there or not.
 
     Args:
         allowed_from: The group's first backfillable instant: older windows are owed only on the day on which they are due.
     """
-    until = due_before(group, standing, now)
-    first = standing.first
+    until = due_before(group, follower, now)
+    first = follower.first_scheduled
     if first is None:
         newest = until - 1
-        numbers = [newest] if newest >= 0 and standing.status(newest) == NOTHING else []
+        numbers = [newest] if newest >= 0 and follower.status(newest) == NOTHING else []
     else:
-        numbers = standing.missing(first, until)
-    windows = [standing.window(number) for number in numbers]
+        numbers = follower.missing(first, until)
+    windows = [follower.window(number) for number in numbers]
     if allowed_from is None:
         return windows
     return [window for window in windows if window.start >= allowed_from or group.cut_off(window) > now - DAY]

@@ -17,11 +17,11 @@ from featurestore.declaration.group import FeatureGroup
 from featurestore.declaration.source import Source
 from featurestore.declaration.windows import DAY, TimeWindow, Windowless
 from featurestore.location import Location
+from featurestore.offline.follower import LedgerFollower
 from featurestore.offline.journal import UNREAD
 from featurestore.offline.ledger import Ledger
 from featurestore.offline.store import OfflineStore
 from featurestore.schedule.due import Owed, awaited, due_before, missing_windows, next_due, owed
-from featurestore.schedule.standing import Standing
 
 LONGEST_SLEEP = timedelta(minutes=5)
 QUARANTINE_SLEEP = timedelta(minutes=1)
@@ -36,9 +36,7 @@ A_RUN = 31 * DAY
 @dataclass
 class _Watched:
     group: FeatureGroup
-    ledger: Ledger
-    standing: Standing
-    version: int = UNREAD
+    follower: LedgerFollower
     sleeps_until: datetime = NEVER
     examined: object = None
     """What the windows in quarantine were last held against, all of which left them there."""
@@ -46,7 +44,7 @@ class _Watched:
 
 @dataclass
 class Watch:
-    """The standings of a catalogue's windowed and event groups. Not for two threads at once."""
+    """The ledgers of a catalogue's windowed and event groups. Not for two threads at once."""
 
     catalog: Catalog
     _root: Location | None = None
@@ -70,16 +68,18 @@ class Watch:
     def is_current(self, group: FeatureGroup) -> bool:
         """Whether nothing was written to the ledger of a group since it was looked at."""
         watched = self._watched[group.stored_name]
-        return watched.ledger.journal.is_at(watched.version)
+        return watched.follower.ledger.journal.is_at(watched.follower.version)
 
     def windows_a_run(self, group: FeatureGroup) -> int:
         """The most windows that one run computes: 31 days of them."""
-        return A_RUN // self._watched[group.stored_name].standing.cadence.length
+        return A_RUN // self._watched[group.stored_name].follower.length
 
     def _begin(self, root: Location) -> None:
         self._root = root
         self._watched = {
-            group.stored_name: _Watched(group, Ledger(root, group.stored_name), Standing(group.cadence))
+            group.stored_name: _Watched(
+                group, LedgerFollower(Ledger(root, group.stored_name), group.cadence.origin, group.cadence.length)
+            )
             for group in self.catalog.ordered_groups
             if not isinstance(group.cadence, Windowless)
         }
@@ -87,7 +87,7 @@ class Watch:
     def _awake(self, now: datetime) -> list[_Watched]:
         """The groups to look at; of those never looked at only so many that a look has its end."""
         awake = [watched for watched in self._watched.values() if watched.sleeps_until <= now]
-        new = [watched for watched in awake if watched.sleeps_until == NEVER and watched.version == UNREAD]
+        new = [watched for watched in awake if watched.sleeps_until == NEVER and watched.follower.version == UNREAD]
         later = {watched.group.stored_name for watched in new[NEW_GROUPS_A_LOOK:]}
         return [watched for watched in awake if watched.group.stored_name not in later]
 
@@ -102,15 +102,12 @@ class Watch:
         if not watched:
             return
         with ThreadPoolExecutor(READERS) as readers:
-            read = readers.map(lambda one: one.ledger.read_on(one.version), watched)
-            for one, (entries, version) in zip(watched, read, strict=True):
-                one.version = version
-                one.standing.note(entries)
+            list(readers.map(lambda one: one.follower.look(), watched))
 
     def _owed_by(self, watched: _Watched, now: datetime, store: Callable[[], OfflineStore]) -> Owed:
-        group, standing = watched.group, watched.standing
-        wakes_at = min(next_due(group, standing, now), now + LONGEST_SLEEP)
-        may_owe = standing.held or missing_windows(group, standing, now)
+        group, follower = watched.group, watched.follower
+        wakes_at = min(next_due(group, follower, now), now + LONGEST_SLEEP)
+        may_owe = follower.held or missing_windows(group, follower, now)
         if not may_owe or not (windows := self._windows_of(watched, now, store())):
             watched.sleeps_until = min(wakes_at, now + QUARANTINE_SLEEP) if may_owe else wakes_at
             return Owed()
@@ -118,23 +115,23 @@ class Watch:
         return owed(self.catalog, group, windows, self._is_promoted, self.windows_a_run(group))
 
     def _windows_of(self, watched: _Watched, now: datetime, store: OfflineStore) -> list[TimeWindow]:
-        group, standing = watched.group, watched.standing
+        group, follower = watched.group, watched.follower
         if group.stored_name not in store.registry.groups or (
-            standing.first is None and not self._can_begin(store, group)
+            follower.first_scheduled is None and not self._can_begin(store, group)
         ):
             return []
         allowed_from = first_backfillable(store.registry.group(group.stored_name))
-        missing = missing_windows(group, standing, now, allowed_from)
+        missing = missing_windows(group, follower, now, allowed_from)
         return sorted({*missing, *self._to_repeat(watched, now, store)})
 
     def _to_repeat(self, watched: _Watched, now: datetime, store: OfflineStore) -> list[TimeWindow]:
         """The windows in quarantine, of those that the schedule computes, for which something has changed since."""
-        group, standing = watched.group, watched.standing
-        first, until = standing.first, due_before(group, standing, now)
+        group, follower = watched.group, watched.follower
+        first, until = follower.first_scheduled, due_before(group, follower, now)
         entries = {
-            standing.window(number): entry
-            for start, entry in standing.held.items()
-            if first is not None and first <= (number := standing.number_at(start)) < until
+            follower.window(number): entry
+            for start, entry in follower.held.items()
+            if first is not None and first <= (number := follower.number_at(start)) < until
         }
         if not entries:
             return []
@@ -153,7 +150,7 @@ class Watch:
         return None not in (*sources, *(store.table(group.stored_name).version() for group in groups))
 
     def _is_promoted(self, name: str, start: datetime) -> bool:
-        return self._watched[name].standing.is_promoted(start)
+        return self._watched[name].follower.is_promoted(start)
 
 
 def _inputs(store: OfflineStore, catalog: Catalog, group: FeatureGroup) -> Mapping[str, int | None]:

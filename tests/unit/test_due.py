@@ -10,10 +10,11 @@ import polars as pl
 import pytest
 
 from featurestore.declaration import FeatureGroup, TimeWindow
-from featurestore.offline.ledger import SCHEMA, LedgerEntry
+from featurestore.location import Location
+from featurestore.offline.follower import HELD_WINDOWS, LedgerFollower
+from featurestore.offline.ledger import SCHEMA, Ledger, LedgerEntry
 from featurestore.schedule.attempts import LONGEST_WAIT, Attempts, Tried, launchable, wait_after
 from featurestore.schedule.due import missing_windows, next_due, owed, settling
-from featurestore.schedule.standing import HELD_WINDOWS, Standing
 from tests.catalogs import DAY, HOUR, MINUTE, T0, days, shop_density_daily, shop_sales_daily, shop_sales_hourly, shops
 from tests.scale import cases, exam_seed
 from tests.unit.test_ledger import entry
@@ -22,8 +23,11 @@ DAYS = 12
 STATUSES = ("promoted", "quarantined", "rolled_back")
 
 
-def standing(group: FeatureGroup, entries: Sequence[LedgerEntry]) -> Standing:
-    made = Standing(group.cadence)  # type: ignore[arg-type]
+NOWHERE = Ledger(Location("/nowhere"), "group")
+
+
+def standing(group: FeatureGroup, entries: Sequence[LedgerEntry]) -> LedgerFollower:
+    made = LedgerFollower(NOWHERE, group.cadence.origin, group.cadence.length)  # type: ignore[union-attr]
     made.note(pl.DataFrame([asdict(entry) for entry in entries], schema=SCHEMA))
     return made
 
@@ -164,4 +168,4 @@ def test_waits_grow_and_end_at_the_longest() -> None:
 
 def test_entry_of_a_window_that_the_cadence_does_not_cut_is_passed_over() -> None:
     kept: Any = standing(shop_sales_daily, [entry(T0 - 3 * DAY)])
-    assert kept.first is None
+    assert kept.first_scheduled is None

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from featurestore.declaration import DAILY, HOURLY, Daily, Entity, Feature, FeatureGroup, Hourly, feature_group
 from featurestore.errors import DeclarationError
 from featurestore.freshness.facts import GroupFacts, OnlineFacts, WindowFacts
-from featurestore.freshness.follow import WindowFollower
+from featurestore.freshness.follow import window_facts, window_follower
 from featurestore.freshness.journal import FreshnessJournal
 from featurestore.freshness.judgement import GroupFreshness, judge, span
 from featurestore.location import Location
@@ -231,13 +231,27 @@ def test_windows_are_counted_as_by_hand(
 ) -> None:
     """Whenever it looks in between, a follower ends with the same facts as one that counts every window."""
     ledger = Ledger(Location(str(tmp_path_factory.mktemp("ledger"))), "spend")
-    follower, group, now = WindowFollower(hourly(), ledger), hourly(), START + minutes * MINUTE
+    follower, group, now = window_follower(hourly(), ledger), hourly(), START + minutes * MINUTE
     for number, (place, status) in enumerate(entries):
         if number in looks:
             follower.look()
         ledger.append([entry(place, status, number)])
     follower.look()
-    assert follower.facts(now) == counted(group, entries, now)
+    assert window_facts(group, follower, now) == counted(group, entries, now)
+    assert follower.materialized_at == newest_came_at(entries)
+
+
+def newest_came_at(entries: Sequence[tuple[int, str]]) -> datetime | None:
+    """When a window was last promoted that was not there, above all that were."""
+    promoted, at = set[int](), None
+    for number, (place, status) in enumerate(entries):
+        if status == "promoted":
+            if place not in promoted and place > max(promoted, default=-1):
+                at = START + number * MINUTE
+            promoted.add(place)
+        elif status == "rolled_back":
+            promoted.discard(place)
+    return at
 
 
 def entry(place: int, status: Any, number: int) -> LedgerEntry:
@@ -290,7 +304,7 @@ def counted(group: RegisteredGroup, entries: Sequence[tuple[int, str]], now: dat
 
 def test_a_window_promoted_again_keeps_the_moment_at_which_it_was_first_there(tmp_path: Path) -> None:
     ledger = Ledger(Location(str(tmp_path)), "spend")
-    follower = WindowFollower(hourly(), ledger)
+    follower = window_follower(hourly(), ledger)
     ledger.append([entry(3, "promoted", 1)])
     follower.look()
     ledger.append([entry(3, "promoted", 7), entry(1, "promoted", 7)])
