@@ -4,9 +4,13 @@ One Parquet file a promotion, written whole or not at all, named so that a reade
 
     {first window}-{last window}-{table version + 1}-{digest of the run}.parquet
 
-A repeat of a run writes the same file again. Nothing is taken away: which of several promotions of a window counts is said by the
+A repeat of a run writes the same file again. No row is taken away: which of several promotions of a window counts is said by the
 ledger, so statistics can be read as of any version of the group's table. No Delta table: a third commit would cost as much as
 the ledger's, and there is nothing here that two writers could spoil.
+
+A month of hourly windows is hundreds of files. So whoever may write merges the files of a month when there are too many: one file with
+all their rows is written first, and then they are deleted, each one after it was read. A merge that is cut short, or made by two at once,
+leaves rows twice, which readers count once; a reader whose file was merged away lists again.
 """
 
 import hashlib
@@ -16,10 +20,17 @@ from datetime import datetime
 
 import polars as pl
 
+from featurestore.errors import StoreUnavailable
 from featurestore.location import Location
 from featurestore.quality.frame import STORED, WindowStatistics, from_stored_rows, stored_rows
 
 STAMP = "%Y%m%dT%H%M%S%f"
+FILES_A_MONTH = 64
+"""With more files, those of a month are merged into one."""
+LOOKS = 10
+"""So often a reader lists anew whose files were merged away meanwhile."""
+PROMOTION = ["window_start", "feature", "table_version", "run_id", "recorded_at"]
+"""What a row is of; the same one may be kept more than once."""
 
 
 class KeptStatistics:
@@ -33,18 +44,59 @@ class KeptStatistics:
         rows = stored_rows(windows)
         if rows.is_empty():
             return
-        buffer = io.BytesIO()
-        rows.write_parquet(buffer, statistics=False)
-        self.location.write(_name(windows), buffer.getvalue())
+        self._write(_name(windows), rows)
 
     def rows(self, since: datetime | None = None, until: datetime | None = None) -> pl.DataFrame:
         """Every kept row of windows that start in [since, until), of all their promotions: `STORED`, in no order."""
-        names = [name for name in self.location.names() if _may_hold(name, since, until)]
-        parts = [pl.read_parquet(io.BytesIO(data)) for name in names if (data := self.location.read_bytes(name))]
-        found = pl.concat([pl.DataFrame(schema=STORED), *parts], how="diagonal")
+        found = self._read(since, until).unique(PROMOTION, keep="last", maintain_order=True)
         start = pl.col("window_start")
         found = found if since is None else found.filter(start >= since)
         return found if until is None else found.filter(start < until)
+
+    def compact(self) -> int:
+        """Merge the files of every month that has more than `FILES_A_MONTH`; how many files are gone.
+
+        Raises:
+            StoreUnavailable: the store cannot be reached or written; every row is still there, some perhaps twice.
+        """
+        months: dict[str, list[str]] = {}
+        for name in self.location.names():
+            if (month := _month(name)) is not None:
+                months.setdefault(month, []).append(name)
+        return sum(self._merge(names) for names in months.values() if len(names) > FILES_A_MONTH)
+
+    def _read(self, since: datetime | None, until: datetime | None) -> pl.DataFrame:
+        for _ in range(LOOKS):
+            names = [name for name in self.location.names() if _may_hold(name, since, until)]
+            if (rows := self._rows_of(names)) is not None:
+                return rows
+        raise StoreUnavailable(f"The files under {self.location.uri} are merged faster than they are read. Try again.")
+
+    def _rows_of(self, names: Sequence[str]) -> pl.DataFrame | None:
+        """The rows of some files; None if one of them is gone."""
+        parts = [pl.DataFrame(schema=STORED)]
+        for name in names:
+            if (data := self.location.read_bytes(name)) is None:
+                return None
+            parts.append(pl.read_parquet(io.BytesIO(data)))
+        return pl.concat(parts, how="diagonal")
+
+    def _merge(self, names: Sequence[str]) -> int:
+        """Files whose rows are in the merged one are deleted, and no others; nothing happens if somebody else has begun."""
+        if (rows := self._rows_of(names)) is None:
+            return 0
+        merged = _merged_name(names)
+        self._write(
+            merged, rows.unique(PROMOTION, keep="last", maintain_order=True).sort("window_start", maintain_order=True)
+        )
+        for name in names:
+            self.location.delete(name)
+        return len(names) - 1
+
+    def _write(self, name: str, rows: pl.DataFrame) -> None:
+        buffer = io.BytesIO()
+        rows.write_parquet(buffer, statistics=False)
+        self.location.write(name, buffer.getvalue())
 
     def windows(self) -> list[WindowStatistics]:
         """Of each window the statistics with the highest version of the table, of equal ones the last recorded, oldest first."""
@@ -59,6 +111,19 @@ def _name(windows: Sequence[WindowStatistics]) -> str:
     version = max((one.table_version for one in windows if one.table_version is not None), default=-1)
     digest = hashlib.sha256(repr((promotions, sorted(starts))).encode()).hexdigest()[:16]
     return f"{min(starts).strftime(STAMP)}-{max(starts).strftime(STAMP)}-{version + 1:012}-{digest}.parquet"
+
+
+def _merged_name(names: Sequence[str]) -> str:
+    """The span and the highest version of some files, and a digest of which they are: of others it is another name."""
+    firsts, lasts, versions = zip(*(name.split("-")[:3] for name in names), strict=True)
+    digest = hashlib.sha256(repr(sorted(names)).encode()).hexdigest()[:16]
+    return f"{min(firsts)}-{max(lasts)}-{max(versions)}-{digest}.parquet"
+
+
+def _month(name: str) -> str | None:
+    """The month of a file's windows, as 'YYYYMM'; None if they are of several."""
+    first, last = name.split("-")[:2]
+    return first[:6] if first[:6] == last[:6] else None
 
 
 def _may_hold(name: str, since: datetime | None, until: datetime | None) -> bool:

@@ -62,6 +62,7 @@ def keep_load_statistics(
         return
     of = tuple(window_statistics(group.features, rows, instant))
     table.append([WindowStatistics(instant, of, version, run_id, instant)])
+    table.compact()
 
 
 def production_statistics(
@@ -79,7 +80,7 @@ def production_statistics(
         since: Only windows that start at or after this.
         until: Only windows that start before this.
         table_version: Look back to this version of the group's table.
-        is_kept: Keep what is computed, so that the next reader finds it.
+        is_kept: Keep what is computed, so that the next reader finds it, and merge files where they have become many.
     """
     group = store.registry.group(group_name)
     if not group.has_windows:
@@ -89,8 +90,9 @@ def production_statistics(
     found = {one.window_start: one for one in from_stored_rows(_of_promotions(rows, wanted))}
     lacking = {start: promotion for start, promotion in wanted.items() if start not in found}
     made = _from_rows(store, group, lacking, table_version)
-    if is_kept and made:
+    if is_kept:
         store.statistics(group_name).append(list(made.values()))
+        store.statistics(group_name).compact()
     return [(found | made)[start] for start in sorted(wanted)]
 
 
