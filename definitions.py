@@ -24,6 +24,7 @@ from sensors.due_windows import due_windows
 from sensors.freshness import freshness_sensor
 from sensors.landing import landing_files
 from sensors.pushed import pushed_groups
+from sensors.stuck_runs import stuck_runs
 
 LANDING_SINCE = Daily(start=date(2024, 12, 1))
 
@@ -59,6 +60,7 @@ def build_definitions(
             freshness_sensor(catalog),
             alerts_sensor(catalog),
             *pushed_groups(catalog),
+            stuck_runs(),
         ],
         resources={"store": store},
         executor=dg.in_process_executor,

@@ -13,12 +13,15 @@
 | FEATURESTORE_SCHEDULE | off: nothing is launched for due windows and landing files, as for a restored copy of a store | on |
 | FEATURESTORE_ALERTS | file of sinks and routes: who is told of what is late | none: nobody is told |
 | FEATURESTORE_DAGSTER_URL | where Dagster's pages are, for links in alerts and for `backfill` | none: no links; `backfill` tries port 3000 here |
+| FEATURESTORE_SILENT_SECONDS | a run whose process gives no sign of life for so long is ended and retried | 120 |
+| FEATURESTORE_HUNG_SECONDS | a run whose process lives while its work does not move for so long is too; 0: never | 1800 |
 | AWS_* | credentials and endpoint of an S3 root, as deltalake and Polars take them | |
 """
 
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from featurestore.clock import Clock, system_clock
@@ -33,6 +36,8 @@ if TYPE_CHECKING:
     from featurestore.auth.book import KeyBook
     from featurestore.declaration.online import TierName
     from featurestore.freshness.journal import FreshnessJournal
+    from featurestore.heartbeat.book import HeartbeatBook
+    from featurestore.heartbeat.worker import Patience
     from featurestore.metadata.book import BackfillBook
     from featurestore.registry.snapshot import RegisteredGroup
 
@@ -56,6 +61,8 @@ class Settings:
     schedule: bool = True
     alerts: str = ""
     dagster_url: str = ""
+    silent_seconds: int = 120
+    hung_seconds: int = 1800
 
     @classmethod
     def from_env(cls, environment: Mapping[str, str] | None = None) -> "Settings":
@@ -87,6 +94,8 @@ class Settings:
             _is_on("FEATURESTORE_SCHEDULE", env.get("FEATURESTORE_SCHEDULE") or "on"),
             env.get("FEATURESTORE_ALERTS", ""),
             env.get("FEATURESTORE_DAGSTER_URL", ""),
+            _number("FEATURESTORE_SILENT_SECONDS", env.get("FEATURESTORE_SILENT_SECONDS") or "120", least=1),
+            _number("FEATURESTORE_HUNG_SECONDS", env.get("FEATURESTORE_HUNG_SECONDS") or "1800", least=0),
         )
 
     def tiers_of(self, group: "RegisteredGroup") -> "tuple[TierName, ...]":
@@ -160,6 +169,24 @@ class Settings:
         from featurestore.alerts.routes import read_routing
 
         return read_routing(self.alerts)
+
+    def heartbeats(self, clock: Clock = system_clock) -> "HeartbeatBook":
+        """The heartbeats of runs, and the runs that stood still; its tables are made if there are none.
+
+        Raises:
+            InvalidInput: the root is in a bucket and no database is named, or its URL cannot be used.
+            StoreUnavailable: the database cannot be reached.
+        """
+        from featurestore.heartbeat.book import HeartbeatBook
+
+        return HeartbeatBook.open(self.metadata_url or self._metadata_file(), clock)
+
+    @property
+    def patience(self) -> "Patience":
+        """How long a run may stand still."""
+        from featurestore.heartbeat.worker import Patience
+
+        return Patience(timedelta(seconds=self.silent_seconds), timedelta(seconds=self.hung_seconds))
 
     def _metadata_file(self) -> "URL":
         from sqlalchemy import URL

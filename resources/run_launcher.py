@@ -19,6 +19,8 @@ from dagster._grpc.client import DagsterGrpcClient
 from dagster._grpc.types import CanCancelExecutionRequest, CanCancelExecutionResult
 from dagster._serdes import ConfigurableClassData, deserialize_value
 
+from resources.retries import promise_retry
+
 PATIENCE = 3
 ANSWER_SECONDS = 10
 
@@ -45,6 +47,8 @@ class WatchedRunLauncher(DefaultRunLauncher):
         if misses + 1 < PATIENCE:
             self._misses[run.run_id] = misses + 1
             return CheckRunHealthResult(WorkerStatus.RUNNING)
+        if self.has_instance:
+            promise_retry(self._instance, run)
         return CheckRunHealthResult(WorkerStatus.NOT_FOUND, "nobody knows its worker; its code server is gone")
 
 

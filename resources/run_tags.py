@@ -55,8 +55,12 @@ def offline_groups(instance: dg.DagsterInstance, run: dg.DagsterRun) -> list[str
 
 def assets_below(instance: dg.DagsterInstance, run: dg.DagsterRun, prefix: str) -> list[str]:
     """The names below a prefix, `offline` or `raw`, of the assets that a run materializes."""
-    keys = run.asset_selection or _planned_assets(instance, run)
-    return sorted(key.path[1] for key in keys if len(key.path) == 2 and key.path[0] == prefix)
+    return sorted(key.path[1] for key in assets_of(instance, run) if len(key.path) == 2 and key.path[0] == prefix)
+
+
+def assets_of(instance: dg.DagsterInstance, run: dg.DagsterRun) -> set[dg.AssetKey]:
+    """The assets that a run materializes."""
+    return set(run.asset_selection or _planned_assets(instance, run))
 
 
 def _planned_assets(instance: dg.DagsterInstance, run: dg.DagsterRun) -> set[dg.AssetKey]:

@@ -1,6 +1,8 @@
 """The one resource: where the store lives, and what its clock says."""
 
 import os
+from collections.abc import Generator
+from contextlib import contextmanager
 from dataclasses import replace
 from datetime import datetime
 
@@ -14,6 +16,7 @@ from featurestore.offline.store import OfflineStore
 from featurestore.registry.history import RegistryHistory
 from featurestore.settings import Settings
 from featurestore.store import FeatureStore
+from resources.heartbeat import Heart
 
 USUAL_VARIABLE = "FEATURESTORE_ONLINE_URL"
 
@@ -33,6 +36,16 @@ class StoreResource(dg.ConfigurableResource):  # type: ignore[type-arg]
     landing: str = ""
     online_url_variable: str = USUAL_VARIABLE
     now: str = ""
+
+    @contextmanager
+    def yield_for_execution(self, context: dg.InitResourceContext) -> Generator["StoreResource", None, None]:
+        """The store as a run gets it: the run's heart beats while it has it. A sensor has none."""
+        if context.run is None:
+            yield self
+            return
+        settings = self.settings()
+        with Heart(context.run.run_id, settings.patience.beat, settings.heartbeats).beating():
+            yield self
 
     def settings(self) -> Settings:
         """What this resource says, and for the rest the environment.

@@ -7,11 +7,12 @@ became of the tick that asked for it.
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 
 import dagster as dg
 from dagster._core.storage.tags import ASSET_PARTITION_RANGE_END_TAG, ASSET_PARTITION_RANGE_START_TAG, PRIORITY_TAG
 
+from resources.retries import WILL_RETRY
 from resources.run_tags import ADMISSION, HELD, LAUNCHED_AT, LAUNCHED_BY, asked_range, assets_below
 
 ENDED = (dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED)
@@ -34,10 +35,11 @@ class Run:
 def unfinished_runs(instance: dg.DagsterInstance, prefix: str, sensor: str) -> list[Run]:
     """The runs over assets below a prefix that wait in the queue or are under way, whoever launched them.
 
-    A backfill that waits for its admission is not among them: it may be refused tomorrow.
+    A backfill that waits for its admission is not among them: it may be refused tomorrow. A run that failed just now and is
+    about to be retried is: its retry will be under way in seconds.
     """
     records = instance.get_run_records(dg.RunsFilter(statuses=UNFINISHED))
-    alive = [record.dagster_run for record in records if not _is_stillborn(record)]
+    alive = [record.dagster_run for record in records if not _is_stillborn(record)] + _about_to_be_retried(instance)
     return _runs(instance, [run for run in alive if run.tags.get(ADMISSION) not in HELD], prefix, sensor)
 
 
@@ -64,6 +66,12 @@ RANGE_TAGS = (ASSET_PARTITION_RANGE_START_TAG, ASSET_PARTITION_RANGE_END_TAG)
 def _is_stillborn(record: dg.RunRecord) -> bool:
     is_new = record.dagster_run.status == dg.DagsterRunStatus.NOT_STARTED
     return is_new and time.time() - record.create_timestamp.timestamp() > STILLBORN.total_seconds()
+
+
+def _about_to_be_retried(instance: dg.DagsterInstance) -> list[dg.DagsterRun]:
+    since = datetime.fromtimestamp(time.time(), UTC) - STILLBORN
+    failed = dg.RunsFilter(statuses=[dg.DagsterRunStatus.FAILURE], tags=WILL_RETRY, updated_after=since)
+    return [run for run in instance.get_runs(failed) if run.is_complete_and_waiting_to_retry]
 
 
 def _runs(instance: dg.DagsterInstance, runs: Sequence[dg.DagsterRun], prefix: str, sensor: str) -> list[Run]:

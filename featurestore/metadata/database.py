@@ -25,6 +25,8 @@ LOCK_STEP_SECONDS = 0.02
 CONNECT_SECONDS = 5
 WRITERS = 7_305_148_222
 """Key of the advisory lock in PostgreSQL."""
+FROZEN_WRITER = "60s"
+"""PostgreSQL ends a writer that says nothing for so long in the middle of a transaction, as a frozen process does."""
 FORMS = "sqlite:////folder/metadata.db or postgresql://user:password@host:5432/database"
 HINT = f"Write {FORMS}, with reserved characters of the password percent-encoded."
 FILE_REMEDY = "Check that its folder may be written, and is on a disk of this machine; then try again."
@@ -37,18 +39,19 @@ class Database:
     Args:
         url: `sqlite:///path` or `postgresql://...`, as SQLAlchemy reads them.
         lock_seconds: How long a writer waits for another one to end.
+        is_durable: Whether what was written outlives a loss of power; without it a write waits for no disk.
 
     Raises:
         InvalidInput: the URL is neither.
         ModuleNotFoundError: the driver of PostgreSQL is not installed (extra `postgres`).
     """
 
-    def __init__(self, url: str | URL, *, lock_seconds: float = LOCK_SECONDS) -> None:
+    def __init__(self, url: str | URL, *, lock_seconds: float = LOCK_SECONDS, is_durable: bool = True) -> None:
         parsed = _parsed(url)
         self.address = _address(parsed)
         self._file = Path(str(parsed.database)) if parsed.drivername == "sqlite" else None
         self._lock_seconds = lock_seconds
-        self._engine = _engine(parsed, lock_seconds)
+        self._engine = _engine(parsed, lock_seconds, is_durable)
 
     def __repr__(self) -> str:
         return f"Database({self.address!r})"
@@ -170,24 +173,24 @@ def _address(url: URL) -> str:
     return f"{host}:{url.port or 5432}/{url.database}"
 
 
-def _engine(url: URL, lock_seconds: float) -> Engine:
+def _engine(url: URL, lock_seconds: float, is_durable: bool) -> Engine:
     is_file = url.drivername == "sqlite"
     arguments: dict[str, Any] = {"timeout": lock_seconds} if is_file else {}
     if not is_file and "connect_timeout" not in url.query:
         arguments["connect_timeout"] = CONNECT_SECONDS
     engine = create_engine(url, poolclass=NullPool, hide_parameters=True, connect_args=arguments)
     if is_file:
-        event.listen(engine, "connect", _set_up_sqlite)
+        event.listen(engine, "connect", partial(_set_up_sqlite, "FULL" if is_durable else "NORMAL"))
         event.listen(engine, "begin", _begin_sqlite)
     else:
-        event.listen(engine, "begin", partial(_begin_postgres, f"{lock_seconds:.3f}s"))
+        event.listen(engine, "begin", partial(_begin_postgres, f"{lock_seconds:.3f}s", is_durable))
     return engine
 
 
-def _set_up_sqlite(connection: Any, _: Any) -> None:
-    """Transactions are begun by us alone, and what was committed outlives a loss of power."""
+def _set_up_sqlite(synchronous: str, connection: Any, _: Any) -> None:
+    """Transactions are begun by us alone; with FULL, what was committed outlives a loss of power."""
     connection.isolation_level = None
-    connection.execute("PRAGMA synchronous=FULL")
+    connection.execute(f"PRAGMA synchronous={synchronous}")
     connection.execute("PRAGMA foreign_keys=ON")
 
 
@@ -196,8 +199,11 @@ def _begin_sqlite(connection: Connection) -> None:
     connection.exec_driver_sql("BEGIN IMMEDIATE" if _is_writer(connection) else "BEGIN")
 
 
-def _begin_postgres(lock_timeout: str, connection: Connection) -> None:
+def _begin_postgres(lock_timeout: str, is_durable: bool, connection: Connection) -> None:
     if _is_writer(connection):
+        connection.exec_driver_sql(f"SET LOCAL idle_in_transaction_session_timeout = '{FROZEN_WRITER}'")
+        if not is_durable:
+            connection.exec_driver_sql("SET LOCAL synchronous_commit = off")
         connection.exec_driver_sql(f"SET LOCAL lock_timeout = '{lock_timeout}'")
         connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({WRITERS})")
 

@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from sqlalchemy import (
+    BigInteger,
     Boolean,
     Column,
     DateTime,
@@ -271,3 +272,42 @@ BACKFILLS = Part("backfills", 1, (REQUESTS, GROUPS, AUDIT, KEPT))
 API_KEYS = Part("api_keys", 1, (KEYS, KEY_AUDIT))
 FRESHNESS_KEPT = Part("freshness", 1, (CONFIRMED, FRESHNESS, LAGS))
 ALERTS = Part("alerts", 1, (EPISODES, OUTBOX, SINKS))
+
+HEARTBEATS = Table(
+    "run_heartbeat",
+    METADATA,
+    Column("run_id", String(64), primary_key=True),
+    Column("host", PlainText, primary_key=True),
+    Column("machine", PlainText, primary_key=True),
+    Column("pid", Integer, primary_key=True),
+    Column("started", BigInteger, primary_key=True),
+    Column("began_at", Instant, nullable=False),
+    Column("beat_at", Instant, nullable=False),
+    Column("beats", Integer, nullable=False),
+    Column("doing", PlainText, nullable=False),
+    Column("idle_seconds", Float, nullable=False),
+    Column("silent_seconds", Float, nullable=False),
+    Column("looked_at", Instant),
+)
+"""A row for each process that works on a run; `looked_at` and `silent_seconds` are the looks', and a beat sets them back."""
+
+STUCK = Table(
+    "run_stuck",
+    METADATA,
+    Column("run_id", String(64), primary_key=True),
+    Column("assets", Document, nullable=False),
+    Column("why", String(8), nullable=False),
+    Column("since", Instant, nullable=False),
+    Column("silent_seconds", Float, nullable=False),
+    Column("host", PlainText, nullable=False),
+    Column("pid", Integer, nullable=False),
+    Column("doing", PlainText, nullable=False),
+    Column("found_at", Instant, nullable=False, index=True),
+    Column("done", PlainText, nullable=False),
+    Column("retried_as", String(64)),
+    Column("over_at", Instant, index=True),
+    Column("outcome", PlainText, nullable=False),
+)
+"""A row for each run that was ended because it stood still; open until `over_at` is set."""
+
+HEARTBEATS_KEPT = Part("heartbeats", 1, (HEARTBEATS, STUCK))

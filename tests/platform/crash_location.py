@@ -16,6 +16,7 @@ import polars as pl
 from definitions import build_definitions
 from featurestore.declaration import Daily, Feature, TimeWindow
 from resources.store import StoreResource
+from sensors import stuck_runs
 from tests.platform.kiosks import LIMIT, START, kiosk_sales_daily, kiosks
 
 HOLD = "FEATURESTORE_TEST_HOLD"
@@ -23,18 +24,33 @@ NOW = "FEATURESTORE_TEST_NOW"
 ROOT = "FEATURESTORE_ROOT"
 LANDING = "FEATURESTORE_LANDING"
 ADMISSION = "FEATURESTORE_TEST_ADMISSION"
+STUCK = "FEATURESTORE_TEST_STUCK"
+"""Steps run in the process of their run, as in production, and the sensor that ends stuck runs looks every second."""
 
 
 def hold() -> None:
-    """Wait while a test wants it: the first to find the file named by HOLD takes it, and waits until it is gone."""
+    """Wait while a test wants it: the first to find the file named by HOLD takes it, and waits until it is gone.
+
+    What a test writes to it meanwhile has it work for a moment.
+    """
     asked = Path(os.environ.get(HOLD, "/nowhere"))
     taken = asked.with_name(f"held-{os.getpid()}")
     try:
         asked.rename(taken)
+        while True:
+            if taken.read_text():
+                os.truncate(taken, 0)
+                work_for(1.0)
+            time.sleep(0.01)
     except FileNotFoundError:
         return
-    while taken.exists():
-        time.sleep(0.01)
+
+
+def work_for(seconds: float) -> None:
+    """Use the processor for so long."""
+    until = time.process_time() + seconds
+    while time.process_time() < until:
+        pass
 
 
 def held_sales(window: TimeWindow, orders: pl.LazyFrame) -> pl.LazyFrame:
@@ -61,16 +77,21 @@ catalog = kiosks(sales_daily, largest_daily)
 
 
 def location(environment: Mapping[str, str]) -> dg.Definitions:
-    """The catalogue's assets, run by one process for each step; and what admits backfills, where ADMISSION asks for it."""
+    """The catalogue's assets, run by one process for each step unless STUCK is asked for; and the sensors that are asked for."""
     store = StoreResource(root=environment[ROOT], landing=environment[LANDING], now=environment[NOW])
+    if STUCK in environment:
+        stuck_runs.MINIMUM_INTERVAL_SECONDS = 1
     built = build_definitions(catalog, landing=Daily(start=START), training=[], store=store)
-    sensors = [
-        sensor for sensor in built.sensors or () if ADMISSION in environment and sensor.name == "backfill_admission"
-    ]
+    asked = {name for variable, name in SENSORS.items() if variable in environment}
     return dg.Definitions(
-        assets=built.assets, sensors=sensors, resources=built.resources, executor=dg.multiprocess_executor
+        assets=built.assets,
+        sensors=[sensor for sensor in built.sensors or () if sensor.name in asked],
+        resources=built.resources,
+        executor=dg.in_process_executor if STUCK in environment else dg.multiprocess_executor,
     )
 
+
+SENSORS = {ADMISSION: "backfill_admission", STUCK: stuck_runs.NAME}
 
 if LANDING in os.environ:
     kiosks_location = location(os.environ)

@@ -1,0 +1,1 @@
+"""Signs of life of the processes that write tables, and the runs that were ended because theirs had stopped."""
