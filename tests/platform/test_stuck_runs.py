@@ -25,6 +25,7 @@ from resources.run_tags import LAUNCHED_BY
 from sensors.launches import unfinished_runs
 from sensors.lost_retries import PATIENCE, TIMES, LostRetries
 from sensors.stuck_runs import StuckRuns, stuck_runs
+from tests.platform.airline import dagster_home
 from tests.platform.crash_site import crash_home, wait_for
 from tests.platform.kiosks import day_key
 from tests.platform.run_queue import ORIGIN, range_tags
@@ -302,6 +303,12 @@ def test_record_is_closed_by_a_later_run_of_the_same_assets(ward: Ward) -> None:
     )
     ward.look()
     assert ward.book.stuck() == []
+
+
+def test_instance_gives_back_what_dead_runs_held_of_pools(tmp_path: Path) -> None:
+    """Dagster does so only where it is told how long after the end of a run; a killed one gives nothing back itself."""
+    with dg.DagsterInstance.from_config(str(dagster_home(tmp_path))) as instance:
+        assert 0 < instance.run_monitoring_settings["free_slots_after_run_end_seconds"] <= 60
 
 
 def test_sensor_of_the_location_looks_and_leaves_a_healthy_store_as_it_is(ward: Ward) -> None:
