@@ -113,7 +113,9 @@ def said(what: str, work: Callable[[], Given], rounds: int) -> Given:
         taken.append(1000 * (time.process_time() - busy))
         passed.append(1000 * (time.perf_counter() - began))
     spread = f"{min(taken):,.1f} to {max(taken):,.1f}"
-    print(f"{what}: {statistics.median(taken):,.1f} ms ({spread}); passed {statistics.median(passed):,.1f} ms", flush=True)
+    print(
+        f"{what}: {statistics.median(taken):,.1f} ms ({spread}); passed {statistics.median(passed):,.1f} ms", flush=True
+    )
     return result
 
 
