@@ -4,7 +4,7 @@ Steps move either tier at any time, are cut short between any two keys, and begi
 the warm tier lose everything; rows are pushed beside the steps; windows are rolled back. Reads happen between any two of these,
 others go on between a read's two tiers, every repair is held up for any time and comes twice, and so do writes of steps whose
 writer stood still before them. In the end, once each tier has taken a last step, the hot tier holds of each key what a rebuild
-would give, or nothing where it was evicted.
+would give, or nothing where it was evicted. A last step is one that nobody leaves alone.
 """
 
 import random
@@ -61,6 +61,7 @@ class Life:
     held_up: list[Callable[[], None]] = field(default_factory=list)
     read_values: int = 0
     repaired: int = 0
+    is_ending: bool = False
 
     def __post_init__(self) -> None:
         self.table = Table(self.random)
@@ -85,6 +86,7 @@ class Life:
         for _ in range(self.random.randint(1, 3)):
             self.change()
             self.happen(self.random.randint(5, 20))
+        self.is_ending = True
         self.materialize()
         self.evict()
         for write_late in self.held_up:
@@ -124,7 +126,9 @@ class Life:
         yield
         for key, step in steps.items():
             if owns(part, key):
-                if self.random.random() < 0.2:  # the writer stands still here, and another begins anew
+                if (
+                    not self.is_ending and self.random.random() < 0.2
+                ):  # the writer stands still here, and another begins anew
                     self.held_up.append(partial(self.write_late, part, key, step, epoch, target))
                     return
                 if not self.write(part, key, step, epoch, target):
@@ -293,12 +297,12 @@ def test_histories_end_wrong_where_repairs_ignore_the_mark() -> None:
 
 
 def test_histories_end_wrong_where_steps_do_not_announce_themselves() -> None:
-    """From a seed after which it shows soon: one history in 800 ends wrong."""
-    assert any(life.wrong() for life in lives(range(100, 130), announces=False))
+    """From a seed after which it shows soon: one history in 1,500 ends wrong."""
+    assert any(life.wrong() for life in lives(range(1_020, 1_040), announces=False))
 
 
 def test_histories_end_wrong_where_late_writes_do_not_say_what_they_reflect() -> None:
-    """From a seed after which it shows soon: one history in 160 ends wrong."""
+    """From a seed after which it shows soon: one history in 110 ends wrong."""
     assert any(life.wrong() for life in lives(range(20, 50), tells_basis=False))
 
 
