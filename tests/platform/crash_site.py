@@ -123,16 +123,17 @@ class Site:
             )
 
     @contextmanager
-    def running(self) -> Iterator["Site"]:
-        """All three while the block lasts; afterwards no process of them is left."""
+    def running(self, *, pages: bool = True) -> Iterator["Site"]:
+        """All three, or those without pages, while the block lasts; afterwards no process of them is left."""
         server = {"host": HOST, "port": self.code_port, "location_name": "kiosks"}
         (self.home / "workspace.yaml").write_text(json.dumps({"load_from": [{"grpc_server": server}]}))
         try:
             self.start("code server")
             self.await_code()
             self.start("daemon")
-            self.start("web server")
-            wait_for("the web server", self.has_pages, 120)
+            if pages:
+                self.start("web server")
+                wait_for("the web server", self.has_pages, 120)
             yield self
         finally:
             self.stop()

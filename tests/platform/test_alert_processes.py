@@ -73,7 +73,7 @@ def watch(tmp_path: Path) -> Iterator[Watch]:
             "FEATURESTORE_ALERTS": str(routes),
             "FEATURESTORE_SCHEDULE": "off",
         }
-        with Site(home, LOCATION, variables).running():
+        with Site(home, LOCATION, variables).running(pages=False):
             wait_for("the first alert", lambda: bool(hook.posted), START_SECONDS)
             yield made
 

@@ -172,6 +172,7 @@ def test_a_job_that_fails_warns_pages_and_is_well_when_its_windows_are_caught_up
     assert life.told()[2:] == [("01 05:20", "recovered", "BREACH", "freshness", NAME, TABLE)]
 
 
+@pytest.mark.exam
 def test_a_job_that_succeeds_with_old_windows_ends_nothing_and_tells_nothing_again(life: Life) -> None:
     life.live(T0 + 5 * HOUR, jobs=False)
     before = life.told()
@@ -182,6 +183,7 @@ def test_a_job_that_succeeds_with_old_windows_ends_nothing_and_tells_nothing_aga
     assert life.told() == before
 
 
+@pytest.mark.exam
 def test_a_late_file_is_told_as_silence_and_as_its_end(life: Life) -> None:
     life.live(T0 + 6 * HOUR + 20 * MINUTE, feed=False)
     late = [order(f"late-{hour}", T0 + hour * HOUR) for hour in (4, 5, 6)]
@@ -214,6 +216,7 @@ def test_a_window_that_its_gate_holds_is_told_with_what_to_do_and_ends_with_the_
     ]
 
 
+@pytest.mark.exam
 def test_a_backfill_of_old_windows_tells_nothing_while_all_is_well(life: Life) -> None:
     for hour in (0, 1):
         life.compute(T0 + hour * HOUR)
@@ -232,6 +235,7 @@ def test_a_restart_in_the_middle_of_an_episode_tells_nothing_twice(life: Life) -
     assert [one[1] for one in life.told()] == ["opened", "raised", "recovered"]
 
 
+@pytest.mark.exam
 def test_a_sink_that_is_down_for_an_hour_and_more_hears_everything_once_and_in_order(
     life: Life, hook: HttpReceiver
 ) -> None:
@@ -249,6 +253,7 @@ def test_a_sink_that_is_down_for_an_hour_and_more_hears_everything_once_and_in_o
     assert ([(one[0], one[1]) for one in life.told()], life.waiting()) == (wanted, 0)
 
 
+@pytest.mark.exam
 def test_healthy_days_are_silent(life: Life) -> None:
     life.live(T0 + max(cases(7, 0) * DAY, 6 * HOUR))
     assert life.told() == []
@@ -314,6 +319,7 @@ def test_rows_that_a_landing_refused_are_a_warning_of_the_source(life: Life) -> 
     assert (document["owner"], document["tier"]) == ("team:kiosks", "")
 
 
+@pytest.mark.exam
 def test_a_group_that_alerts_nobody_or_is_no_longer_declared_is_closed(life: Life) -> None:
     life.live(T0 + 4 * HOUR + 30 * MINUTE, jobs=False)
     life.use(kiosk_last_order_hourly)
@@ -322,6 +328,7 @@ def test_a_group_that_alerts_nobody_or_is_no_longer_declared_is_closed(life: Lif
     assert (closed["event"], closed["reason"]) == ("closed", f"{NAME} is no longer declared.")
 
 
+@pytest.mark.exam
 def test_routes_that_cannot_be_read_fail_the_tick_and_lose_nothing(life: Life) -> None:
     file = life.sandbox.folder / "alerts.toml"
     good = file.read_text()
