@@ -43,8 +43,9 @@ class Bounds:
 
     @classmethod
     def of(cls, group: RegisteredGroup) -> "Bounds":
-        warning = warning_of(group) or NOTHING
-        return cls(group.name, group.freshness, warning, group.arrival, group.kind == "pushed")
+        slo = group.freshness
+        warning = NOTHING if slo is None else min(slo, warning_of(group) or slo)
+        return cls(group.name, slo, warning, group.arrival, group.kind == "pushed")
 
 
 def judge_all(bounds: Iterable[Bounds], published: Callable[[str], Published | None], now: datetime) -> Freshness:

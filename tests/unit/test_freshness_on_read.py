@@ -127,6 +127,7 @@ SLOS = st.none() | st.sampled_from([SECOND, 30 * SECOND, 2 * MINUTE, HOUR, 2 * H
     nudge=st.integers(-1, 1),
     now=INSTANTS,
 )
+@example(slo=SECOND, arrival=None, status="OK", times=(AT, AT, None, None), exact="slo", nudge=0, now=AT)
 @example(slo=HOUR, arrival=None, status="OK", times=(AT, AT, None, None), exact="slo", nudge=0, now=AT)
 def test_the_state_is_what_the_rules_give(
     slo: timedelta | None,
