@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 import boto3
+import botocore.session
 from botocore.config import Config
 
 from featurestore.ports import free_port
@@ -40,7 +41,16 @@ ROOT = Path(__file__).parents[2]
 @cache
 def session() -> boto3.Session:
     """Credentials that any of these servers takes; one session, since each reads the service's description anew."""
-    return boto3.Session(aws_access_key_id="testkey", aws_secret_access_key="testsecret", region_name=REGION)
+    return new_session()
+
+
+def new_session(config: Config | None = None) -> boto3.Session:
+    """Another one, for clients that are not as by default."""
+    core = botocore.session.Session()
+    core.set_default_client_config(config)
+    return boto3.Session(
+        aws_access_key_id="testkey", aws_secret_access_key="testsecret", region_name=REGION, botocore_session=core
+    )
 
 
 @cache

@@ -83,7 +83,7 @@ def write(store: RedisOnlineStore, numbers: list[int], version: int = 5, fence: 
     store.write(GROUP, keys, messages_of([plain(version)] * len(keys), fence), epoch=store.ensure_epoch(), ttl=WEEK)
 
 
-def shuffled_twice(items: Sequence[Item], seed: int) -> list[Item]:
+def shuffled_twice(items: Sequence[Item], seed: int | str) -> list[Item]:
     """Each item twice, in an order that `seed` decides."""
     doubled = [*items, *items]
     random.Random(seed).shuffle(doubled)

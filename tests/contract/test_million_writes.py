@@ -1,9 +1,8 @@
 """A million shuffled, doubled writes from four processes that are killed, frozen and started again, while the hot server dies too.
 
-Every writer delivers every version of every key twice, in an order of its own. All 1,000,000 writes go to the hot tier, a real Valkey
-server. A quarter of them goes to the warm tier too, every key's newest version among them: a conditional put takes about 2 ms of
-processor time, client and DynamoDB Local together, so that a million would take two cores about 20 minutes without anything else.
-In `make test` there are few writes, and the warm tier is on moto.
+Every writer delivers every version of every key twice to each tier, in orders of its own: 1,000,000 writes to the hot tier, a real
+Valkey server, and as many to the warm one. Those take nearly all of the time: a conditional put costs client and DynamoDB Local
+together 1.5 to 2 ms of processor time. In `make test` there are few writes, and the warm tier is on moto.
 """
 
 import os
@@ -32,7 +31,7 @@ from featurestore.online.tier import Tier
 from featurestore.ports import free_port
 from tests.contract import dynamo
 from tests.contract.online_rows import GROUP, clock, decoded, key_of, moment
-from tests.contract.two_tier_writer import VERSIONS, WARM_VERSIONS, Row, rows_of, warm_rows_of
+from tests.contract.two_tier_writer import VERSIONS, Row, rows_of
 from tests.kills import REPOSITORY, moments
 from tests.scale import cases, exam_scale, exam_seed
 
@@ -255,7 +254,7 @@ def world(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[World]:
     warm_url = dynamo.url_of(endpoint, f"million-{uuid4().hex}", max_connections=2, timeout_seconds=20)
     provision(warm_url, session=dynamo.session())
     with EmbeddedValkey(tmp_path, free_port()) as server:
-        yield World(server, warm_url, key_count=cases(1_000_000, 1_600) // (DELIVERIES * VERSIONS))
+        yield World(server, warm_url, key_count=cases(1_000_000, 960) // (DELIVERIES * VERSIONS))
 
 
 @pytest.fixture
@@ -270,7 +269,7 @@ def writers(world: World) -> Iterator[list[Writer]]:
 
 def test_every_key_ends_on_its_newest_version_in_both_tiers(world: World, writers: list[Writer]) -> None:
     began = time.monotonic()
-    kills, warm_writes = cases(60, 2), 2 * world.key_count * WARM_VERSIONS
+    kills, warm_writes = cases(60, 2), 2 * world.key_count * VERSIONS
     lives = [acts_of(number, (kills + number) // WRITERS, warm_writes) for number in range(WRITERS)]
     world.may_go.set()
     with ThreadPoolExecutor(WRITERS) as threads:
@@ -284,7 +283,7 @@ def test_every_key_ends_on_its_newest_version_in_both_tiers(world: World, writer
         print(dict(counts), "seconds", round(time.monotonic() - began), "keys", world.key_count)
         assert wrong_keys(tiers, world.key_count) == []
     assert counts["hot writes"] > DELIVERIES * world.key_count * VERSIONS
-    assert counts["warm writes"] >= DELIVERIES * world.key_count * WARM_VERSIONS
+    assert counts["warm writes"] >= DELIVERIES * world.key_count * VERSIONS
     assert counts["hot left"] > 0
     assert counts["warm left"] > 0
     assert counts["killed at work"] > 0
@@ -317,12 +316,10 @@ def held(messages: list[bytes | None]) -> list[tuple[object, ...]]:
     return decoded(messages).select(names).rows()
 
 
-def test_the_versions_have_ties_and_tombstones_and_the_newest_are_in_both_lists() -> None:
+def test_the_versions_have_ties_and_tombstones() -> None:
     """Or the test above would prove less."""
     found: list[list[Row]] = [sorted(rows_of(exam_seed(), number)) for number in range(200)]
     last_two = [(rows[-1][0], rows[-2][0]) for rows in found]
     assert sum(a[:1] == b[:1] and a[1] > b[1] for a, b in last_two) > 20, "knowledge time decides"
     assert sum(a[:2] == b[:2] for a, b in last_two) > 20, "creation decides"
     assert 20 < sum(rows[-1][1] for rows in found) < 180
-    assert all(rows[-1] in warm_rows_of(rows) for rows in found)
-    assert {len(warm_rows_of(rows)) for rows in found} == {WARM_VERSIONS}

@@ -17,20 +17,22 @@ import random
 import sys
 from dataclasses import dataclass
 
+from botocore.config import Config
+
 from featurestore.errors import FenceRefused, StoreUnavailable
 from featurestore.online.dynamo.tier import DynamoTier
 from featurestore.online.redis.tier import RedisOnlineStore
 from featurestore.online.tier import TierPart
 from tests.contract import dynamo
 from tests.contract.online_rows import GROUP, Version, clock, key_of, messages_of, shuffled_twice
+from tests.scale import cases
 
 VERSIONS = 20
 """Of each key."""
-WARM_VERSIONS = 5
-"""So many of them, the newest included, are written to the warm tier."""
-WARM_BATCH = 20
-HOT_BATCH = WARM_BATCH * VERSIONS // WARM_VERSIONS
-"""So that both lists are as many batches long."""
+BATCH = cases(50, 20)
+"""Rows in one write, to either tier. Larger ones spend less on the two looks at the group's record that a write to the warm tier takes."""
+QUICK = Config(user_agent="two-tier-writer", parameter_validation=False)
+"""botocore otherwise spends a fifth of a put's processor time on describing itself and on checking the shape of what it is given."""
 Row = tuple[Version, bool]
 """A version, and whether it is a tombstone."""
 
@@ -45,12 +47,6 @@ def rows_of(seed: int, key: int) -> list[Row]:
     return rows
 
 
-def warm_rows_of(rows: list[Row]) -> list[Row]:
-    """Those of a key's rows that are written to the warm tier: the newest, and some others."""
-    newest = max(rows)
-    return [newest, *[row for row in rows if row is not newest][: WARM_VERSIONS - 1]]
-
-
 @dataclass
 class Delivery:
     """A list of rows on its way to one tier."""
@@ -58,7 +54,6 @@ class Delivery:
     tier: str
     part: TierPart
     rows: list[tuple[int, Row]]
-    batch: int
     epoch: str
     position: int
     is_epoch_known: bool = False
@@ -84,7 +79,7 @@ class Delivery:
         self.epoch, self.is_epoch_known = epoch, True
 
     def write(self) -> None:
-        batch = self.rows[self.position : self.position + self.batch]
+        batch = self.rows[self.position : self.position + BATCH]
         messages = messages_of(
             [version for _, (version, _) in batch], deleted=[is_deleted for _, (_, is_deleted) in batch]
         )
@@ -100,14 +95,12 @@ def wait_for_a_line_after(*said: str) -> None:
 
 def main(hot_url: str, warm_url: str, seed: str, number: str, key_count: str, *places: str) -> None:
     """`places`: epoch and position, in the hot tier and in the warm one."""
-    rows = {key: rows_of(int(seed), key) for key in range(int(key_count))}
-    hot_rows = [(key, row) for key, found in rows.items() for row in found]
-    warm_rows = [(key, row) for key, found in rows.items() for row in warm_rows_of(found)]
-    hot, warm = RedisOnlineStore(hot_url, clock), DynamoTier(warm_url, clock, session=dynamo.session())
-    order = int(seed) + int(number)
+    rows = [(key, row) for key in range(int(key_count)) for row in rows_of(int(seed), key)]
+    hot, warm = RedisOnlineStore(hot_url, clock), DynamoTier(warm_url, clock, session=dynamo.new_session(QUICK))
+    orders = [f"{seed} {number} {tier}" for tier in ("warm", "hot")]
     deliveries = [
-        Delivery("warm", warm.parts()[0], shuffled_twice(warm_rows, order), WARM_BATCH, places[2], int(places[3])),
-        Delivery("hot", hot.parts()[0], shuffled_twice(hot_rows, order), HOT_BATCH, places[0], int(places[1])),
+        Delivery("warm", warm.parts()[0], shuffled_twice(rows, orders[0]), places[2], int(places[3])),
+        Delivery("hot", hot.parts()[0], shuffled_twice(rows, orders[1]), places[0], int(places[1])),
     ]
     wait_for_a_line_after("ready")
     while waiting := [delivery for delivery in deliveries if not delivery.is_done]:
