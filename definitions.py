@@ -24,7 +24,7 @@ from sensors.due_windows import due_windows
 from sensors.freshness import freshness_sensor
 from sensors.landing import landing_files
 from sensors.pushed import pushed_groups
-from sensors.stuck_runs import stuck_runs
+from sensors.stuck_runs import stuck_run_problems, stuck_runs
 
 LANDING_SINCE = Daily(start=date(2024, 12, 1))
 
@@ -58,7 +58,7 @@ def build_definitions(
             online_automation(),
             backfill_admission(catalog),
             freshness_sensor(catalog),
-            alerts_sensor(catalog),
+            alerts_sensor(catalog, [stuck_run_problems(catalog)]),
             *pushed_groups(catalog),
             stuck_runs(),
         ],

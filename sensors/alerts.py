@@ -27,7 +27,7 @@ from resources.store import StoreResource
 from sensors.latest_checks import latest_checks
 
 EVERY = timedelta(seconds=10)
-Finder = Callable[[dg.SensorEvaluationContext, RegistrySnapshot, Clock], Findings | None]
+Finder = Callable[[dg.SensorEvaluationContext, Settings, Clock], Findings | None]
 """Looks for problems and says which kinds and groups it speaks for; None: it did not look this time. No two speak for the same."""
 
 log = logging.getLogger("featurestore.alerts")
@@ -85,7 +85,7 @@ class _Desk:
         """Ask every finder; one that cannot look leaves its episodes as they are, and keeps no other from looking."""
         for finder in self.finders:
             try:
-                found = finder(context, registry, clock)
+                found = finder(context, settings, clock)
             except FeatureStoreError:
                 log.exception("Some problems could not be looked for; their alerts stay as they are.")
                 continue

@@ -23,7 +23,7 @@ from featurestore.alerts.problem import Findings, Problem, source_name
 from featurestore.clock import Clock
 from featurestore.declaration import Catalog, FeatureGroup
 from featurestore.declaration.tier import LOOK_EVERY
-from featurestore.registry.snapshot import RegistrySnapshot
+from featurestore.settings import Settings
 
 CHECKS_A_QUERY = 500
 TOLD = {
@@ -42,9 +42,7 @@ class Looked:
     remedy: str
 
 
-def latest_checks(
-    catalog: Catalog,
-) -> "Callable[[dg.SensorEvaluationContext, RegistrySnapshot, Clock], Findings | None]":
+def latest_checks(catalog: Catalog) -> Callable[[dg.SensorEvaluationContext, Settings, Clock], Findings | None]:
     """The finder of one code location; it looks as often as freshness is looked at."""
     return _LatestChecks(dict(_looked_at(catalog))).look
 
@@ -54,7 +52,7 @@ class _LatestChecks:
     checks: Mapping[dg.AssetCheckKey, Looked]
     looked_at: datetime | None = field(default=None)
 
-    def look(self, context: dg.SensorEvaluationContext, _registry: RegistrySnapshot, clock: Clock) -> Findings | None:
+    def look(self, context: dg.SensorEvaluationContext, _settings: Settings, clock: Clock) -> Findings | None:
         """The problems of now; None if it has looked just before."""
         now = clock()
         if self.looked_at is not None and self.looked_at <= now < self.looked_at + LOOK_EVERY:

@@ -5,17 +5,22 @@ worker stands still (`featurestore/heartbeat`), and runs whose process is gone w
 """
 
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import timedelta
 
 import dagster as dg
 
+from featurestore.alerts.problem import Findings, source_name
+from featurestore.alerts.stillness import still_runs
 from featurestore.clock import Clock, system_clock
+from featurestore.declaration import Catalog
 from featurestore.errors import StoreUnavailable
 from featurestore.heartbeat.book import HeartbeatBook
 from featurestore.heartbeat.process import Ending
 from featurestore.heartbeat.stuck import StuckRun, Why
 from featurestore.heartbeat.worker import Patience, Worker
+from featurestore.settings import Settings
 from resources.retries import promise_retry, retries_left, retry_of
 from resources.run_tags import LAUNCHED_BY, assets_of
 from resources.store import StoreResource
@@ -56,6 +61,16 @@ def stuck_runs(clock: Clock = system_clock) -> dg.SensorDefinition:
         return dg.SkipReason("Looked at the heartbeats of runs.")
 
     return stuck
+
+
+def stuck_run_problems(catalog: Catalog) -> Callable[[dg.SensorEvaluationContext, Settings, Clock], Findings]:
+    """The finder of the sensor `alerts`: the runs of one code location's groups and sources that stood still."""
+    names = [*(group.stored_name for group in catalog.groups), *(source_name(one.name) for one in catalog.sources)]
+
+    def find(_: dg.SensorEvaluationContext, settings: Settings, clock: Clock) -> Findings:
+        return still_runs(names, settings.heartbeats().stuck(), clock())
+
+    return find
 
 
 @dataclass(frozen=True)

@@ -14,9 +14,12 @@ import pytest
 
 from featurestore.alerts.outbox import Outbox
 from featurestore.declaration import Catalog, FeatureGroup
+from featurestore.heartbeat.process import Process
+from featurestore.heartbeat.stuck import StuckRun
 from featurestore.promotion import materialize_windows
 from sensors.alerts import alerts_sensor
 from sensors.freshness import freshness_sensor
+from sensors.stuck_runs import stuck_run_problems
 from tests.contract.receivers import HttpReceiver, http_receiver
 from tests.platform.kiosks import (
     CLOSED,
@@ -66,7 +69,8 @@ class Life:
 
     def restart(self) -> None:
         """Forget what processes keep, as a daemon and a code server do that start anew."""
-        self.sensors = [freshness_sensor(self.sandbox.catalog), alerts_sensor(self.sandbox.catalog)]
+        finders = [stuck_run_problems(self.sandbox.catalog)]
+        self.sensors = [freshness_sensor(self.sandbox.catalog), alerts_sensor(self.sandbox.catalog, finders)]
 
     def use(self, *groups: FeatureGroup) -> None:
         self.sandbox.use(catalog(*groups))
@@ -317,6 +321,30 @@ def test_rows_that_a_landing_refused_are_a_warning_of_the_source(life: Life) -> 
     assert [one[1:] for one in life.told()] == [("opened", "WARN", "landing", "raw/orders", "raw/orders")]
     (document,) = life.hook.documents()
     assert (document["owner"], document["tier"]) == ("team:kiosks", "")
+
+
+def test_a_run_that_stood_still_is_told_of_each_of_its_assets_until_its_work_is_done(life: Life) -> None:
+    book = life.sandbox.resource().settings().heartbeats()
+    book.beat("run-1", Process.current(), "kiosks.transform line 7", 0.0)
+    (worker,) = book.look(MINUTE)
+    still = StuckRun("run-1", (TABLE, "raw/orders"), "silent", T0, 3 * MINUTE, "host-a", 4711, worker.doing, T0)
+    assert book.claim(worker, still)
+    book.tell("run-1", done="Its process was killed", retried_as="run-2")
+    life.live(life.sandbox.now + 2 * STEP)
+    assert [one[1:] for one in life.told()] == [
+        ("opened", "WARN", "stuck", NAME, TABLE),
+        ("opened", "WARN", "stuck", "raw/orders", "raw/orders"),
+    ]
+    document = life.hook.documents()[0]
+    assert "Run run-1 of offline/kiosk_orders_hourly gave no sign of life for 3 min" in document["text"]
+    assert "process 4711 on host-a, last seen in kiosks.transform line 7. Its process was killed." in document["text"]
+    assert document["todo"].startswith("Run run-2 repeats it")
+    book.close("run-1", "run-2 succeeded")
+    life.live(life.sandbox.now + STEP)
+    assert [one[1:5] for one in life.told()[2:]] == [
+        ("recovered", "WARN", "stuck", NAME),
+        ("recovered", "WARN", "stuck", "raw/orders"),
+    ]
 
 
 @pytest.mark.exam
