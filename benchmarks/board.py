@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -76,9 +77,13 @@ def measure(root: Location, count: int, rounds: int) -> None:
     assert look is not None
     said("of it making the metrics", lambda: group_metrics(look.documents), rounds)
     for what, path in {"scrape": "/metrics", "page": "/", "page of all": "/?all=1", "JSON": "/freshness.json"}.items():
-        size = said(what, lambda path=path: asyncio.run(answered(app, path)), rounds)
+        size = said(what, partial(scraped, app, path), rounds)
         print(f"    {size / 1024:,.0f} KiB")
     watch.close()
+
+
+def scraped(app: ASGIApp, path: str) -> int:
+    return asyncio.run(answered(app, path))
 
 
 async def answered(app: ASGIApp, path: str) -> int:

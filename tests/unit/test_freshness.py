@@ -265,7 +265,6 @@ def entry(place: int, status: Any, number: int) -> LedgerEntry:
 def counted(group: RegisteredGroup, entries: Sequence[tuple[int, str]], now: datetime) -> WindowFacts:
     """The oracle: one window after the other, by what was said of it last."""
     promoted, gone, held = set[int](), set[int](), dict[int, int]()
-    held_since = None
     for number, (place, status) in enumerate(entries):
         held.pop(place, None)
         if status == "quarantined":
@@ -276,11 +275,10 @@ def counted(group: RegisteredGroup, entries: Sequence[tuple[int, str]], now: dat
         else:
             promoted.discard(place)
             gone.add(place)
-        held_since = None if not held else START + number * MINUTE if held_since is None else held_since
     of_held: dict[str, Any] = {
         "quarantined": len(held),
         "held": tuple(START + place * HOUR for place in sorted(held)),
-        "held_since": held_since,
+        "held_since": START + min(held.values()) * MINUTE if held else None,
         "held_by": str(held[max(held)]) if held else "",
     }
     if not promoted:
