@@ -153,7 +153,7 @@ def test_whoever_is_read_together_with_others_gets_what_it_gets_alone(store: Fea
         return call(app, ONLINE, body, headers={"accept": accept})
 
     async def main() -> tuple[list[Answer], list[Answer]]:
-        async with served(store) as app:
+        async with served(store, limits=Limits(timeout_seconds=10.0)) as app:
             together = await asyncio.gather(*(sent(app, one) for one in asked))
             return together, [await sent(app, one) for one in asked]
 
