@@ -28,6 +28,8 @@ from featurestore.settings import DEFAULT_ROOT
 REPOSITORY = Path(__file__).resolve().parent.parent
 HOST = "127.0.0.1"
 STOP_SECONDS = 8.0
+START_SECONDS = 600.0
+"""A machine that has just booted is busy; a process that ended is noticed at once."""
 FINISHED = (dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED)
 
 
@@ -203,7 +205,7 @@ def _start(command: list[str], environment: Mapping[str, str], log: Path) -> sub
 
 
 def _await_answer(
-    url: str, children: Mapping[str, subprocess.Popen[bytes]], logs: Path, seconds: float = 180.0
+    url: str, children: Mapping[str, subprocess.Popen[bytes]], logs: Path, seconds: float = START_SECONDS
 ) -> None:
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:

@@ -109,12 +109,13 @@ class LedgerFollower:
 
     def missing(self, after: int, until: int) -> list[int]:
         """Numbers of the windows in [after, until) without an entry, the oldest first."""
-        part = slice(after, max(after, until))
-        return self._of_none((self._said[part] == NOTHING) & ~self._failed[part], after, until)
+        until = max(after, until)
+        return self._of_none((self._said[after:until] == NOTHING) & ~self._failed[after:until], after, until)
 
     def awaited(self, after: int, until: int) -> list[int]:
         """Numbers of the windows in [after, until) that are neither in production nor taken back, the oldest first."""
-        return self._of_none(self._said[after : max(after, until)] == NOTHING, after, until)
+        until = max(after, until)
+        return self._of_none(self._said[after:until] == NOTHING, after, until)
 
     @property
     def quarantined(self) -> int:
