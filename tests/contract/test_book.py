@@ -22,7 +22,12 @@ import pytest
 from sqlalchemy import text
 
 from featurestore.errors import AlreadyDecided, FeatureStoreError, InvalidInput, StoreUnavailable, UnknownName
+from featurestore.heartbeat.book import HeartbeatBook
+from featurestore.heartbeat.process import Process
+from featurestore.heartbeat.stuck import StuckRun
+from featurestore.heartbeat.worker import Patience
 from featurestore.location import Location
+from featurestore.metadata import database
 from featurestore.metadata.book import STATES, BackfillBook
 from featurestore.metadata.database import Database
 from featurestore.metadata.request import AuditEntry, BackfillRequest, RequestedWindows, State
@@ -620,3 +625,43 @@ def test_a_root_in_a_bucket_needs_a_database_named(tmp_path: Path) -> None:
         settings.book()
     named = {"FEATURESTORE_ROOT": "s3://lake/features", "FEATURESTORE_METADATA_URL": f"sqlite:///{tmp_path / 'x.db'}"}
     assert Settings.from_env(named).book().requests() == []
+
+
+# heartbeats, in the same databases
+
+
+def test_silence_is_counted_and_set_back_on_both_databases(url: str, clock: SetClock) -> None:
+    heartbeats, me, patience = HeartbeatBook.open(url, clock), Process("here", "boot", 7, 70), Patience()
+    heartbeats.beat("run", me, "somewhere", 1.5)
+    for _ in range(9):
+        (worker,) = heartbeats.look(patience.step)
+        clock.now += patience.beat
+    assert (worker.beats, worker.idle_for, worker.stands_still(patience)) == (1, timedelta(seconds=1.5), "silent")
+    stuck = StuckRun("run", ("offline/a",), "silent", clock.now, worker.silent_for, "here", 7, "somewhere", clock.now)
+    assert heartbeats.claim(worker, stuck)
+    heartbeats.tell("run", done="killed", retried_as="next")
+    assert heartbeats.stuck() == [replace(stuck, done="killed", retried_as="next")]
+    heartbeats.close("run", "over")
+    assert heartbeats.stuck() == []
+    heartbeats.beat("run", me, "somewhere", 0.0)
+    assert not heartbeats.claim(worker, stuck)
+    assert heartbeats.look(patience.step)[0].silent_for == timedelta(0)
+    heartbeats.leave("run", me)
+    assert heartbeats.workers() == []
+
+
+def test_writer_that_freezes_in_a_transaction_is_ended_by_postgresql(
+    server: Postgres, clock: SetClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its lock would keep every other writer waiting, for as long as it is frozen."""
+    url = server.make_schema(f"book_{next(names)}")
+    BackfillBook.open(url, clock)
+    monkeypatch.setattr(database, "FROZEN_WRITER", "200ms")
+
+    def write_and_freeze() -> None:
+        with Database(url).writing():
+            BackfillBook.open(url, clock).record(request_of("b1"))
+
+    with pytest.raises(StoreUnavailable):
+        write_and_freeze()
+    assert BackfillBook.open(url, clock).find("b1") is not None
