@@ -153,7 +153,7 @@ class BoardWatch:
         return Look(now, took, documents, history, recorded_at, group_metrics(documents))
 
     def _read_kept_lags(self, opened: _Opened, look: Look) -> None:
-        """Of groups seen for the first time the lags of the day before, for their pictures. Each look brings its own from then on."""
+        """The lags of the day before, of groups seen for the first time or after a gap. Each look brings its own from then on."""
         new = [document["group"] for document in look.documents if document["group"] not in self._read]
         for first in range(0, len(new), READ_TOGETHER):
             names = new[first : first + READ_TOGETHER]
@@ -176,6 +176,7 @@ class BoardWatch:
 
     def _failed(self, trouble: str) -> None:
         self._close_store()
+        self._read.clear()  # what the sensor keeps meanwhile is read once this board sees again
         self.standing = replace(self.standing, trouble=trouble, failures=self.standing.failures + 1)
 
     def _close_store(self) -> None:

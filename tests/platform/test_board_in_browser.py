@@ -53,8 +53,9 @@ class Site:
         """Compute the last hours, as a mended job does; the sensor looks at once."""
         sandbox = self.kiosk.sandbox
         sandbox.now = datetime.now(UTC)
-        for back in range(hours, 0, -1):
-            self.kiosk.compute(sandbox.now.replace(minute=0, second=0, microsecond=0) - back * HOUR)
+        last_due = (sandbox.now - 10 * MINUTE).replace(minute=0, second=0, microsecond=0) - HOUR
+        for back in reversed(range(hours)):
+            self.kiosk.compute(last_due - back * HOUR)
         sandbox.store.materialize([GROUP])
         self.kiosk.tick()
 
@@ -65,13 +66,15 @@ def site(sandbox: Sandbox, valkey_url: str, tmp_path: Path) -> Iterator[Site]:
         server.flushall()
     now = datetime.now(UTC)
     hour = now.replace(minute=0, second=0, microsecond=0)
-    sandbox.online_url, sandbox.now = valkey_url, hour - 30 * HOUR
+    sandbox.online_url, sandbox.now = valkey_url, hour - 20 * HOUR
     sandbox.use(kiosks(kiosk_orders_hourly, kiosk_sales_daily, kiosk_profile))
     kiosk = Kiosk(sandbox)
     # Its jobs run until six hours ago; its feed speaks to the end.
     kiosk.live(hour - 6 * HOUR)
     kiosk.live(hour - 10 * MINUTE, jobs=False)
     compute_days(sandbox)
+    sandbox.now = datetime.now(UTC)
+    kiosk.tick()
     variables = {"FEATURESTORE_ROOT": str(sandbox.root), "FEATURESTORE_ONLINE_URL": valkey_url}
     with running_board(variables, tmp_path / "board.log", "--look-seconds", "1") as board:
         yield Site(kiosk, board)
@@ -79,7 +82,8 @@ def site(sandbox: Sandbox, valkey_url: str, tmp_path: Path) -> Iterator[Site]:
 
 def compute_days(sandbox: Sandbox) -> None:
     cadence = kiosk_sales_daily.cadence
-    windows = [cadence.window_at(sandbox.now - back * DAY) for back in (2, 1)]  # type: ignore[union-attr]
+    midnight = sandbox.now.replace(hour=0, minute=0)
+    windows = [cadence.window_at(midnight - back * DAY) for back in (2, 1)]  # type: ignore[union-attr]
     materialize_windows(sandbox.offline, sandbox.catalog, kiosk_sales_daily, windows, run_id="days")
     sandbox.store.materialize([kiosk_sales_daily.name])
 
@@ -102,7 +106,7 @@ def page(site: Site, tmp_path: Path) -> Iterator[Page]:
 
 def test_a_breach_is_shown_and_is_over_when_the_windows_are_caught_up(site: Site, page: Page) -> None:
     page.open("/")
-    page.shows("BREACH 1", "NEVER 1", "beyond its SLO of 1 h", "windows are due and not promoted", "36 hours")
+    says(page, "BREACH 1", "NEVER 1", "beyond its SLO of 1 h", "windows are due and not promoted", "SLO 36 hours")
     assert page.driver.title == "(1) Freshness"
     worst = page.driver.find_element(By.CSS_SELECTOR, ".groups tbody")
     assert GROUP in worst.text
@@ -110,11 +114,11 @@ def test_a_breach_is_shown_and_is_over_when_the_windows_are_caught_up(site: Site
     assert worst.find_elements(By.CSS_SELECTOR, ".strip rect.BREACH")
     page.picture("board")
     page.open("/?status=NEVER")
-    page.shows(kiosk_profile.name, "1 of 3")
+    says(page, kiosk_profile.name, "1 of 3")
     assert GROUP not in page.text
     page.open("/")
     page.follow(GROUP)
-    page.shows("since", "Attainment, 24h", "Inputs", "orders", "Changes of status")
+    says(page, "BREACH since", "Attainment, 24h", "Inputs", "orders", "Changes of status")
     assert fits(page)
     page.driver.set_window_size(520, 1100)
     dark(page)
@@ -122,9 +126,19 @@ def test_a_breach_is_shown_and_is_over_when_the_windows_are_caught_up(site: Site
     page.picture("board-group")
     page.open("/")
     assert fits(page)
-    site.catch_up(7)
-    page.until("the end of the breach", lambda: page.open("/") is None and "BREACH 0" in page.text)
+    site.catch_up(10)
+    page.until("the end of the breach", lambda: page.open("/") is None and "BREACH 0" in words(page))
     assert "OK" in page.driver.find_element(By.XPATH, f"//tbody[contains(., '{GROUP}')]").text
+
+
+def words(page: Page) -> str:
+    """The page's text on one line."""
+    return " ".join(page.text.split())
+
+
+def says(page: Page, *told: str) -> None:
+    for text in told:
+        page.until(text, lambda text=text: text in words(page))
 
 
 def fits(page: Page) -> bool:
