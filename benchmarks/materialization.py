@@ -1,13 +1,14 @@
 """Materialization of a whole group, from its Delta table to the server, against the same bytes written without any rule.
 
-Run it with `python -m benchmarks.materialization [--rows 200000] [--features 20] [--windows 1] [--repeats 5] [--feast-rows 20000]`.
+Run it with `python -m benchmarks.materialization [--rows 200000] [--features 20] [--windows 1] [--repeats 7] [--feast-rows 20000]`.
 Every repeat measures all contenders in turn on one server, and only ratios within a repeat are compared: to `SET EX`,
 pipelined by redis-py, of the very keys and messages that materialization writes. `--windows` is how many windows of history
 the table has, of which each key's newest row is chosen. CPU is that of this process and of the server, which other load
 disturbs less than the clock.
 
 Feast's `materialize` of fewer rows of the same table, on the same server, runs in a virtual environment that is made here, or
-in the one that `--feast` names; `--feast-rows 0` leaves it out. Last, the size of a value beside named JSON of the same fields.
+in the one that `--feast-folder` names; `--feast-rows 0` leaves it out. Then the size of a value beside named JSON of the same fields,
+the goals with each figure's spread over the repeats, and where the CPU time of a fill and of a write of all rows goes.
 """
 
 import argparse
@@ -18,7 +19,6 @@ import subprocess
 import sys
 import tempfile
 import time
-import venv
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -29,6 +29,9 @@ import numpy as np
 import polars as pl
 import redis
 
+from benchmarks import cpu_shares, goals
+from benchmarks.goals import Found, Goal
+from benchmarks.online_read import feast_python
 from featurestore.declaration.windows import TimeWindow
 from featurestore.location import Location
 from featurestore.offline.intake import row_schema
@@ -45,9 +48,10 @@ NOW = datetime(2026, 3, 20, tzinfo=UTC)
 DAY = timedelta(days=1)
 TTL = timedelta(days=7)
 PIPELINE_KEYS = 500
+PROFILED_SECONDS = 10.0
 LIMIT = "limit: pipelined SET EX, redis-py"
 FILL = "fill of an empty group from its table"
-FEAST = "feast[redis]==0.67.0"
+WRITES = "fenced newest-wins writes"
 TEXT = "Newark Liberty International"
 
 
@@ -160,7 +164,7 @@ class Bench:
         return {
             LIMIT: (lambda: None, self.limit),
             FILL: (lambda: None, self.fill),
-            "fenced newest-wins writes": (lambda: self.put(self.older), self.write),
+            WRITES: (lambda: self.put(self.older), self.write),
         }
 
     def server_seconds(self) -> float:
@@ -222,12 +226,9 @@ def steps(bench: Bench, rows: int) -> None:
         )
 
 
-def beside_feast(bench: Bench, fills: list[Pass], folder: Path, environment: Path, rows: int) -> None:
-    """Feast's `materialize` of fewer rows: its time grows with their number."""
-    python = environment / "bin" / "python"
-    if not python.exists():
-        venv.create(environment, with_pip=True)
-        subprocess.run([python, "-m", "pip", "install", "--quiet", FEAST], check=True)
+def beside_feast(bench: Bench, fills: list[Pass], folder: Path, environment: Path, rows: int) -> list[float]:
+    """Feast's `materialize` of fewer rows, as its time grows with their number: how many times as fast ours is."""
+    python = feast_python(environment)
     features = list(bench.table.group.feature_names)
     given = bench.frontier.head(rows).select(
         id="plane", event_timestamp=pl.col("event_time"), **{name: pl.col(name) for name in features}
@@ -244,10 +245,12 @@ def beside_feast(bench: Bench, fills: list[Pass], folder: Path, environment: Pat
         f"  Feast's materialize of {given.height:,} rows: {statistics.median(speeds):,.0f} rows/s; ours is faster by "
         f"min {min(ratios):.0f}  median {statistics.median(ratios):.0f}  max {max(ratios):.0f}"
     )
+    return ratios
 
 
-def sizes() -> None:
-    """Bytes of a value, and of named JSON with the same fields, version and fence included."""
+def sizes() -> list[Found]:
+    """Bytes of a value, and of named JSON with the same fields, version and fence included: by how much ours is smaller."""
+    found: list[Found] = []
     catalogues = {
         "20 doubles": group_of(20),
         "10 mixed (double, int, bool, string)": group_of(10, ["float64", "int64", "bool", "string", "float32"]),
@@ -262,6 +265,39 @@ def sizes() -> None:
         ]
         mine, theirs = (statistics.mean(map(len, values)) for values in (ours, spelled))
         print(f"  a value of {name}: {mine:.0f} bytes, as named JSON {theirs:.0f}: {100 * (mine / theirs - 1):+.0f} %")
+        found.append(
+            (Goal(f"a value of {name}: smaller than named JSON by, %", 50, 60, digits=0), [100 - 100 * mine / theirs])
+        )
+    return found
+
+
+def judged(passes: dict[str, list[Pass]], times: list[float]) -> list[Found]:
+    """The goals of fills and writes, with their figures in each repeat; `times` as many rows/s as Feast's, if that was measured."""
+    fills, writes = ([one.rows_per_second for one in passes[name]] for name in (FILL, WRITES))
+    beside = [(Goal("fill, times Feast's materialize", 80, digits=1), times)] if times else []
+    return [
+        (Goal("fill of 20 doubles, rows/s", 300_000, 450_000, digits=0), fills),
+        *beside,
+        (Goal("fenced newest-wins writes, rows/s", 120_000, 250_000, digits=0), writes),
+    ]
+
+
+def where_time_goes(bench: Bench, passes: dict[str, list[Pass]], seconds: float) -> None:
+    """Profiles of a fill and of a write of all rows: CPU time of this process by folder, for all rows."""
+    for name in (FILL, WRITES):
+        prepare, work = bench.contenders()[name]
+
+        def once(prepare: Callable[[], object] = prepare, work: Callable[[], None] = work) -> None:
+            bench.client.flushdb()
+            prepare()
+            work()
+
+        cpu_us = statistics.median(one.cpu_us for one in passes[name]) * len(bench.keys)
+        print(
+            "",
+            cpu_shares.table(f"{name}, {len(bench.keys):,} rows", cpu_shares.shares(once, seconds), cpu_us),
+            sep="\n",
+        )
 
 
 def sample(group: RegisteredGroup) -> pl.DataFrame:
@@ -283,10 +319,10 @@ def sample(group: RegisteredGroup) -> pl.DataFrame:
 def main() -> int:
     """Fill a table, start a server, compare."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    numbers = {"--rows": 200_000, "--features": 20, "--windows": 1, "--repeats": 5, "--feast-rows": 20_000}
+    numbers = {"--rows": 200_000, "--features": 20, "--windows": 1, "--repeats": 7, "--feast-rows": 20_000}
     for option, default in numbers.items():
         parser.add_argument(option, type=int, default=default)
-    parser.add_argument("--feast", type=Path, help="virtual environment of Feast; made there if it is not")
+    parser.add_argument("--feast-folder", type=Path, help="virtual environment of Feast; made if missing, kept")
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary, EmbeddedValkey(Path(temporary) / "server") as server:
         folder = Path(temporary)
@@ -299,9 +335,12 @@ def main() -> int:
         )
         passes = compare(bench, given.repeats)
         steps(bench, given.rows)
+        environment, times = given.feast_folder or folder / "feast", list[float]()
         if given.feast_rows:
-            beside_feast(bench, passes[FILL], folder, given.feast or folder / "feast", given.feast_rows)
-        sizes()
+            times = beside_feast(bench, passes[FILL], folder, environment, given.feast_rows)
+        found = judged(passes, times) + sizes()
+        print("", goals.table(found), sep="\n")
+        where_time_goes(bench, passes, PROFILED_SECONDS)
         bench.online.close()
     return 0
 

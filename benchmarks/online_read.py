@@ -1,11 +1,13 @@
 """Online reads through the SDK, beside the same bytes received undecoded and beside Feast's SDK, on one server.
 
-Run it with `python -m benchmarks.online_read [--repeats 7] [--seconds 0.3] [--feast-folder DIR | --without-feast]`. It starts
+Run it with `python -m benchmarks.online_read [--repeats 9] [--seconds 0.5] [--feast-folder DIR | --without-feast]`. It starts
 Valkey on a unix socket, fills three groups (20 doubles; 10 mixed with strings; a vector of 128 floats) by the library's
 own materialization, and has Feast 0.67, in a virtual environment of its own, write the same values beside them. Every
 repeat measures all contenders in turn, and only ratios within a repeat are compared. The limit is a prepacked MGET of our
 keys on a bare socket, whose replies are received and dropped: by `recv` of up to a megabyte, as a client receives what it is
 going to keep, and, which no client that hands out values could do, into one buffer that is there already.
+
+At the end stand the goals, each with its figure's median and spread over the repeats, and where the CPU time of our reads goes.
 
 "SDK read" returns with every value checked and decoded into arrays or tuples and every status settled; the lines below it
 add what a caller may ask for next: Python values, or a Polars frame.
@@ -31,6 +33,8 @@ import numpy as np
 import polars as pl
 import redis
 
+from benchmarks import cpu_shares, goals
+from benchmarks.goals import Found, Goal
 from featurestore.declaration import Catalog, Entity, Feature, FeatureGroup, Online, Source, Static, feature_group
 from featurestore.declaration.dtypes import storage_dtype
 from featurestore.location import Location
@@ -41,12 +45,23 @@ from featurestore.store import FeatureStore
 
 FEAST = "feast[redis]==0.67.0"
 ENTITIES = 2_000
-SHAPES = ((1, 1), (1, 500), (3, 100), (3, 500))
+Shape = tuple[int, int]
+"""Groups and entities."""
+SHAPES: tuple[Shape, ...] = ((1, 1), (1, 500), (3, 100), (3, 500))
+PROFILED = 4
+"""Times as many seconds as a contender is measured for in a repeat, a profile is made of."""
 NOW = datetime.now(UTC).replace(microsecond=0) - timedelta(hours=1)
 LIMIT, REUSED = "limit: bare socket, not decoded", "  into one buffer, again and again"
 READ, VALUES, FRAME = "SDK read", "  and Python values", "  and a Polars frame"
 FEAST_READ, FEAST_VALUES = "Feast SDK read", "  Feast: and Python values"
 FEAST_PARTS = {FEAST_READ: "read", FEAST_VALUES: "values"}
+P50, P99, SHARE, TIMES = "p50, us", "p99, us", "of the limit", "times Feast's SDK"
+GOALS: dict[Shape, dict[str, tuple[float, float]]] = {
+    (1, 1): {P50: (80, 40), TIMES: (5, 10)},
+    (1, 500): {SHARE: (0.45, 0.65), TIMES: (70, 90)},
+    (3, 100): {SHARE: (0.45, 0.60), TIMES: (20, 30)},
+    (3, 500): {SHARE: (0.45, 0.65), P99: (3_000, 2_000), TIMES: (40, 60)},
+}
 BESIDE = {READ: FEAST_READ, VALUES: FEAST_VALUES, FRAME: FEAST_VALUES}
 Work = Callable[[], object]
 
@@ -250,6 +265,20 @@ def report(title: str, runs: list[Run], keys: int) -> None:
         print(line)
 
 
+def judged(shape: Shape, runs: list[Run]) -> list[Found]:
+    """The goals of a shape, with their figures in each repeat."""
+    figures = {P50: [1e6 * run[READ].p50 for run in runs], P99: [1e6 * run[READ].p99 for run in runs]}
+    figures[SHARE] = ratios(runs, LIMIT, READ)
+    if FEAST_READ in runs[0]:
+        figures[TIMES] = ratios(runs, FEAST_READ, READ)
+    title = f"{shape[1]} x {shape[0]}"
+    return [
+        (Goal(f"{title}: {what}", goal, stretch, what in (P50, P99), 2 if what == SHARE else 1), figures[what])
+        for what, (goal, stretch) in GOALS[shape].items()
+        if what in figures
+    ]
+
+
 def ratios(runs: list[Run], base: str, name: str) -> list[float]:
     """How many times the base's median latency is that of another, in each repeat."""
     return [run[base].p50 / run[name].p50 for run in runs]
@@ -271,8 +300,8 @@ def running(folder: Path) -> Iterator[str]:
 def main() -> int:
     """Start a server, fill it from both sides, compare."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--repeats", type=int, default=7)
-    parser.add_argument("--seconds", type=float, default=0.3, help="of each contender in each repeat")
+    parser.add_argument("--repeats", type=int, default=9)
+    parser.add_argument("--seconds", type=float, default=0.5, help="of each contender in each repeat")
     parser.add_argument("--feast-folder", type=Path, help="virtual environment of Feast; made if missing, kept")
     parser.add_argument("--without-feast", action="store_true")
     options = parser.parse_args()
@@ -306,6 +335,8 @@ def compare(folder: Path, path: str, feast: Feast | None, repeats: int, seconds:
     client = redis.Redis(unix_socket_path=path)
     with socket.socket(socket.AF_UNIX) as connection:
         connection.connect(path)
+        found: list[Found] = []
+        profiles = []
         for groups, entities in SHAPES:
             works = contenders(store, connection, client, groups, entities)
             runs = []
@@ -315,6 +346,11 @@ def compare(folder: Path, path: str, feast: Feast | None, repeats: int, seconds:
                     run |= feast.measure(groups, entities, seconds)
                 runs.append(run)
             report(f"{groups} groups x {entities} entities", runs, groups * entities)
+            found += judged((groups, entities), runs)
+            cpu_us = 1e6 * statistics.median(run[READ].cpu for run in runs)
+            shares = cpu_shares.shares(works[READ], PROFILED * seconds)
+            profiles.append(cpu_shares.table(f"{entities} x {groups}", shares, cpu_us))
+    print("\nentities x groups", goals.table(found), *profiles, sep="\n\n")
     store.online.close()
 
 

@@ -17,6 +17,7 @@ from featurestore.online.message.layout import (
     HEADER_CONSTANTS,
     SCHEMA_NUMBER_SLICE,
     Block,
+    Bytes,
     Flags,
     MessageLayout,
     Numbers,
@@ -70,10 +71,23 @@ class RowLayout:
     @cached_property
     def expected(self) -> Array:
         """What stands there, as numbers of 16 bits."""
-        row = self.layout.template.copy()
-        row[SCHEMA_NUMBER_SLICE] = np.frombuffer((self.number or 0).to_bytes(4, "little"), np.uint8)
-        expected: Array = row[self.pairs] | row[self.pairs + 1].astype(np.uint16) << 8
-        return expected
+        return self._pairs_of(self.layout.template)
+
+    @cached_property
+    def if_null(self) -> Array:
+        """What stands there if all features are null."""
+        row = self.layout.template.view(self.layout.row_dtype).copy()
+        for block in self.layout.blocks:
+            row[self.layout.part_names[block.code]]["tag"] = block.null_tag
+        for vector in self.layout.vectors:
+            row[self.layout.part_names[vector.name]]["tag"] = vector.null_tag
+        return self._pairs_of(row.view(np.uint8))
+
+    def _pairs_of(self, row: Bytes) -> Array:
+        numbered = row.copy()
+        numbered[SCHEMA_NUMBER_SLICE] = np.frombuffer((self.number or 0).to_bytes(4, "little"), np.uint8)
+        pairs: Array = numbered[self.pairs] | numbered[self.pairs + 1].astype(np.uint16) << 8
+        return pairs
 
     @cached_property
     def blocks(self) -> dict[str, tuple[Block, str]]:
@@ -160,29 +174,17 @@ def read_part(own: RowLayout, batch: Batch, left: Numbers) -> Part:
 
 def _canonical(own: RowLayout, batch: Batch, chosen: Numbers, rows: Rows) -> tuple[Flags, bool]:
     """Whether each fixed part has every tag where the layout puts it, and whether all of them are without nulls."""
-    layout = own.layout
     canonical: Flags = rows["header"]["is_deleted"] <= 1
     if "|u1" in own.blocks:
         canonical &= (rows[own.blocks["|u1"][1]]["value"] <= 1).all(axis=1)
-    if (batch.pairs(chosen, own.pairs) == own.expected).all():
+    pairs = batch.pairs(chosen, own.pairs)
+    is_plain = pairs == own.expected
+    if is_plain.all():
         return canonical, True
-    data = rows[:, np.newaxis].view(np.uint8)
-    canonical &= (data[:, HEADER_CONSTANTS] == layout.template[HEADER_CONSTANTS]).all(axis=1)
-    if own.number is not None:
-        canonical &= rows["header"]["schema_number"] == own.number
-    for block in layout.blocks:
-        tags = rows[layout.part_names[block.code]]["tag"]
-        canonical &= ((tags == block.tags) | (tags == block.null_tag)).all(axis=1)
-    for vector in layout.vectors:
-        canonical &= _is_vector(vector, rows[layout.part_names[vector.name]])
+    is_either = is_plain | (pairs == own.if_null)
+    if not is_either.all():
+        canonical &= is_either.all(axis=1)
     return canonical, False
-
-
-def _is_vector(vector: WireField, cells: Rows) -> Flags:
-    length = np.frombuffer(varint(4 * vector.width, vector.length_width), np.uint8)
-    is_tagged = (cells["tag"] == vector.tag) | (cells["tag"] == vector.null_tag)
-    is_whole: Flags = is_tagged & (cells["length"] == length).all(axis=1)
-    return is_whole
 
 
 def _read_spans(layout: MessageLayout, batch: Batch, at: Numbers, canonical: Flags) -> tuple[Spans, Numbers]:
