@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -29,7 +29,9 @@ async def alive(app: ASGIApp) -> AsyncIterator[None]:
     """The application between its start and its end."""
     events: asyncio.Queue[Message] = asyncio.Queue()
     said: asyncio.Queue[Message] = asyncio.Queue()
-    life = asyncio.create_task(app({"type": "lifespan", "asgi": {"version": "3.0"}, "state": {}}, events.get, said.put))
+    life: asyncio.Future[None] = asyncio.ensure_future(
+        app({"type": "lifespan", "asgi": {"version": "3.0"}, "state": {}}, events.get, said.put)
+    )
     await events.put({"type": "lifespan.startup"})
     assert (await said.get())["type"] == "lifespan.startup.complete"
     try:
@@ -78,7 +80,7 @@ async def call(
         "server": ("127.0.0.1", 6566),
         "state": {},
     }
-    incoming = iter(
+    incoming: Iterator[Message] = iter(
         [
             {"type": "http.request", "body": one, "more_body": never_ends or i + 1 < len(parts)}
             for i, one in enumerate(parts)
