@@ -27,7 +27,10 @@ from feature_assets.groups.flights.delays import carrier_delay_daily
 from feature_assets.groups.flights.sources import cancellations, departures
 from featurestore.backfill.dagster_api import launch_partition_backfill
 from featurestore.declaration import Source
+from featurestore.location import Location
 from featurestore.online.parity import check_parity
+from featurestore.online.redis.embedded import embedded_folder
+from featurestore.online.redis.valkey import EmbeddedValkey
 from featurestore.ports import free_port
 from featurestore.schedule.due import settling
 from tests.platform.airline import DAY, FIRST, REPOSITORY, dagster_home, flight, key, processes_marked
@@ -83,8 +86,10 @@ class Machine:
         return text in log
 
     def go_down(self) -> None:
-        """Everything at once, the supervisor first, and no last word from any."""
-        for pid in sorted(processes_marked(self.mark)):
+        """Everything at once, the supervisor first, and no last word from any. Valkey writes its title over its mark."""
+        valkey = EmbeddedValkey(embedded_folder(Location(str(self.site.root)))).pid
+        assert valkey is not None
+        for pid in [*sorted(processes_marked(self.mark)), valkey]:
             kill(pid)
         wait_for("the end of every process", lambda: processes_marked(self.mark) == {}, 30)
         with (self.home / "up.log").open("a") as log:
@@ -132,6 +137,7 @@ def machine(tmp_path: Path) -> Iterator[Machine]:
         finally:
             for pid in processes_marked(made.mark):
                 kill(pid)
+            EmbeddedValkey(embedded_folder(Location(str(site.root)))).stop()
 
 
 def departed(machine: Machine, number: int) -> list[dict[str, object]]:

@@ -21,7 +21,6 @@ from tests.platform.test_backfill_crash import (
     ASSETS,
     DONE,
     KEYS,
-    PATIENCE_SECONDS,
     Twins,
     assert_same,
     running_twins,
@@ -30,6 +29,7 @@ from tests.platform.test_backfill_crash import (
 pytestmark = pytest.mark.exam
 
 SILENT, HUNG = 6, 10
+PATIENCE_SECONDS = 600
 
 
 @pytest.fixture
