@@ -1,12 +1,14 @@
 """Merging the files of statistics: killed at a random moment, read meanwhile, and done by two at once, no row is lost or counted twice."""
 
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from threading import Event
 
 import polars as pl
 import pytest
 
+from featurestore.location import Location
 from featurestore.offline import statistics
 from featurestore.offline.statistics import KeptStatistics
 from tests.catalogs import DAY, T0
@@ -73,6 +75,30 @@ def test_reader_sees_every_row_while_files_are_merged_and_deleted(tmp_path: Path
         reader.result()
     assert set(seen) == {20}
     assert versions(kept) == list(range(40))
+
+
+@dataclass(frozen=True)
+class MergedMeanwhile(Location):
+    """A place whose files are merged right after they were listed, as by another process."""
+
+    def names(self, prefix: str = "") -> list[str]:
+        listed = super().names(prefix)
+        kept_at(Location(self.uri)).compact()
+        return listed
+
+
+def kept_at(location: Location) -> KeptStatistics:
+    kept = KeptStatistics(location, "group")
+    kept.location = location
+    return kept
+
+
+def test_reader_whose_files_are_merged_away_between_its_list_and_its_reads_lists_again(tmp_path: Path) -> None:
+    kept = kept_in(tmp_path)
+    for number in range(AT_MOST + 2):
+        kept.append([statistics_at(number)])
+    assert versions(kept_at(MergedMeanwhile(kept.location.uri))) == list(range(AT_MOST + 2))
+    assert len(kept.location.names()) == 1
 
 
 def test_merge_that_was_cut_short_after_it_wrote_leaves_rows_that_count_once(tmp_path: Path) -> None:
