@@ -112,8 +112,8 @@ class Queue:
     def tick(self) -> dg.SensorResult:
         """One evaluation of the admission sensor, on top of the one before."""
         store = self.sandbox.definitions().resources["store"]  # type: ignore[index]
-        context = dg.build_sensor_context(self.sandbox.instance, cursor=self.cursor, resources={"store": store})
-        result = backfill_admission(self.sandbox.catalog)(context)
+        with dg.build_sensor_context(self.sandbox.instance, self.cursor, resources={"store": store}) as context:
+            result = backfill_admission(self.sandbox.catalog)(context)
         assert isinstance(result, dg.SensorResult)
         self.cursor = result.cursor
         return result
