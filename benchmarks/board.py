@@ -77,12 +77,12 @@ def measure(root: Location, count: int, rounds: int) -> None:
     assert look is not None
     said("of it making the metrics", lambda: group_metrics(look.documents), rounds)
     for what, path in {"scrape": "/metrics", "page": "/", "page of all": "/?all=1", "JSON": "/freshness.json"}.items():
-        size = said(what, partial(scraped, app, path), rounds)
+        size = said(what, partial(ask, app, path), rounds)
         print(f"    {size / 1024:,.0f} KiB")
     watch.close()
 
 
-def scraped(app: ASGIApp, path: str) -> int:
+def ask(app: ASGIApp, path: str) -> int:
     return asyncio.run(answered(app, path))
 
 
