@@ -12,7 +12,6 @@ from featurestore.alerts.problem import Blame
 from featurestore.freshness.judgement import Cause, GroupFreshness, SourceFreshness
 from featurestore.registry.snapshot import RegisteredGroup, RegistrySnapshot
 
-LENGTHS = {"hourly": timedelta(hours=1), "daily": timedelta(days=1)}
 NEVER = datetime.min.replace(tzinfo=UTC)
 KEYS = {"hourly": "%Y-%m-%d-%H:%M", "daily": "%Y-%m-%d"}
 
@@ -79,10 +78,10 @@ def blocking_window(reader: GroupFreshness, upstream: GroupFreshness) -> datetim
     if windows is None or windows.awaited is None or held is None or not held.held:
         return None
     group = reader.group
-    end = windows.awaited + LENGTHS[group.cadence]
+    end = windows.awaited + group.window_length
     since = min(windows.awaited, end - timedelta(microseconds=group.lookback_us))
     until = end + timedelta(microseconds=group.delay_us)
-    length = LENGTHS[upstream.group.cadence]
+    length = upstream.group.window_length
     return next((start for start in held.held if start < until and start + length > since), None)
 
 

@@ -5,14 +5,12 @@ Not here: the application (`app.py`).
 
 import logging
 import multiprocessing
-import socket
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING
 
 from featurestore.board.options import BoardOptions
 from featurestore.clock import Clock, system_clock
-from featurestore.errors import InvalidInput
 
 if TYPE_CHECKING:
     from starlette.applications import Starlette
@@ -39,9 +37,9 @@ def run_board(
     from granian import Granian
     from granian.constants import Interfaces
 
-    from featurestore.serving.run import STOP_SECONDS, await_workers_before_judging
+    from featurestore.serving.run import STOP_SECONDS, await_workers_before_judging, check_address
 
-    _check_address(options)
+    check_address(options.host, options.port)
     multiprocessing.set_start_method("spawn", force=True)
     server = Granian(
         "featurestore",
@@ -68,16 +66,3 @@ def application(environment: Mapping[str, str], options: BoardOptions, clock: Cl
     logging.basicConfig(format="[%(levelname)s] %(message)s")
     settings = Settings.from_env(environment)
     return create_app(BoardWatch(lambda: FeatureStore(settings, clock=clock), clock, options.look_seconds))
-
-
-def _check_address(options: BoardOptions) -> None:
-    """Say it before the worker is started if the address cannot be had."""
-    family = socket.AF_INET6 if ":" in options.host else socket.AF_INET
-    try:
-        with socket.socket(family, socket.SOCK_STREAM) as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            probe.bind((options.host, options.port))
-    except OSError as error:
-        raise InvalidInput(
-            f"Address {options.host}:{options.port} cannot be had: {error}. Choose another with --host and --port."
-        ) from error

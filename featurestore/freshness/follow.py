@@ -17,12 +17,10 @@ from featurestore.offline.table import FeatureTable
 from featurestore.offline.view import newest_value
 from featurestore.registry.snapshot import RegisteredGroup
 
-LENGTHS = {"hourly": timedelta(hours=1), "daily": timedelta(days=1)}
-
 
 def window_follower(group: RegisteredGroup, ledger: Ledger) -> LedgerFollower:
     """What follows the windows of a group that has some."""
-    return LedgerFollower(ledger, datetime.fromisoformat(group.start), LENGTHS[group.cadence])
+    return LedgerFollower(ledger, datetime.fromisoformat(group.start), group.window_length)
 
 
 def window_facts(group: RegisteredGroup, windows: LedgerFollower, now: datetime) -> WindowFacts:
@@ -63,7 +61,7 @@ def served_after(group: RegisteredGroup) -> timedelta:
     """How long after a window's start its rows are to be served; of a load or push nothing: its instant is that moment."""
     if not group.has_windows:
         return timedelta(0)
-    return LENGTHS[group.cadence] + timedelta(microseconds=group.delay_us + group.publish_us)
+    return group.window_length + timedelta(microseconds=group.delay_us + group.publish_us)
 
 
 @dataclass(slots=True)

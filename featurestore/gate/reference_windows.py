@@ -5,7 +5,7 @@ recompute for a backfill it is held against its neighbours of the same backfill,
 """
 
 from collections.abc import Mapping
-from datetime import datetime, timedelta
+from datetime import datetime
 
 import polars as pl
 
@@ -70,7 +70,7 @@ class ReferenceWindows:
         wanted |= set(large) if self.is_recompute else set()
         if not (wanted and self._features):
             return {}
-        length = timedelta(hours=1) if self._registered.cadence == "hourly" else timedelta(days=1)
+        length = self._registered.window_length
         rows = self._table.scan(windows=[TimeWindow(start, start + length) for start in sorted(wanted)])
         if max(self._counts.get(start, 0) for start in wanted) >= 2 * SAMPLE_ROWS:
             rows = rows.filter(sampled(self._registered))

@@ -6,7 +6,7 @@ they are computed from the rows that production has.
 """
 
 from collections.abc import Mapping, Sequence
-from datetime import datetime, timedelta
+from datetime import datetime
 
 import polars as pl
 
@@ -143,7 +143,7 @@ def _from_rows(
     """Statistics of windows as the table has them, now or at a version."""
     if not lacking:
         return {}
-    length = timedelta(hours=1) if group.cadence == "hourly" else timedelta(days=1)
+    length = group.window_length
     columns = ["window_start", "schema_number", *group.feature_names]
     windows = [TimeWindow(start, start + length) for start in sorted(lacking)]
     rows = store.table(group.name).scan(table_version, windows=windows)

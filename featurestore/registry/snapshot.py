@@ -25,6 +25,10 @@ from featurestore.errors import InvalidInput, unknown_name
 FORMAT = 1
 
 
+WINDOW_LENGTHS = {"hourly": timedelta(hours=1), "daily": timedelta(days=1)}
+"""Of the cadences that are cut into windows."""
+
+
 @dataclass(frozen=True, slots=True)
 class RegisteredFeature:
     """A feature with what the registry adds: its field number, and the schema number it appeared with."""
@@ -89,7 +93,12 @@ class RegisteredGroup:
     @property
     def has_windows(self) -> bool:
         """Whether its rows are computed window by window, so that there is something to backfill."""
-        return self.cadence in ("hourly", "daily")
+        return self.cadence in WINDOW_LENGTHS
+
+    @property
+    def window_length(self) -> timedelta:
+        """Length of a window of a group that has some."""
+        return WINDOW_LENGTHS[self.cadence]
 
     @property
     def key_names(self) -> tuple[str, ...]:

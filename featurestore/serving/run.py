@@ -67,7 +67,7 @@ def serve(
         server = _server(options)
         await_workers_before_judging(server)
         server.on_startup(partial(_drain_on_sigterm, server, Path(folder) / DRAINING, options.drain_seconds))
-        _check_address(options)
+        check_address(options.host, options.port)
         announce()
         server.serve(target_loader=loader, wrap_loader=False)
 
@@ -125,16 +125,20 @@ def _server(options: ServeOptions) -> "MPServer | MTServer":
         ) from error
 
 
-def _check_address(options: ServeOptions) -> None:
-    """Say it before the workers are started if the address cannot be had."""
-    family = socket.AF_INET6 if ":" in options.host else socket.AF_INET
+def check_address(host: str, port: int) -> None:
+    """Say it before workers are started if the address cannot be had.
+
+    Raises:
+        InvalidInput: it cannot.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
         with socket.socket(family, socket.SOCK_STREAM) as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            probe.bind((options.host, options.port))
+            probe.bind((host, port))
     except OSError as error:
         raise InvalidInput(
-            f"Address {options.host}:{options.port} cannot be had: {error}. Choose another with --host and --port."
+            f"Address {host}:{port} cannot be had: {error}. Choose another with --host and --port."
         ) from error
 
 
