@@ -128,7 +128,7 @@ class OnlineStores:
         route = self._routes.get(name)
         if route is None:
             group = self._group_of(name)
-            route = self._routes[name] = Route(self._settings.tiers_of(group), group.ttl)
+            route = self._routes[name] = Route(self._settings.tiers_of(group), group.ttl, group.message_name)
         return route
 
     @property

@@ -3,6 +3,7 @@
 A pure function of the catalogue and the snapshot before it. What a change means to stored rows is judged in `diff.py`.
 """
 
+import hashlib
 from collections.abc import Sequence
 from datetime import timedelta
 from typing import Literal
@@ -88,7 +89,13 @@ def _register(group: FeatureGroup, known: RegisteredGroup | None) -> RegisteredG
         refresh_us=_declared_refresh(group),
         alerts=group.level.alerts,
         arrival_us=_microseconds(group.level.arrival),
+        first_schema=_digest_of(features) if known is None else known.first_schema,
     )
+
+
+def _digest_of(features: Sequence[RegisteredFeature]) -> str:
+    text = ",".join(f"{feature.number}:{feature.name}:{feature.dtype_name}" for feature in features)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def _features(group: FeatureGroup, known: RegisteredGroup | None) -> tuple[RegisteredFeature, ...]:

@@ -224,6 +224,7 @@ FIXED: dict[str, Callable[[Any], str]] = {
     "keys": _plain,
     "delay_us": _duration,
     "publish_us": _duration,
+    "first_schema": _plain,
 }
 FREE: dict[str, Callable[[Any], str]] = {
     "inputs": _plain,

@@ -54,7 +54,8 @@ class RegisteredFeature:
 class RegisteredGroup:
     """A feature group as stores and readers see it. Durations are whole microseconds, times ISO 8601 in UTC.
 
-    `name` is the stored name: from version 2 on it carries the version. `start` is empty for a pushed group.
+    `name` is the stored name: from version 2 on it carries the version. `start` is empty for a pushed group. `first_schema` is a
+    digest of the features that it was first registered with, kept for life; empty in registries that were begun without it.
     """
 
     name: str
@@ -89,6 +90,12 @@ class RegisteredGroup:
     """As declared; None: as follows from the SLO."""
     alerts: Alerts = "ticket"
     arrival_us: int | None = None
+    first_schema: str = ""
+
+    @property
+    def message_name(self) -> str:
+        """What the checksums of its online messages start from: no other registry has it for other features, even by chance."""
+        return f"{self.name}/{self.first_schema}" if self.first_schema else self.name
 
     @property
     def has_windows(self) -> bool:

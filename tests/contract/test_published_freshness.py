@@ -189,7 +189,7 @@ def test_of_tiers_that_disagree_the_newest_look_counts(hot: datetime | None, war
         deadline_seconds=5.0,
         known_freshness=known,
     )
-    through.read({GROUP: (Route(("hot", "warm"), None), KEYS)})
+    through.read({GROUP: (Route(("hot", "warm"), None, GROUP), KEYS)})
     assert known(GROUP) == FOUND
 
 

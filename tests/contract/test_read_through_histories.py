@@ -32,7 +32,7 @@ from tests.contract.test_two_tier_histories import KEYS, Table, served_version
 from tests.scale import cases
 
 ALL_KEYS = [key_of(number) for number in range(KEYS)]
-BOTH = Route(("hot", "warm"), None)
+BOTH = Route(("hot", "warm"), None, GROUP)
 
 
 class HeldRepairs(Repairs):

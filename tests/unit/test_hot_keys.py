@@ -42,7 +42,7 @@ def message(version: int, fence: int = 0, group: str = "g") -> bytes:
 
 
 def store(cache: HotKeys, key: bytes, held: bytes, number: int = 1, tier: str = "hot", group: str = "g") -> None:
-    cache.store(group, tier, [key], Replies([held], state=state(number)))
+    cache.store(group, tier, [key], Replies([held], state=state(number)), group)
 
 
 def held(cache: HotKeys, key: bytes, group: str = "g") -> bytes | None:
@@ -77,7 +77,7 @@ def test_a_message_that_is_not_as_it_was_written_is_not_held(cache: HotKeys) -> 
 
 
 def test_misses_are_not_held(cache: HotKeys) -> None:
-    cache.store("g", "hot", [b"a", b"b"], Replies([None, message(1)], state=state(1)))
+    cache.store("g", "hot", [b"a", b"b"], Replies([None, message(1)], state=state(1)), "g")
     assert cache.lookup("g", [b"a", b"b"]).unanswered == {0}
     assert cache.counts.entries == 1
 
@@ -150,13 +150,13 @@ def test_each_tier_and_each_part_shows_its_own_moves(cache: HotKeys) -> None:
     for number, kept in ((1, True), (1, True), (2, False)):
         store(cache, b"a", message(5))
         mark = Mark("hot node 2", [0], b"", state(number))
-        cache.store("g", "hot", [b"x"], Replies([None], marks=(mark,)))
+        cache.store("g", "hot", [b"x"], Replies([None], marks=(mark,)), "g")
         assert (held(cache, b"a") is not None) == kept
 
 
 def test_a_table_made_anew_is_another_copy(cache: HotKeys) -> None:
     store(cache, b"a", message(5), number=9)
-    cache.store("g", "hot", [b"b"], Replies([message(1)], state=state(1, "table-2")))
+    cache.store("g", "hot", [b"b"], Replies([message(1)], state=state(1, "table-2")), "g")
     assert cache.lookup("g", [b"a", b"b"]).messages == [None, message(1)]
 
 

@@ -17,7 +17,7 @@ from featurestore.online.tier import Mark, MaterializationState, Replies, Tier
 from tests.contract.online_rows import NOW, clock, decoded, messages_of, plain, removed_frame
 from tests.contract.tiers import Copy
 
-HOT, WARM, BOTH = Route(("hot",), None), Route(("warm",), None), Route(("hot", "warm"), None)
+HOT, WARM, BOTH = (Route(tiers, None, "g") for tiers in (("hot",), ("warm",), ("hot", "warm")))
 STATE = MaterializationState("table-1", 4, NOW)
 NEWER = MaterializationState("table-1", 5, NOW + timedelta(hours=1))
 DEADLINE = 0.1

@@ -51,7 +51,7 @@ def repairs(tier: SlowTier) -> Iterator[Repairs]:
 def repair_of(tier: MemoryTier, numbers: Sequence[int], version: int = 5) -> Repair:
     keys = [KEYS[number] for number in numbers]
     (mark,) = tier.read_many({"g": [*keys, b"g:missing"]})["g"].marks
-    return Repair("g", mark, keys, messages_of([plain(version)] * len(keys), group="g"), None)
+    return Repair("g", "g", mark, keys, messages_of([plain(version)] * len(keys), group="g"), None)
 
 
 def test_what_is_offered_is_put_back_without_waiting_for_it(tier: SlowTier, repairs: Repairs) -> None:

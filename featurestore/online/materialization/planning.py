@@ -140,7 +140,7 @@ def contract_of(group: RegisteredGroup) -> str:
 def _contract_at(group: RegisteredGroup, schema_number: int) -> str:
     """As a process would have said when `schema_number` was the newest: features that came later are left out."""
     features = [(feature.number, feature.dtype_name) for feature in group.features if feature.since <= schema_number]
-    text = f"format {MESSAGE_FORMAT}/{group.ttl_us}/{group.max_age_us}/{features}"
+    text = f"format {MESSAGE_FORMAT}/{group.ttl_us}/{group.max_age_us}/{features}{group.first_schema}"
     return f"{schema_number}/{hashlib.sha256(text.encode()).hexdigest()[:16]}"
 
 

@@ -44,7 +44,7 @@ _KEPT_WEIGHTS = 4096
 
 
 def start_of(group: str) -> int:
-    """What a group's checksums start from; `group` is its stored name."""
+    """What a group's checksums start from; `group` is its `RegisteredGroup.message_name`."""
     return int.from_bytes(hashlib.sha256(group.encode()).digest()[:8], "little")
 
 

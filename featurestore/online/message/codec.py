@@ -32,8 +32,9 @@ no value is read from it. What it does not tell:
   away from the key until a rebuild, or let a writer in that a rewind had fenced off.
 - The write rule compares the versions of stored messages without summing them up: one whose version was changed reads as
   UNAVAILABLE and may outlast what is written after it, until a rebuild or its expiry. The parity check counts it as wrong.
-- A message with features that the reader's registry does not know, newer or removed, is verified but for the dtypes. A registry
-  never gives a field number twice, so that only two registries behind one store could have two for it.
+- A message with features that the reader's registry does not know, newer or removed, is verified but for their dtypes. A registry
+  never gives a field number twice, and what the checksum starts from holds the features that the registry first had: only two
+  copies of one registry that were changed apart, behind one store, could have two dtypes for it.
 - It is no signature.
 
 Other serialisations of the same message, as Protobuf libraries make them, carry the checksum of their own bytes: any writer that puts

@@ -84,7 +84,7 @@ def are_intact(messages: Sequence[bytes], group: str) -> Flags:
 
     Args:
         messages: Any bytes.
-        group: The stored name.
+        group: Its `RegisteredGroup.message_name`.
     """
     batch = Batch.of(messages)
     flags: Flags = batch.sizes >= HEADER_SIZE

@@ -287,7 +287,7 @@ class MessageLayout:
 
     Args:
         fields: Any order; numbers and names are distinct.
-        group: The group's stored name, which goes into every checksum.
+        group: `RegisteredGroup.message_name`, which goes into every checksum.
 
     Raises:
         DeclarationError: Two fields share a number or a name.

@@ -8,7 +8,7 @@ from featurestore.registry.snapshot import RegisteredFeature, RegisteredGroup
 
 def layout_of(group: RegisteredGroup) -> MessageLayout:
     """The newest message layout of a group."""
-    return _layout(group.features, group.name)
+    return _layout(group.features, group.message_name)
 
 
 @lru_cache(maxsize=4096)
@@ -18,7 +18,7 @@ def _layout(features: tuple[RegisteredFeature, ...], name: str) -> MessageLayout
 
 def layouts_of(group: RegisteredGroup) -> dict[int, MessageLayout]:
     """The layout of every schema number that a stored message may have."""
-    return _layouts(group.features, group.name, group.schema_number)
+    return _layouts(group.features, group.message_name, group.schema_number)
 
 
 @lru_cache(maxsize=4096)

@@ -99,7 +99,7 @@ class HotKeys:
             self._hits, self._misses = self._hits + len(keys) - len(unknown), self._misses + len(unknown)
         return Replies(messages, frozenset(unknown), frozenset(warm))
 
-    def store(self, group: str, tier: str, keys: Sequence[bytes], replies: Replies) -> None:
+    def store(self, group: str, tier: str, keys: Sequence[bytes], replies: Replies, message_name: str) -> None:
         """Keep the messages that one tier gave, unless its copy is known to have moved on since.
 
         Args:
@@ -107,9 +107,10 @@ class HotKeys:
             tier: Which tier was read; each shows its own state.
             keys: The keys read.
             replies: What it said.
+            message_name: What the group's checksums start from.
         """
         until, is_warm = self._monotonic() + self._ttl_seconds, tier == "warm"
-        found = _intact(group, keys, replies.messages)
+        found = _intact(message_name, keys, replies.messages)
         with self._lock:
             known = self._group(group)
             are_current = [_is_current(known, name, state) for name, state in _said(tier, replies)]
@@ -147,10 +148,12 @@ class HotKeys:
             self._drop(next(iter(self._entries)))
 
 
-def _intact(group: str, keys: Sequence[bytes], messages: Sequence[bytes | None]) -> Iterator[tuple[bytes, bytes]]:
+def _intact(
+    message_name: str, keys: Sequence[bytes], messages: Sequence[bytes | None]
+) -> Iterator[tuple[bytes, bytes]]:
     """Keys with their messages, where there is one as it was written."""
     found = [(key, message) for key, message in zip(keys, messages, strict=True) if message is not None]
-    return compress(found, are_intact([message for _, message in found], group).tolist())
+    return compress(found, are_intact([message for _, message in found], message_name).tolist())
 
 
 def _said(tier: str, replies: Replies) -> list[tuple[str, MaterializationState]]:

@@ -27,6 +27,7 @@ class Repair:
 
     Args:
         group: Name of the group.
+        message_name: What its messages' checksums start from.
         mark: What the part said when it was read.
         keys: Keys that it missed.
         messages: One per key, from the warm tier.
@@ -34,6 +35,7 @@ class Repair:
     """
 
     group: str
+    message_name: str
     mark: Mark
     keys: Sequence[bytes]
     messages: Sequence[bytes]
@@ -143,7 +145,7 @@ class Repairs:
 
 def _sound(repair: Repair) -> Repair:
     """What of a repair is as it was written: nothing else is spread further."""
-    flags = are_intact(repair.messages, repair.group)
+    flags = are_intact(repair.messages, repair.message_name)
     if flags.all():
         return repair
     sound = flags.tolist()

@@ -40,10 +40,12 @@ class Route:
     Args:
         tiers: Those that the group has, as `Settings.tiers_of` gives them.
         ttl: The group's, for what is put back.
+        message_name: The group's, by which messages are verified that are kept or put back unread.
     """
 
     tiers: Sequence[TierName]
     ttl: timedelta | None
+    message_name: str
 
 
 Wanted = tuple[Route, Sequence[bytes]]
@@ -161,7 +163,7 @@ class ReadThrough:
                 self._known_freshness.learn(group, said.published)
         if self._hot_keys is not None:
             for group, keys in asked.items():
-                self._hot_keys.store(group, name, keys, replies[group])
+                self._hot_keys.store(group, name, keys, replies[group], wanted[group][0].message_name)
         return replies, opening
 
     def _put_back(self, name: str, want: Wanted, gap: Sequence[int], hot: Replies, warm: Replies) -> None:
@@ -174,7 +176,7 @@ class ReadThrough:
             messages = {at: message for at in mark.positions if (message := found.get(at)) is not None}
             if messages and _is_enough(warm.state, mark):
                 own, put = replace(mark, positions=list(messages)), [keys[at] for at in messages]
-                self._repairs.offer(Repair(name, own, put, list(messages.values()), route.ttl))
+                self._repairs.offer(Repair(name, route.message_name, own, put, list(messages.values()), route.ttl))
 
 
 def _is_enough(warm: MaterializationState, mark: Mark) -> bool:
