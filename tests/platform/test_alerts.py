@@ -10,13 +10,16 @@ from pathlib import Path
 from typing import Any
 
 import dagster as dg
+import polars as pl
 import pytest
+import redis
 
 from featurestore.alerts.outbox import Outbox
 from featurestore.declaration import Catalog, FeatureGroup
 from featurestore.heartbeat.process import Process
 from featurestore.heartbeat.stuck import StuckRun
 from featurestore.promotion import materialize_windows
+from featurestore.training import build_training_set
 from sensors.alerts import alerts_sensor
 from sensors.freshness import freshness_sensor
 from sensors.stuck_runs import stuck_run_problems
@@ -27,7 +30,9 @@ from tests.platform.kiosks import (
     HOUR,
     MINUTE,
     T0,
+    TIME,
     TOO_MUCH,
+    day_key,
     kiosk_last_order_hourly,
     kiosk_orders_hourly,
     kiosk_profile,
@@ -38,6 +43,9 @@ from tests.platform.kiosks import (
     register,
 )
 from tests.platform.sandbox import Sandbox
+from tests.platform.test_quality_checks import ASSET as SALES
+from tests.platform.test_quality_checks import DAYS, sold
+from tests.platform.test_quality_checks import catalog as creeping
 from tests.scale import cases
 
 STEP = 10 * MINUTE
@@ -312,6 +320,62 @@ def test_a_load_that_its_gate_refused_is_told_until_one_passes(life: Life) -> No
     assert life.sandbox.run("offline/kiosk_profile").success
     life.live(life.sandbox.now + STEP, jobs=False, feed=False)
     assert [one[1:5] for one in life.told()[before + 1 :]] == [("recovered", "BREACH", "gate", "kiosk_profile")]
+
+
+def test_a_value_that_is_not_the_tables_is_told_until_the_copy_is_built_anew(life: Life, valkey_url: str) -> None:
+    life.sandbox.online_url = valkey_url
+    with redis.Redis.from_url(valkey_url) as server:
+        server.flushall()
+        life.use(kiosk_profile)
+        life.sandbox.ingest(register, [{"kiosk": name, "seats": 4} for name in "abc"])
+        assert life.sandbox.run("offline/kiosk_profile", "online/kiosk_profile").success
+        life.live(life.sandbox.now + STEP, jobs=False, feed=False)
+        before = len(life.told())
+        assert server.delete("kiosk_profile:b") == 1
+    assert not life.sandbox.run("online/kiosk_profile").success
+    for _ in range(2):
+        life.live(life.sandbox.now + STEP, jobs=False, feed=False)
+    (wrong,) = life.hook.documents()[before:]
+    assert (wrong["kind"], wrong["status"], wrong["asset"]) == ("parity", "BREACH", "online/kiosk_profile")
+    assert "0 values are wrong and 1 are missing online, first 'seats' of {'kiosk': 'b'}" in wrong["text"]
+    assert "featurestore materialize kiosk_profile --rebuild" in wrong["todo"]
+    life.sandbox.store.materialize(["kiosk_profile"], rebuild=True)
+    assert life.sandbox.run("online/kiosk_profile").success
+    life.live(life.sandbox.now + STEP, jobs=False, feed=False)
+    assert [one[1:5] for one in life.told()[before + 1 :]] == [("recovered", "BREACH", "parity", "kiosk_profile")]
+
+
+@pytest.mark.exam
+def test_drift_from_the_deployed_models_training_set_is_told_until_a_newer_set_is_deployed(
+    sandbox: Sandbox, hook: HttpReceiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_routes(sandbox.folder, hook, monkeypatch)
+    sandbox.now = T0 + DAYS * DAY + 3 * HOUR
+    sandbox.use(creeping)
+    sandbox.ingest(orders, [row for day in range(DAYS) for row in sold(day)])
+    life = Life(sandbox, hook)
+
+    def train_and_run(last: int) -> None:
+        times = [T0 + day * DAY + 12 * HOUR for day in range(last - 2, last + 1)]
+        spine = pl.LazyFrame({"kiosk": ["k1", "k2", "k3"], "label_time": pl.Series(times, dtype=TIME)})
+        build_training_set(sandbox.offline, "sales_v1", spine)
+        assert sandbox.run(SALES, partitions=[day_key(DAYS - 1)]).success
+        for _ in range(2):
+            life.live(sandbox.now + MINUTE, jobs=False, feed=False)
+
+    assert sandbox.run(SALES, partitions=[day_key(0), day_key(DAYS - 1)]).success
+    life.tick()
+    assert "drift" not in [one[3] for one in life.told()]
+    train_and_run(last=3)
+    assert [one[1:] for one in life.told() if one[3] == "drift"] == [
+        ("opened", "WARN", "drift", "kiosk_sales_daily", SALES)
+    ]
+    document = life.hook.documents()[-1]
+    assert "of 'sales_1d' is" in document["text"]
+    assert "against training set" in document["text"]
+    assert "featurestore training SERVICE --deploy SET" in document["todo"]
+    train_and_run(last=DAYS - 1)
+    assert [one[1] for one in life.told() if one[3] == "drift"] == ["opened", "recovered"]
 
 
 def test_rows_that_a_landing_refused_are_a_warning_of_the_source(life: Life) -> None:
