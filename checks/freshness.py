@@ -6,7 +6,7 @@ Dagster's own policy sees only how long ago anything was materialized; this chec
 import dagster as dg
 
 from featurestore.declaration import FeatureGroup
-from featurestore.freshness.judgement import GroupFreshness, span
+from featurestore.freshness.judgement import GroupFreshness
 
 FRESHNESS = "freshness"
 
@@ -52,7 +52,10 @@ def freshness_result(spec: dg.AssetCheckSpec, found: GroupFreshness) -> dg.Asset
         check_name=spec.name,
         severity=dg.AssetCheckSeverity.ERROR if found.status == "BREACH" else dg.AssetCheckSeverity.WARN,
         description="\n".join(cause.text for cause in found.causes) or _well(found),
-        metadata={"status": found.status, **{name: span(lag) for name, lag in lags.items() if lag is not None}},
+        metadata={
+            "status": found.status,
+            **{f"{name}_seconds": lag.total_seconds() for name, lag in lags.items() if lag is not None},
+        },
     )
 
 

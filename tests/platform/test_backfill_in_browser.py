@@ -3,10 +3,7 @@
 It needs Chromium and its driver, a web server and a daemon, so all of it waits for the exam.
 """
 
-import os
-import shutil
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from uuid import uuid4
@@ -15,83 +12,24 @@ import dagster as dg
 import pytest
 import redis
 from click.testing import CliRunner
-from selenium import webdriver
-from selenium.common.exceptions import WebDriverException
-from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
-from selenium.webdriver.remote.webelement import WebElement
 
 from deploy.platform import running_platform
 from feature_assets.groups.flights import catalog
 from feature_assets.groups.flights.sources import departures
 from featurestore.cli.main import main
+from tests.browser import Page, needs_chromium, open_page
 from tests.platform.airline import DAY, FIRST, REPOSITORY, dagster_home, flight, key, processes_marked
 from tests.platform.sandbox import Sandbox
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
-DRIVER = shutil.which("chromedriver")
-pytestmark = [
-    pytest.mark.exam,
-    pytest.mark.skipif(
-        not (CHROMIUM and DRIVER), reason="Chromium is not installed; on Debian: apt-get install chromium-driver"
-    ),
-]
+pytestmark = [pytest.mark.exam, needs_chromium]
 
 GROUP = "carrier_delay_daily"
 ASSET = f"offline/{GROUP}"
 OWNER = "team:network-operations"
 DAYS = 60
 IMPOSSIBLE = 50_000.0
-PATIENCE_SECONDS = 240.0
-
-
-@dataclass
-class Page:
-    """A browser on one platform, with a folder for its pictures."""
-
-    driver: webdriver.Chrome
-    url: str
-    pictures: Path
-
-    def open(self, path: str) -> None:
-        self.driver.get(f"{self.url}{path}")
-
-    @property
-    def text(self) -> str:
-        return str(self.driver.find_element(By.TAG_NAME, "body").text)
-
-    def until(self, what: str, happened: Callable[[], object], seconds: float = PATIENCE_SECONDS) -> None:
-        """Wait for something to be seen; elements that a page has just redrawn are looked for again."""
-        deadline = time.monotonic() + seconds
-        while True:
-            try:
-                if happened():
-                    return
-            except WebDriverException:
-                pass
-            assert time.monotonic() < deadline, f"not seen within {seconds:.0f} s: {what}\n{self.text}"
-            time.sleep(0.5)
-
-    def press(self, label: str) -> None:
-        """Press the last button with a label: that of the dialog, where there is one."""
-        self.until(f"button {label}", lambda: self._buttons(label)[-1].click() is None)
-
-    def follow(self, label: str) -> None:
-        """Press what has exactly a text and is no button."""
-        self.until(label, lambda: self.driver.find_element(By.XPATH, f"//*[text()='{label}']").click() is None)
-
-    def _buttons(self, label: str) -> list[WebElement]:
-        return [b for b in self.driver.find_elements(By.XPATH, f"//button[contains(., '{label}')]") if b.is_enabled()]
-
-    def shows(self, *words: str) -> None:
-        for word in words:
-            self.until(word, lambda word=word: word in self.text)
-
-    def picture(self, name: str) -> None:
-        target = self.pictures / f"{name}.png"
-        self.driver.save_screenshot(str(target))
-        assert target.stat().st_size > 20_000, f"{target} is as good as empty"
 
 
 @dataclass
@@ -141,19 +79,11 @@ def site(tmp_path: Path, valkey_url: str) -> Iterator[Site]:
 
 @pytest.fixture
 def page(site: Site, tmp_path: Path) -> Iterator[Page]:
-    pictures = Path(os.environ.get("FEATURESTORE_TEST_PICTURES", tmp_path))
-    pictures.mkdir(parents=True, exist_ok=True)
-    options = webdriver.ChromeOptions()
-    options.binary_location = str(CHROMIUM)
-    for argument in ("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"):
-        options.add_argument(argument)
-    options.add_argument("--window-size=1500,1000")
-    with running_platform(site.environment, tmp_path / "logs") as platform:
-        driver = webdriver.Chrome(options=options, service=Service(str(DRIVER)))
-        try:
-            yield Page(driver, platform.url, pictures)
-        finally:
-            driver.quit()
+    with (
+        running_platform(site.environment, tmp_path / "logs") as platform,
+        open_page(platform.url, tmp_path, (1500, 1000)) as opened,
+    ):
+        yield opened
     assert processes_marked(site.mark) == {}
 
 

@@ -1,23 +1,23 @@
-"""The board in a real browser: a job stands still, the page shows the breach, and it is well again when the windows are caught up.
+"""A breach in a real browser, on the board and on Dagster's own page of the asset: a job stands still, and catches up.
 
-What the page shows was kept by the platform's own sensor. It needs Chromium and its driver, so it waits for the exam.
+What the pages show was kept by the platform's own sensor. It needs Chromium and its driver, so it waits for the exam.
 """
 
-import os
-import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+import dagster as dg
 import pytest
 import redis
-from selenium import webdriver
-from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.by import By
 
 from featurestore.promotion import materialize_windows
+from tests.browser import Page, needs_chromium, open_page
 from tests.contract.board_process import Board, running_board
+from tests.platform.airline import REPOSITORY, dagster_home
+from tests.platform.crash_site import Site as Processes
 from tests.platform.kiosks import (
     DAY,
     HOUR,
@@ -28,17 +28,10 @@ from tests.platform.kiosks import (
     kiosks,
 )
 from tests.platform.sandbox import Sandbox
-from tests.platform.test_backfill_in_browser import Page
 from tests.platform.test_freshness_sensor import Kiosk
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
-DRIVER = shutil.which("chromedriver")
-pytestmark = [
-    pytest.mark.exam,
-    pytest.mark.skipif(
-        not (CHROMIUM and DRIVER), reason="Chromium is not installed; on Debian: apt-get install chromium-driver"
-    ),
-]
+pytestmark = [pytest.mark.exam, needs_chromium]
+LOCATION = REPOSITORY / "tests" / "platform" / "kiosk_location.py"
 GROUP = kiosk_orders_hourly.name
 
 
@@ -48,6 +41,7 @@ class Site:
 
     kiosk: Kiosk
     board: Board
+    variables: dict[str, str]
 
     def catch_up(self, hours: int) -> None:
         """Compute the last hours, as a mended job does; the sensor looks at once."""
@@ -58,6 +52,19 @@ class Site:
             self.kiosk.compute(last_due - back * HOUR)
         sandbox.store.materialize([GROUP])
         self.kiosk.tick()
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Path:
+    return dagster_home(tmp_path / "home")
+
+
+@pytest.fixture
+def instance(home: Path) -> Iterator[dg.DagsterInstance]:
+    """On disk, so that Dagster's web server can show it."""
+    with dg.DagsterInstance.from_config(str(home)) as made:
+        made.get_runs_count()
+        yield made
 
 
 @pytest.fixture
@@ -75,9 +82,15 @@ def site(sandbox: Sandbox, valkey_url: str, tmp_path: Path) -> Iterator[Site]:
     compute_days(sandbox)
     sandbox.now = datetime.now(UTC)
     kiosk.tick()
-    variables = {"FEATURESTORE_ROOT": str(sandbox.root), "FEATURESTORE_ONLINE_URL": valkey_url}
+    variables = {
+        "FEATURESTORE_ROOT": str(sandbox.root),
+        "FEATURESTORE_LANDING": str(sandbox.landing),
+        "FEATURESTORE_ONLINE_URL": valkey_url,
+        "FEATURESTORE_METADATA_URL": "",
+        "FEATURESTORE_SCHEDULE": "off",
+    }
     with running_board(variables, tmp_path / "board.log", "--look-seconds", "1") as board:
-        yield Site(kiosk, board)
+        yield Site(kiosk, board, variables)
 
 
 def compute_days(sandbox: Sandbox) -> None:
@@ -90,18 +103,8 @@ def compute_days(sandbox: Sandbox) -> None:
 
 @pytest.fixture
 def page(site: Site, tmp_path: Path) -> Iterator[Page]:
-    pictures = Path(os.environ.get("FEATURESTORE_TEST_PICTURES", tmp_path))
-    pictures.mkdir(parents=True, exist_ok=True)
-    options = webdriver.ChromeOptions()
-    options.binary_location = str(CHROMIUM)
-    for argument in ("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"):
-        options.add_argument(argument)
-    options.add_argument("--window-size=1400,760")
-    driver = webdriver.Chrome(options=options, service=Service(str(DRIVER)))
-    try:
-        yield Page(driver, site.board.url, pictures)
-    finally:
-        driver.quit()
+    with open_page(site.board.url, tmp_path, (1400, 760)) as opened:
+        yield opened
 
 
 def test_a_breach_is_shown_and_is_over_when_the_windows_are_caught_up(site: Site, page: Page) -> None:
@@ -129,6 +132,19 @@ def test_a_breach_is_shown_and_is_over_when_the_windows_are_caught_up(site: Site
     site.catch_up(10)
     page.until("the end of the breach", lambda: page.open("/") is None and "BREACH 0" in words(page))
     assert "OK" in page.driver.find_element(By.XPATH, f"//tbody[contains(., '{GROUP}')]").text
+
+
+def test_dagsters_own_page_of_the_asset_shows_the_breach(site: Site, home: Path, tmp_path: Path) -> None:
+    with (
+        Processes(home, LOCATION, site.variables).running() as dagster,
+        open_page(dagster.url, tmp_path, (1400, 1000)) as page,
+    ):
+        page.open(f"/assets/online/{GROUP}?view=checks&checkDetail=freshness")
+        page.shows("freshness", "Failed", "BREACH", "due and not promoted", "beyond its SLO of 1 h")
+        page.picture("freshness-check")
+        site.catch_up(10)
+        page.open(f"/assets/online/{GROUP}?view=checks&checkDetail=freshness")
+        page.shows("freshness", "Passed")
 
 
 def words(page: Page) -> str:
