@@ -58,6 +58,7 @@ def configuration(home: Path, coordinator: tuple[str, str]) -> dict[str, Any]:
             "pools": {"default_limit": 1, "granularity": "op"},
             "runs": {"tag_concurrency_limits": held},
         },
+        "sensors": {"use_threads": True, "num_workers": 8},
         "run_monitoring": {
             "enabled": True,
             "poll_interval_seconds": 1,
