@@ -10,15 +10,14 @@ from datetime import datetime, timedelta
 from itertools import chain
 from uuid import uuid4
 
-from sqlalchemy import URL, Connection, delete, func, insert, select, update
+from sqlalchemy import Connection, delete, func, insert, select, update
 
 from featurestore.alerts.episode import Change, Episode, changes
 from featurestore.alerts.notice import Notice, document_of, notice_of
 from featurestore.alerts.problem import Findings, Key, Watched
 from featurestore.alerts.routes import NOBODY, Routing
 from featurestore.alerts.rows import episode_values, read_episodes
-from featurestore.clock import Clock, system_clock
-from featurestore.metadata.database import Database
+from featurestore.metadata.database import Book, Database
 from featurestore.metadata.tables import ALERTS, EPISODES, OUTBOX
 
 KEPT = timedelta(days=90)
@@ -34,29 +33,10 @@ class PastEpisode:
     ended_at: datetime | None
 
 
-class AlertBook:
-    """Episodes and their notices, in one metadata database. Several processes and threads may use it at once.
+class AlertBook(Book):
+    """Episodes and their notices."""
 
-    Args:
-        database: Where it is; `open` makes the tables too.
-        clock: Tells what is too old to be kept.
-    """
-
-    def __init__(self, database: Database, clock: Clock = system_clock) -> None:
-        self._database = database
-        self._clock = clock
-
-    @classmethod
-    def open(cls, url: str | URL, clock: Clock = system_clock) -> "AlertBook":
-        """The book at a URL, with its tables made if there are none.
-
-        Raises:
-            InvalidInput: the URL cannot be used, or the tables are of another version of this library.
-            StoreUnavailable: the database cannot be reached.
-        """
-        database = Database(url)
-        database.prepare(ALERTS)
-        return cls(database, clock)
+    part = ALERTS
 
     @property
     def database(self) -> Database:

@@ -8,11 +8,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from sqlalchemy import URL, Connection, delete, func, insert, select
+from sqlalchemy import Connection, delete, func, insert, select
 
 from featurestore.clock import Clock, system_clock
 from featurestore.freshness.judgement import Cause, GroupFreshness, Status
-from featurestore.metadata.database import Database
+from featurestore.metadata.database import Book, Database
 from featurestore.metadata.tables import CONFIRMED, FRESHNESS, FRESHNESS_KEPT, LAGS
 
 KEPT = timedelta(days=31)
@@ -50,30 +50,14 @@ StatusHistory = list[tuple[datetime, Status]]
 """When a group's status became which, the oldest first; each holds until the next."""
 
 
-class FreshnessJournal:
-    """Confirmations, changes of status and lags of every group. Several processes may use it at once.
+class FreshnessJournal(Book):
+    """Confirmations, changes of status and lags of every group."""
 
-    Args:
-        database: Where it is; `open` makes the tables too.
-        clock: Tells what is too old to be kept.
-    """
+    part = FRESHNESS_KEPT
 
     def __init__(self, database: Database, clock: Clock = system_clock) -> None:
-        self._database = database
-        self._clock = clock
+        super().__init__(database, clock)
         self._lagged: dict[str, datetime] | None = None
-
-    @classmethod
-    def open(cls, url: str | URL, clock: Clock = system_clock) -> "FreshnessJournal":
-        """The journal at a URL, with its tables made if there are none.
-
-        Raises:
-            InvalidInput: the URL cannot be used, or the tables are of another version of this library.
-            StoreUnavailable: the database cannot be reached.
-        """
-        database = Database(url)
-        database.prepare(FRESHNESS_KEPT)
-        return cls(database, clock)
 
     def confirmed(self) -> dict[str, datetime]:
         """When each group was last confirmed to hold everything due."""

@@ -8,13 +8,12 @@ to outlive a loss of power, so nobody waits for the disk. Not here: who looks.
 
 from datetime import datetime, timedelta
 
-from sqlalchemy import URL, ColumnElement, Connection, Row, and_, delete, insert, select, update
+from sqlalchemy import ColumnElement, Connection, Row, and_, delete, insert, select, update
 
-from featurestore.clock import Clock, system_clock
 from featurestore.heartbeat.process import Process
 from featurestore.heartbeat.stuck import StuckRun
 from featurestore.heartbeat.worker import Worker
-from featurestore.metadata.database import Database
+from featurestore.metadata.database import Book
 from featurestore.metadata.tables import HEARTBEATS, HEARTBEATS_KEPT, STUCK
 
 KEPT = timedelta(days=90)
@@ -22,29 +21,11 @@ KEPT = timedelta(days=90)
 NOTHING = timedelta(0)
 
 
-class HeartbeatBook:
-    """Who works on which run, and which runs were ended. Several processes may use it at once.
+class HeartbeatBook(Book):
+    """Who works on which run, and which runs were ended. Its clock is the real one: beats are of processes, not of the store's windows."""
 
-    Args:
-        database: Where it is; `open` makes the tables too.
-        clock: The real time: beats are of processes, not of the store's windows.
-    """
-
-    def __init__(self, database: Database, clock: Clock = system_clock) -> None:
-        self._database = database
-        self._clock = clock
-
-    @classmethod
-    def open(cls, url: str | URL, clock: Clock = system_clock) -> "HeartbeatBook":
-        """The book at a URL, with its tables made if there are none.
-
-        Raises:
-            InvalidInput: the URL cannot be used, or the tables are of another version of this library.
-            StoreUnavailable: the database cannot be reached.
-        """
-        database = Database(url, is_durable=False)
-        database.prepare(HEARTBEATS_KEPT)
-        return cls(database, clock)
+    part = HEARTBEATS_KEPT
+    is_durable = False
 
     def beat(self, run_id: str, process: Process, doing: str, idle_seconds: float) -> None:
         """A sign of life.

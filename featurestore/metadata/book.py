@@ -9,11 +9,10 @@ from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import Any, get_args
 
-from sqlalchemy import URL, delete, func, insert, select, update
+from sqlalchemy import delete, func, insert, select, update
 
-from featurestore.clock import Clock, system_clock
 from featurestore.errors import AlreadyDecided, InvalidInput
-from featurestore.metadata.database import Database
+from featurestore.metadata.database import Book
 from featurestore.metadata.request import AuditEntry, BackfillRequest, State
 from featurestore.metadata.rows import (
     ENTRY,
@@ -24,7 +23,7 @@ from featurestore.metadata.rows import (
     read_decisions,
     read_requests,
 )
-from featurestore.metadata.tables import AUDIT, GROUPS, KEPT, REQUESTS
+from featurestore.metadata.tables import AUDIT, BACKFILLS, GROUPS, KEPT, REQUESTS
 
 STATES: tuple[State, ...] = get_args(State)
 BEFORE: dict[State, tuple[State, ...]] = {
@@ -46,35 +45,10 @@ NEXT: dict[State, str] = {
 """What to do with a backfill that is in a state, when something else was asked."""
 
 
-class BackfillBook:
-    """Backfills and their audit, in one metadata database. Several processes and threads may use it at once.
+class BackfillBook(Book):
+    """Backfills and their audit."""
 
-    Args:
-        database: Where it is; `open` makes the tables too.
-        clock: When requests are recorded.
-    """
-
-    def __init__(self, database: Database, clock: Clock = system_clock) -> None:
-        self._database = database
-        self._clock = clock
-
-    @classmethod
-    def open(cls, url: str | URL, clock: Clock = system_clock) -> "BackfillBook":
-        """The book at a URL, with its tables made if there are none.
-
-        Args:
-            url: `sqlite:///path` or `postgresql://user:password@host:port/database`.
-
-        Raises:
-            InvalidInput: the URL is neither, or the tables are of another version of this library.
-            StoreUnavailable: the database cannot be reached.
-        """
-        database = Database(url)
-        database.prepare()
-        return cls(database, clock)
-
-    def __repr__(self) -> str:
-        return f"BackfillBook({self._database.address!r})"
+    part = BACKFILLS
 
     def record(self, request: BackfillRequest) -> BackfillRequest:
         """Keep a request, with an audit entry 'requested'; one that is known stays as it is.

@@ -11,12 +11,13 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, Self
 
 from sqlalchemy import URL, Connection, Engine, create_engine, event, insert, inspect, make_url, select
 from sqlalchemy.exc import ArgumentError, DBAPIError, StatementError
 from sqlalchemy.pool import NullPool
 
+from featurestore.clock import Clock, system_clock
 from featurestore.errors import InvalidInput, StoreUnavailable
 from featurestore.metadata.tables import BACKFILLS, METADATA, SCHEMA, Part
 
@@ -132,6 +133,42 @@ class Database:
         reason = str(cause).strip().partition("\n")[0].rstrip(".")
         remedy = SERVER_REMEDY if self._file is None else FILE_REMEDY
         return StoreUnavailable(f"The metadata database {self.address} cannot be used: {reason}. {remedy}")
+
+
+class Book:
+    """What is kept in one part of a metadata database. Several processes and threads may use it at once.
+
+    Args:
+        database: Where it is; `open` makes the tables too.
+        clock: Tells when things were written, and what is too old to be kept.
+    """
+
+    part: ClassVar[Part]
+    is_durable: ClassVar[bool] = True
+    """Whether what was written outlives a loss of power."""
+
+    def __init__(self, database: Database, clock: Clock = system_clock) -> None:
+        self._database = database
+        self._clock = clock
+
+    @classmethod
+    def open(cls, url: str | URL, clock: Clock = system_clock) -> Self:
+        """The book at a URL, with its tables made if there are none.
+
+        Args:
+            url: `sqlite:///path` or `postgresql://user:password@host:port/database`.
+            clock: As above.
+
+        Raises:
+            InvalidInput: the URL is neither, or the tables are of another version of this library.
+            StoreUnavailable: the database cannot be reached.
+        """
+        database = Database(url, is_durable=cls.is_durable)
+        database.prepare(cls.part)
+        return cls(database, clock)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self._database.address!r})"
 
 
 def _is_wal(file: Path, lock_seconds: float) -> bool:

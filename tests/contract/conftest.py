@@ -1,17 +1,21 @@
 """Servers that contract tests share."""
 
 from collections.abc import Iterator
+from itertools import count
+from pathlib import Path
 
 import pytest
 
 from featurestore.online.redis.valkey import EmbeddedValkey
 from tests.contract import dynamo
 from tests.contract.dynamo_tables import Table
+from tests.contract.postgres import Postgres, postgres
 from tests.contract.tiers import redis_seven
 from tests.contract.valkey_cluster import EmbeddedCluster
 
 collect_ignore = ["feast_reader.py"]
 """Runs where Feast is installed, in an environment of its own."""
+_schemas = count()
 
 
 @pytest.fixture(scope="session")
@@ -33,6 +37,22 @@ def redis_seven_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """Address of this machine's own Redis 7; whoever uses it empties it first."""
     with EmbeddedValkey(tmp_path_factory.mktemp("redis"), binary=redis_seven()) as server:
         yield server.url
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[Postgres]:
+    """A real PostgreSQL server; who stops it starts it again."""
+    with postgres() as running:
+        yield running
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """The URL of a metadata database that is empty; a SQLite file is not there yet, nor is its folder."""
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path / 'new folder' / 'metadata.db'}"
+    server: Postgres = request.getfixturevalue("postgres_server")
+    return server.make_schema(f"schema_{next(_schemas)}")
 
 
 @pytest.fixture(scope="session")

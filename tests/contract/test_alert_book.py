@@ -1,11 +1,8 @@
 """The book of alerts over both databases, beside a model of its episodes: random looks of several workers, and faults in the middle."""
 
 import random
-from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from itertools import count
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,25 +14,8 @@ from featurestore.alerts.outbox import LEASE, Outbox
 from featurestore.alerts.problem import Key, Problem
 from featurestore.alerts.routes import NOBODY
 from tests.alert_problems import GROUPS, MINUTE, ROUTING, SECOND, T0, WATCHED, look, problem, said
-from tests.contract.postgres import Postgres, postgres
 from tests.offline_rows import SetClock
 from tests.scale import cases, exam_seed
-
-names = count()
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[Postgres]:
-    with postgres() as running:
-        yield running
-
-
-@pytest.fixture(params=["sqlite", "postgresql"])
-def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    if request.param == "sqlite":
-        return f"sqlite:///{tmp_path / 'metadata.db'}"
-    server: Postgres = request.getfixturevalue("server")
-    return server.make_schema(f"alerts_{next(names)}")
 
 
 @pytest.fixture

@@ -13,7 +13,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +34,7 @@ from featurestore.registry.history import RegistryHistory
 from featurestore.settings import Settings
 from tests.book_worker import request_of
 from tests.catalogs import shops
-from tests.contract.postgres import PASSWORD, Postgres, postgres
+from tests.contract.postgres import PASSWORD, Postgres
 from tests.key_worker import NOW, authenticator
 from tests.offline_rows import SetClock
 from tests.scale import cases
@@ -43,22 +42,6 @@ from tests.scale import cases
 HOUR = timedelta(hours=1)
 WORKER_SECONDS = 60
 READS = Rights(("read",), services=("delay_v1",))
-names = count()
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[Postgres]:
-    with postgres() as running:
-        yield running
-
-
-@pytest.fixture(params=["sqlite", "postgresql"])
-def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """The URL of a database that is empty; a SQLite file is not there yet."""
-    if request.param == "sqlite":
-        return f"sqlite:///{tmp_path / 'metadata.db'}"
-    server: Postgres = request.getfixturevalue("server")
-    return server.make_schema(f"keys_{next(names)}")
 
 
 @pytest.fixture
@@ -361,7 +344,7 @@ def failing(url: str, request: pytest.FixtureRequest) -> Iterator[None]:
         for part in file.parent.glob("moved *"):
             part.replace(part.with_name(part.name.removeprefix("moved ")))
         return
-    server: Postgres = request.getfixturevalue("server")
+    server: Postgres = request.getfixturevalue("postgres_server")
     server.stop(signal.SIGQUIT)
     yield
     server.start()
@@ -405,10 +388,10 @@ def test_a_server_that_starts_while_the_database_fails_takes_no_key_and_then_tho
     mine.close()
 
 
-def test_a_database_that_hangs_holds_no_request_up(server: Postgres) -> None:
-    url = server.make_schema(f"keys_{next(names)}")
+def test_a_database_that_hangs_holds_no_request_up(postgres_server: Postgres) -> None:
+    url = postgres_server.make_schema("keys_alone")
     _, key = make(KeyBook.open(url))
-    process = server._process
+    process = postgres_server._process
     assert process is not None
     with checking(url) as mine:
         mine.authenticate(f"Bearer {key}", now=NOW)

@@ -9,12 +9,12 @@ import subprocess
 import sys
 import time
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta, timezone
-from itertools import count, pairwise, product
+from itertools import pairwise, product
 from pathlib import Path
 from typing import Any
 
@@ -33,28 +33,12 @@ from featurestore.metadata.database import Database
 from featurestore.metadata.request import AuditEntry, BackfillRequest, RequestedWindows, State
 from featurestore.settings import Settings
 from tests.book_worker import REQUESTED_AT, entry_of, request_of
-from tests.contract.postgres import PASSWORD, Postgres, postgres
+from tests.contract.postgres import PASSWORD, Postgres
 from tests.offline_rows import SetClock
 from tests.scale import cases
 
 HOUR = timedelta(hours=1)
 WORKER_SECONDS = 60
-names = count()
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[Postgres]:
-    with postgres() as running:
-        yield running
-
-
-@pytest.fixture(params=["sqlite", "postgresql"])
-def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """The URL of a database that is empty; a SQLite file is not there yet."""
-    if request.param == "sqlite":
-        return f"sqlite:///{tmp_path / 'new folder' / 'metadata.db'}"
-    server: Postgres = request.getfixturevalue("server")
-    return server.make_schema(f"book_{next(names)}")
 
 
 @pytest.fixture
@@ -264,9 +248,11 @@ def test_processes_that_open_a_new_database_at_once_agree_on_who_was_first(url: 
     assert entry.person == results[0]["requested_by"]
 
 
-def test_threads_that_open_a_new_database_at_once_all_find_its_tables(tmp_path: Path, server: Postgres) -> None:
+def test_threads_that_open_a_new_database_at_once_all_find_its_tables(
+    tmp_path: Path, postgres_server: Postgres
+) -> None:
     for number in range(cases(30, 3)):
-        for url in (f"sqlite:///{tmp_path / f'{number}.db'}", server.make_schema(f"opened_{number}")):
+        for url in (f"sqlite:///{tmp_path / f'{number}.db'}", postgres_server.make_schema(f"opened_{number}")):
             with ThreadPoolExecutor(8) as threads:
                 books = list(threads.map(BackfillBook.open, [url] * 8))
             books[0].record(request_of())
@@ -479,44 +465,46 @@ def test_an_error_within_a_transaction_undoes_all_of_it(url: str, book: Backfill
 # --- PostgreSQL alone
 
 
-def test_a_server_that_is_away_is_an_error_with_its_remedy_and_back_it_works_again(server: Postgres) -> None:
-    book = BackfillBook.open(server.make_database("restarted"))
+def test_a_server_that_is_away_is_an_error_with_its_remedy_and_back_it_works_again(postgres_server: Postgres) -> None:
+    book = BackfillBook.open(postgres_server.make_database("restarted"))
     book.record(request_of())
     for how in (signal.SIGINT, signal.SIGQUIT):
-        server.stop(how)
+        postgres_server.stop(how)
         try:
-            with pytest.raises(StoreUnavailable, match=rf"127\.0\.0\.1:{server.port}/restarted .* Start it") as away:
+            with pytest.raises(
+                StoreUnavailable, match=rf"127\.0\.0\.1:{postgres_server.port}/restarted .* Start it"
+            ) as away:
                 book.get("kxqzvbtw")
             assert PASSWORD not in whole_text(away.value)
         finally:
-            server.start()
+            postgres_server.start()
         assert book.get("kxqzvbtw") == request_of()
 
 
-def test_a_server_that_goes_away_within_a_transaction_keeps_nothing_of_it(server: Postgres) -> None:
-    url = server.make_database("cut")
+def test_a_server_that_goes_away_within_a_transaction_keeps_nothing_of_it(postgres_server: Postgres) -> None:
+    url = postgres_server.make_database("cut")
     book = BackfillBook.open(url)
     book.record(request_of())
     try:
         with pytest.raises(StoreUnavailable):
-            reject_and(url, lambda: server.stop(signal.SIGQUIT))
+            reject_and(url, lambda: postgres_server.stop(signal.SIGQUIT))
     finally:
-        server.start()
+        postgres_server.start()
     assert book.get("kxqzvbtw").state == "pending"
 
 
-def test_a_password_is_never_shown(server: Postgres) -> None:
-    book = BackfillBook.open(server.url())
-    shown = [repr(book), repr(Settings(Location("x"), Location("y"), metadata_url=server.url()))]
+def test_a_password_is_never_shown(postgres_server: Postgres) -> None:
+    book = BackfillBook.open(postgres_server.url())
+    shown = [repr(book), repr(Settings(Location("x"), Location("y"), metadata_url=postgres_server.url()))]
     secret = "qX7/zW9"  # a slash that is not encoded ends the part of a URL that holds a password
     for bad in (
-        server.url(password=secret),
-        server.url("missing", password=PASSWORD),
-        server.url(port=1, password=secret),
-        server.url(password=None, query={"password": secret}),
-        server.url(query={"sslpassword": secret, "sslmode": "verify-full"}),
-        f"postgresql://user:{secret}@127.0.0.1:{server.port}/postgres",
-        f"postgresql://user:a@{secret}@127.0.0.1:{server.port}/postgres",
+        postgres_server.url(password=secret),
+        postgres_server.url("missing", password=PASSWORD),
+        postgres_server.url(port=1, password=secret),
+        postgres_server.url(password=None, query={"password": secret}),
+        postgres_server.url(query={"sslpassword": secret, "sslmode": "verify-full"}),
+        f"postgresql://user:{secret}@127.0.0.1:{postgres_server.port}/postgres",
+        f"postgresql://user:a@{secret}@127.0.0.1:{postgres_server.port}/postgres",
         f"postgresql://user:{secret}@host:{secret}/postgres",
         f"mysql://user:{secret}@host/postgres",
         secret,
@@ -524,39 +512,39 @@ def test_a_password_is_never_shown(server: Postgres) -> None:
         with pytest.raises(FeatureStoreError) as refused:
             BackfillBook.open(bad)
         shown.append(whole_text(refused.value))
-    with Database(server.url()).writing() as connection:
+    with Database(postgres_server.url()).writing() as connection:
         connection.execute(text("ALTER TABLE backfill_request RENAME TO gone"))
     with pytest.raises(StoreUnavailable) as refused:
         book.record(request_of(reason=secret))
-    with Database(server.url()).writing() as connection:
+    with Database(postgres_server.url()).writing() as connection:
         connection.execute(text("ALTER TABLE gone RENAME TO backfill_request"))
     shown.append(whole_text(refused.value))
     assert [entry for entry in shown if any(part in entry for part in (PASSWORD, *secret.split("/")))] == []
 
 
 @pytest.mark.parametrize("scheme", ["postgresql", "postgres", "postgresql+psycopg"])
-def test_every_usual_name_of_the_scheme_means_one_driver(server: Postgres, scheme: str) -> None:
-    url = server.url().replace("postgresql+psycopg", scheme)
+def test_every_usual_name_of_the_scheme_means_one_driver(postgres_server: Postgres, scheme: str) -> None:
+    url = postgres_server.url().replace("postgresql+psycopg", scheme)
     assert BackfillBook.open(url).find("no such") is None
 
 
-def test_who_may_only_read_and_write_rows_can_use_tables_that_are_there(server: Postgres) -> None:
-    url = server.make_database("granted")
+def test_who_may_only_read_and_write_rows_can_use_tables_that_are_there(postgres_server: Postgres) -> None:
+    url = postgres_server.make_database("granted")
     BackfillBook.open(url).record(request_of())
-    with server.connect("granted") as connection:
+    with postgres_server.connect("granted") as connection:
         connection.execute("CREATE ROLE clerk LOGIN PASSWORD 'clerk'")
         connection.execute("GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO clerk")
         connection.execute("GRANT USAGE ON ALL SEQUENCES IN SCHEMA public TO clerk")
-    clerk = BackfillBook.open(server.url("granted", username="clerk", password="clerk"))
+    clerk = BackfillBook.open(postgres_server.url("granted", username="clerk", password="clerk"))
     assert clerk.decide("kxqzvbtw", "approved", entry_of()).state == "approved"
 
 
-def test_who_may_not_make_tables_is_told_so(server: Postgres) -> None:
-    server.make_database("closed")
-    with server.connect("closed") as connection:
+def test_who_may_not_make_tables_is_told_so(postgres_server: Postgres) -> None:
+    postgres_server.make_database("closed")
+    with postgres_server.connect("closed") as connection:
         connection.execute("CREATE ROLE guest LOGIN PASSWORD 'guest'")
     with pytest.raises(StoreUnavailable, match=r"permission denied for schema public.*what its user may do"):
-        BackfillBook.open(server.url("closed", username="guest", password="guest"))
+        BackfillBook.open(postgres_server.url("closed", username="guest", password="guest"))
 
 
 # --- SQLite alone
@@ -651,10 +639,10 @@ def test_silence_is_counted_and_set_back_on_both_databases(url: str, clock: SetC
 
 
 def test_writer_that_freezes_in_a_transaction_is_ended_by_postgresql(
-    server: Postgres, clock: SetClock, monkeypatch: pytest.MonkeyPatch
+    postgres_server: Postgres, clock: SetClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its lock would keep every other writer waiting, for as long as it is frozen."""
-    url = server.make_schema(f"book_{next(names)}")
+    url = postgres_server.make_schema("book_alone")
     BackfillBook.open(url, clock)
     monkeypatch.setattr(database, "FROZEN_WRITER", "200ms")
 
