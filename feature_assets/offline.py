@@ -32,7 +32,7 @@ from feature_assets.progress import ProgressReport
 from feature_assets.pushed import pushed_asset
 from featurestore.declaration import Catalog, FeatureGroup, Source
 from featurestore.declaration.windows import Windowless
-from featurestore.errors import PromotionRefused
+from featurestore.errors import FeatureStoreError, PromotionRefused
 from featurestore.gate.quality import Verdict
 from featurestore.offline.table import FeatureTable
 from featurestore.promotion import WindowOutcome, materialize_load, materialize_windows
@@ -138,6 +138,8 @@ def _static_asset(catalog: Catalog, group: FeatureGroup) -> dg.AssetsDefinition:
             rows=load.computed.rows.height, input_rows=load.computed.input_rows, rows_changed=load.rows_changed
         )
         if load.verdict.passed:
+            if group.freshness is not None:
+                _confirm(context, store, group)
             yield dg.MaterializeResult(asset_key=check.asset_key, metadata=metadata)
         verdict = _verdict_metadata(load.verdict)
         yield dg.AssetCheckResult(
@@ -147,6 +149,15 @@ def _static_asset(catalog: Catalog, group: FeatureGroup) -> dg.AssetsDefinition:
             raise dg.Failure("; ".join(map(str, load.verdict.findings)), allow_retries=False)
 
     return offline
+
+
+def _confirm(context: dg.AssetExecutionContext, store: StoreResource, group: FeatureGroup) -> None:
+    """Keep that a group with an SLO was loaded: of a load that changes nothing the table says nothing."""
+    clock = store.clock()
+    try:
+        store.settings().freshness_journal(clock).confirm([group.stored_name], clock())
+    except FeatureStoreError as error:
+        context.log.warning(f"That the group holds everything due could not be kept: {error}")
 
 
 def _added_bytes(table: FeatureTable, before: int | None, after: int | None) -> int:

@@ -66,10 +66,8 @@ def _late_groups(
 
 
 def _silent(registry: RegistrySnapshot, source: SourceFreshness) -> Blame:
-    since = (source.last_event_time or NEVER) + source.silence
     owner = registry.sources[source.name].owner if source.name in registry.sources else ""
-    text = f"it has had no event newer than {(source.last_event_time or NEVER).isoformat(timespec='seconds')}"
-    return Blame(f"raw/{source.name}", owner, since, text)
+    return Blame(f"raw/{source.name}", owner, source.silent_since or NEVER, source.told)
 
 
 def blocking_window(reader: GroupFreshness, upstream: GroupFreshness) -> datetime | None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from datetime import datetime
+from types import MappingProxyType
 
 from featurestore.alerts.blame import first_late, window_key
 from featurestore.alerts.kinds import Severity
@@ -13,25 +14,38 @@ SHOWN = 3
 """Windows and causes that a text names."""
 
 
-def late_groups(registry: RegistrySnapshot, found: Mapping[str, GroupFreshness], at: datetime) -> Findings:
+def late_groups(
+    registry: RegistrySnapshot,
+    found: Mapping[str, GroupFreshness],
+    at: datetime,
+    unreadable: Mapping[str, str] = MappingProxyType({}),
+) -> Findings:
     """What is wrong with the freshness of groups, and which have windows in quarantine.
 
     Args:
         registry: The graph, for the blame.
         found: The freshness of groups as one look found it, in the registry's order.
         at: When it looked.
+        unreadable: Groups of which it could say nothing, and why.
 
     Returns:
         A group whose online copy could not be asked is spoken for only in what was seen.
     """
-    problems: list[Problem] = []
+    problems = [_unreadable(name, why, at) for name, why in unreadable.items()]
     spoken: set[Key] = set()
     for name, one in found.items():
         problems += [*_late(registry, found, one), *_held(one)]
         spoken.add(("quarantine", name))
-        if one.facts.online is None or not one.facts.online.unknown:
+        if one.is_spoken_for:
             spoken.add(("freshness", name))
     return Findings(at, tuple(problems), frozenset(spoken))
+
+
+def _unreadable(name: str, why: str, at: datetime) -> Problem:
+    asset = f"offline/{name}"
+    text = f"{asset}: what it rests on cannot be read, so nobody knows how fresh it is. {why}"
+    remedy = f"Mend what cannot be read. Until then nothing of {name} is computed or confirmed; what is served goes on being served."
+    return Problem(kind="freshness", group=name, status="BREACH", asset=asset, since=at, text=text, remedy=remedy)
 
 
 def _late(registry: RegistrySnapshot, found: Mapping[str, GroupFreshness], one: GroupFreshness) -> Iterator[Problem]:
@@ -67,6 +81,8 @@ def _remedy(asset: str, blamed: Blame | None, one: GroupFreshness) -> str:
     if folder == "raw":
         whom = f"Ask {blamed.owner} why" if blamed is not None and blamed.owner else "Find out why"
         return f"{whom} source {name} has nothing newer. What lands is taken in, and computed, by itself."
+    if folder == "online" and not one.is_spoken_for:
+        return f"See why the online store does not answer: featurestore online status {name}."
     if folder == "online":
         return f"featurestore materialize {name}; then see why {place} does not follow by itself."
     if blamed is not None and "quarantine" in blamed.text:

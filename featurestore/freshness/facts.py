@@ -19,6 +19,8 @@ class WindowFacts:
         held: Starts of the windows in quarantine, the oldest first; of very many the newest ones.
         held_since: When the first of those was held.
         held_by: The backfill, or else the run, that computed the newest of them; "" if none is held.
+        first_served_by: While no window is in production, when the first one was to be served that came due since the group is
+            declared; None: none has, or that is not known.
     """
 
     newest: datetime | None = None
@@ -30,6 +32,7 @@ class WindowFacts:
     held: tuple[datetime, ...] = ()
     held_since: datetime | None = None
     held_by: str = ""
+    first_served_by: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,10 +42,12 @@ class OnlineFacts:
     Args:
         behind_since: When the oldest row that is known by now, and not online in every part, was to be served; None: it has all.
         unknown: Why a part could not say; "" if all did.
+        unknown_since: Since which look; None if all did. What is known of the copy stays as it was before.
     """
 
     behind_since: datetime | None = None
     unknown: str = ""
+    unknown_since: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,9 +55,11 @@ class GroupFacts:
     """One group at one instant.
 
     Args:
-        materialized_at: When the newest promoted window was first promoted, or the last load or push was made; None: never.
+        materialized_at: When the newest promoted window was first promoted, the last load was made, or the newest pushed event came;
+            None: never.
         confirmed_at: When the group was last confirmed to hold everything that was due; None: never.
         last_events: By source the event time of its newest row; None where it has none. Of a pushed group: its own name.
+        declared_since: By source without a row, since when it is declared; sources may be missing.
         windows: None for a group without windows.
         online: None for a group that is not served.
     """
@@ -60,5 +67,6 @@ class GroupFacts:
     materialized_at: datetime | None = None
     confirmed_at: datetime | None = None
     last_events: Mapping[str, datetime | None] = field(default_factory=dict)
+    declared_since: Mapping[str, datetime] = field(default_factory=dict)
     windows: WindowFacts | None = None
     online: OnlineFacts | None = None

@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
+import polars as pl
+
 from featurestore.freshness.facts import WindowFacts
 from featurestore.offline.follower import REMEMBERED, LedgerFollower, Written
 from featurestore.offline.ledger import Ledger
@@ -23,15 +25,18 @@ def window_follower(group: RegisteredGroup, ledger: Ledger) -> LedgerFollower:
     return LedgerFollower(ledger, datetime.fromisoformat(group.start), group.window_length)
 
 
-def window_facts(group: RegisteredGroup, windows: LedgerFollower, now: datetime) -> WindowFacts:
+def window_facts(
+    group: RegisteredGroup, windows: LedgerFollower, now: datetime, declared_since: datetime | None = None
+) -> WindowFacts:
     """What the ledger of a group says of its windows at an instant.
 
     Args:
         windows: Its follower; whoever calls has it look first.
+        declared_since: Of a group without any window in production.
     """
     newest = windows.newest
     if newest < 0:
-        return WindowFacts(**_held(windows))
+        return WindowFacts(**_held(windows), first_served_by=_first_served_by(group, windows, now, declared_since))
     delay = timedelta(microseconds=group.delay_us)
     due = windows.awaited(newest + 1, windows.number_at(now - delay))
     late_since = windows.window(due[0]).end + delay + timedelta(microseconds=group.publish_us) if due else None
@@ -43,6 +48,18 @@ def window_facts(group: RegisteredGroup, windows: LedgerFollower, now: datetime)
         awaited=windows.window(due[0]).start if due else None,
         **_held(windows),
     )
+
+
+def _first_served_by(
+    group: RegisteredGroup, windows: LedgerFollower, now: datetime, declared_since: datetime | None
+) -> datetime | None:
+    """When the first window was to be served whose cut-off came since a group is declared."""
+    if declared_since is None:
+        return None
+    delay = timedelta(microseconds=group.delay_us)
+    first = windows.window(max(0, windows.number_at(declared_since - delay)))
+    served_by = first.end + delay + timedelta(microseconds=group.publish_us)
+    return served_by if served_by <= now else None
 
 
 def _held(windows: LedgerFollower) -> dict[str, Any]:
@@ -66,7 +83,10 @@ def served_after(group: RegisteredGroup) -> timedelta:
 
 @dataclass(slots=True)
 class TableFollower:
-    """The loads or pushes of a group without windows, from the log of its table."""
+    """The loads or pushes of a group without windows, from the log of its table.
+
+    A push of old rows makes a group no fresher and no later: what counts is when its newest event came.
+    """
 
     table: FeatureTable
     version: int | None = None
@@ -89,7 +109,13 @@ class TableFollower:
                 self.materialized_at = made_at
                 self.written.append(Written(entry.version, made_at, made_at, made_at))
         if self.version != before and self.table.group.kind == "pushed":
-            self.last_event = newest_value(self.table.view().table, "event_time")
+            self._take_newest_event()
+
+    def _take_newest_event(self) -> None:
+        rows = self.table.scan(event_since=newest_value(self.table.view().table, "event_time"))
+        newest = rows.filter(pl.col("event_time") == pl.col("event_time").max())
+        found = newest.select(pl.col("event_time").max(), pl.col("created_at").min()).collect()
+        self.last_event, self.materialized_at = found.row(0)
 
 
 @dataclass(slots=True)

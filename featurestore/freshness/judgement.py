@@ -20,6 +20,8 @@ ORDER: tuple[Status, ...] = ("OK", "WARN", "NEVER", "BREACH")
 """From well to worst."""
 NOTHING = timedelta(0)
 USUAL_SILENCE = timedelta(days=1)
+UNSERVED = timedelta(minutes=30)
+"""How long the copy of a group without an SLO may lack what is due online."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,16 +45,31 @@ class Cause:
 
 @dataclass(frozen=True, slots=True)
 class SourceFreshness:
-    """A source as its readers find it; `lag` is None while it has no row."""
+    """A source as its readers find it.
+
+    Args:
+        last_event_time: Of its newest row; None while it has none.
+        lag: How old that was when it was last used.
+        silence: How long it may have no newer event.
+        silent_since: When it had been silent for that long; None if it has not.
+    """
 
     name: str
     last_event_time: datetime | None
     lag: timedelta | None
     silence: timedelta
+    silent_since: datetime | None = None
 
     @property
     def is_silent(self) -> bool:
-        return self.lag is not None and self.lag > self.silence
+        return self.silent_since is not None
+
+    @property
+    def told(self) -> str:
+        """What a person is told of its silence."""
+        if self.last_event_time is None:
+            return "it has never had a row"
+        return f"it has had no event newer than {self.last_event_time.isoformat(timespec='seconds')}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +79,7 @@ class GroupFreshness:
     Args:
         group: As registered.
         at: The instant that it was judged for.
-        status: The worst of its causes; OK without any, NEVER before its first rows.
+        status: The worst of its causes; OK without any. NEVER before its first rows, until those are late by its SLO.
         materialization_lag: `at - last_materialized_at`.
         data_lag: `last_materialized_at -` the oldest of its sources' newest events.
         online_lag: For how long rows that are due online are not; zero: all are.
@@ -98,6 +115,11 @@ class GroupFreshness:
         return online is None or (online.behind_since is None and not online.unknown)
 
     @property
+    def is_spoken_for(self) -> bool:
+        """Whether what is not among the causes is not so: of a copy that could not be asked nobody knows."""
+        return self.facts.online is None or not self.facts.online.unknown
+
+    @property
     def is_refresh_due(self) -> bool:
         """Whether it is to be confirmed now that the group holds everything due."""
         refresh, lag = self.group.refresh, self.materialization_lag
@@ -124,6 +146,7 @@ def judge(
     lag = None if last is None else max(NOTHING, now - last)
     data_lag = None if last is None or oldest is None else max(NOTHING, last - oldest)
     causes = [
+        *_never(group, facts, now),
         *_materialization(group, lag, now),
         *_late_window(group, facts, now),
         *_silent_sources(seen),
@@ -131,7 +154,9 @@ def judge(
         *_online(group, facts, now),
     ]
     causes.sort(key=lambda cause: (-ORDER.index(cause.status), cause.since))
-    status: Status = "NEVER" if last is None else causes[0].status if causes else "OK"
+    status: Status = causes[0].status if causes else "OK"
+    if last is None and status != "BREACH":
+        status = "NEVER"
     return GroupFreshness(
         group, now, status, lag, data_lag, _online_lag(facts, now), last, oldest, seen, tuple(causes), facts
     )
@@ -142,6 +167,11 @@ def warning_of(group: RegisteredGroup) -> timedelta | None:
     if group.freshness is None:
         return None
     return warning_after(group.freshness, group.refresh, timedelta(microseconds=group.delay_us + group.publish_us))
+
+
+def online_limit(group: RegisteredGroup) -> timedelta:
+    """How long a copy may lack what is due online: the SLO, and without one half an hour, or how late pushed rows may come."""
+    return group.freshness or max(UNSERVED, group.arrival or NOTHING)
 
 
 def _last_materialized_at(facts: GroupFacts) -> datetime | None:
@@ -169,8 +199,21 @@ def _sources(
             continue
         event = facts.last_events.get(source.name)
         lag = None if event is None or last is None else max(NOTHING, last - event)
-        seen.append(SourceFreshness(source.name, event, lag, silence_of(source, group)))
+        silence, start = silence_of(source, group), event or facts.declared_since.get(source.name)
+        is_silent = last is not None and start is not None and last - start > silence
+        since = start + silence if is_silent and start is not None else None
+        seen.append(SourceFreshness(source.name, event, lag, silence, since))
     return tuple(seen)
+
+
+def _never(group: RegisteredGroup, facts: GroupFacts, now: datetime) -> list[Cause]:
+    """A group whose first window should long have been there: it is not merely new."""
+    served_by = facts.windows.first_served_by if facts.windows else None
+    if served_by is None or group.freshness is None or now < served_by + group.freshness:
+        return []
+    asset = f"offline/{group.name}"
+    text = f"{asset} has no window in production; the first was to be served {span(now - served_by)} ago, and its SLO is {span(group.freshness)}."
+    return [Cause("materialization", "BREACH", asset, served_by + group.freshness, text)]
 
 
 def _materialization(group: RegisteredGroup, lag: timedelta | None, now: datetime) -> list[Cause]:
@@ -198,12 +241,15 @@ def _late_window(group: RegisteredGroup, facts: GroupFacts, now: datetime) -> li
 def _silent_sources(sources: Sequence[SourceFreshness]) -> list[Cause]:
     found = []
     for source in sources:
-        if source.is_silent and source.last_event_time is not None:
-            text = (
-                f"raw/{source.name} has no event newer than {source.last_event_time.isoformat(timespec='seconds')}, "
-                f"{span(source.lag or NOTHING)} before it was last used; it may be silent for {span(source.silence)}."
-            )
-            found.append(Cause("source", "BREACH", f"raw/{source.name}", source.last_event_time + source.silence, text))
+        if source.silent_since is None:
+            continue
+        if source.last_event_time is None:
+            text = f"raw/{source.name} has never had a row"
+        else:
+            newest = source.last_event_time.isoformat(timespec="seconds")
+            text = f"raw/{source.name} has no event newer than {newest}, {span(source.lag or NOTHING)} before it was last used"
+        text += f"; it may be silent for {span(source.silence)}."
+        found.append(Cause("source", "BREACH", f"raw/{source.name}", source.silent_since, text))
     return found
 
 
@@ -211,25 +257,36 @@ def _late_pushes(group: RegisteredGroup, data_lag: timedelta | None, last: datet
     if group.arrival is None or data_lag is None or last is None or data_lag <= group.arrival:
         return []
     asset = f"offline/{group.name}"
-    text = f"{asset}: the newest push was {span(data_lag)} old when it came; rows may take {span(group.arrival)}."
+    text = (
+        f"{asset}: the newest pushed event was {span(data_lag)} old when it came; rows may take {span(group.arrival)}."
+    )
     return [Cause("arrival", "BREACH", asset, last, text)]
 
 
 def _online(group: RegisteredGroup, facts: GroupFacts, now: datetime) -> list[Cause]:
-    lag, slo = _online_lag(facts, now), group.freshness
-    if lag is None or slo is None or facts.online is None or facts.online.behind_since is None or lag * 2 < slo:
+    """What the copy lacks, and what nobody can say of it for long."""
+    online, limit, asset = facts.online, online_limit(group), f"online/{group.name}"
+    if online is None:
         return []
-    asset = f"online/{group.name}"
-    status: Status = "BREACH" if lag >= slo else "WARN"
-    text = f"{asset} lacks rows that were to be served {span(lag)} ago; the SLO is {span(slo)}."
-    since = facts.online.behind_since + (slo if status == "BREACH" else slo / 2)
-    return [Cause("online", status, asset, since, text)]
+    found = []
+    if online.behind_since is not None and (lag := now - online.behind_since) * 2 >= limit:
+        status: Status = "BREACH" if lag >= limit else "WARN"
+        what = "the SLO is" if group.freshness is not None else "it may lack them for"
+        text = f"{asset} lacks rows that were to be served {span(lag)} ago; {what} {span(limit)}."
+        since = online.behind_since + (limit if status == "BREACH" else limit / 2)
+        found.append(Cause("online", status, asset, since, text))
+    if online.unknown_since is not None and (unknown := now - online.unknown_since) * 2 >= limit:
+        text = f"{asset}: for {span(unknown)} nobody could say what it holds. {online.unknown}"
+        found.append(Cause("online", "WARN", asset, online.unknown_since + limit / 2, text))
+    return found
 
 
 def _online_lag(facts: GroupFacts, now: datetime) -> timedelta | None:
-    if facts.online is None or facts.online.unknown:
+    if facts.online is None:
         return None
-    return NOTHING if facts.online.behind_since is None else max(NOTHING, now - facts.online.behind_since)
+    if facts.online.behind_since is not None:
+        return max(NOTHING, now - facts.online.behind_since)
+    return None if facts.online.unknown else NOTHING
 
 
 def span(duration: timedelta) -> str:

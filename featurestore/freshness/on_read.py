@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from featurestore.declaration.tier import LOOK_EVERY
-from featurestore.freshness.judgement import NOTHING, warning_of
+from featurestore.freshness.judgement import NOTHING, online_limit, warning_of
 from featurestore.freshness.read_state import STATES, Freshness, GroupState, State
 from featurestore.online.published import Published
 from featurestore.registry.snapshot import RegisteredGroup
@@ -31,6 +31,7 @@ class Bounds:
         group: Its stored name.
         slo: The age that its data must not reach; None: none.
         warning: The age from which on it is warned of.
+        online: How long its copy may lack what is due online.
         arrival: How long after its event time a pushed row may arrive; None for computed groups.
         is_pushed: Whether rows come between two looks.
     """
@@ -38,6 +39,7 @@ class Bounds:
     group: str
     slo: timedelta | None
     warning: timedelta
+    online: timedelta
     arrival: timedelta | None
     is_pushed: bool
 
@@ -45,7 +47,7 @@ class Bounds:
     def of(cls, group: RegisteredGroup) -> "Bounds":
         slo = group.freshness
         warning = NOTHING if slo is None else min(slo, warning_of(group) or slo)
-        return cls(group.name, slo, warning, group.arrival, group.kind == "pushed")
+        return cls(group.name, slo, warning, online_limit(group), group.arrival, group.kind == "pushed")
 
 
 def judge_all(bounds: Iterable[Bounds], published: Callable[[str], Published | None], now: datetime) -> Freshness:
@@ -93,14 +95,12 @@ Verdict = tuple[State, datetime | None, str]
 
 def _by_clock(bounds: Bounds, published: Published, now: datetime) -> list[Verdict]:
     """What has become of a group since it was looked at, as far as a clock can tell."""
-    if bounds.slo is None:
-        return _unwatched(bounds, published, now)
     unseen = min(max(NOTHING, now - published.looked_at), UNSEEN) if bounds.is_pushed else NOTHING
     seen = now - unseen
-    return [
-        *_passed(published.last_materialized_at, bounds.warning, bounds.slo, seen, "materialization"),
-        *_passed(published.behind_since, bounds.slo / 2, bounds.slo, seen, "online"),
-    ]
+    behind = _passed(published.behind_since, bounds.online / 2, bounds.online, seen, "online")
+    if bounds.slo is None:
+        return [*_unwatched(bounds, published, now), *behind]
+    return [*_passed(published.last_materialized_at, bounds.warning, bounds.slo, seen, "materialization"), *behind]
 
 
 def _passed(start: datetime | None, warning: timedelta, slo: timedelta, seen: datetime, cause: str) -> list[Verdict]:

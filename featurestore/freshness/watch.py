@@ -3,26 +3,30 @@
 A watch is kept from look to look, and then only reads what was written since. Not here: what is kept of a look (`journal.py`).
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import logging
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import datetime
+from functools import cached_property
 from typing import Protocol
 
 from featurestore.errors import FeatureStoreError
-from featurestore.freshness.facts import GroupFacts, OnlineFacts
-from featurestore.freshness.follow import SourceFollower, TableFollower, served_after, window_facts, window_follower
+from featurestore.freshness.copies import Copies, Parts, Served
+from featurestore.freshness.facts import GroupFacts, OnlineFacts, WindowFacts
+from featurestore.freshness.follow import SourceFollower, TableFollower, window_facts, window_follower
 from featurestore.freshness.judgement import GroupFreshness, judge
-from featurestore.offline.follower import LedgerFollower, Written
+from featurestore.offline.follower import LedgerFollower
 from featurestore.offline.raw import raw_location
 from featurestore.offline.storage import Storage
 from featurestore.offline.store import OfflineStore
-from featurestore.online.tier import MaterializationState, TierPart
+from featurestore.registry.history import RegistryHistory
 from featurestore.registry.snapshot import RegisteredGroup
 
 READERS = 16
 Follower = LedgerFollower | TableFollower
-Parts = Callable[[RegisteredGroup], Sequence[TierPart]]
+
+log = logging.getLogger("featurestore.freshness")
 
 
 class Look(Protocol):
@@ -42,7 +46,9 @@ class FreshnessWatch:
     def __init__(self, store: OfflineStore, parts_of: Parts | None) -> None:
         self.registry = store.registry
         self._store = store
-        self._parts_of = parts_of
+        self._copies = None if parts_of is None else Copies(parts_of)
+        self.unreadable: dict[str, str] = {}
+        """Groups that the last look says nothing of, since what they rest on cannot be read, and why."""
         self._groups: dict[str, Follower] = {
             group.name: self._follower(group) for group in self.registry.groups.values()
         }
@@ -66,18 +72,20 @@ class FreshnessWatch:
             now: Look as of this instant; default what the store's clock says.
 
         Returns:
-            The freshness of each, in the registry's order.
+            The freshness of each, in the registry's order, but for those that are `unreadable` now. An online part that does not
+            answer shows in the facts.
 
         Raises:
-            StoreUnavailable: the offline store cannot be reached. An online part that does not answer shows in the facts.
+            StoreUnavailable: nothing can be read at all.
         """
         now = now or self._store.clock()
         names = list(self._groups) if groups is None else [self.registry.group(name).name for name in groups]
-        read = {source.name for name in names for source in self.registry.sources_of(name)}
-        followed: list[Look] = [self._groups[name] for name in names]
-        followed += [source for name, source in self._sources.items() if name in read]
-        self._each(followed)
-        return {name: self._freshness(self.registry.groups[name], confirmed or {}, now) for name in names}
+        readable = self._follow(names)
+        online = self._online(readable, now)
+        return {
+            name: self._freshness(self.registry.groups[name], confirmed or {}, online.get(name), now)
+            for name in readable
+        }
 
     def confirmed(self, found: GroupFreshness, at: datetime) -> GroupFreshness:
         """What a look found of a group, judged anew as of an instant at which it was confirmed to hold everything due."""
@@ -89,51 +97,75 @@ class FreshnessWatch:
             return window_follower(group, self._store.ledger(group.name))
         return TableFollower(self._store.table(group.name))
 
-    def _each(self, followed: Sequence[Look]) -> None:
-        if self._store.root.is_local:
-            for one in followed:
-                one.look()
-            return
-        with ThreadPoolExecutor(READERS) as readers:
-            list(readers.map(lambda one: one.look(), followed))
+    def _follow(self, names: Sequence[str]) -> list[str]:
+        """Read what was written since; the groups of which all could be read."""
+        sources = {name: [one.name for one in self.registry.sources_of(name) if one.event_time] for name in names}
+        read = sorted({source for of in sources.values() for source in of})
+        followed: dict[str, Look] = {f"offline/{name}": self._groups[name] for name in names}
+        followed |= {f"raw/{name}": self._sources[name] for name in read}
+        troubles = self._each(followed)
+        rests_on = {name: [f"offline/{name}", *(f"raw/{source}" for source in sources[name])] for name in names}
+        for name in names:
+            found = [f"{asset}: {troubles[asset]}" for asset in rests_on[name] if asset in troubles]
+            if found:
+                self.unreadable[name] = "; ".join(found)
+                log.warning("The freshness of group %s cannot be told: %s", name, self.unreadable[name])
+            else:
+                self.unreadable.pop(name, None)
+        return [name for name in names if name not in self.unreadable]
 
-    def _freshness(self, group: RegisteredGroup, confirmed: Mapping[str, datetime], now: datetime) -> GroupFreshness:
+    def _each(self, followed: Mapping[str, Look]) -> dict[str, FeatureStoreError]:
+        """Look at each, whatever becomes of the others; by name what could not be read. If none could, that is raised."""
+        if self._store.root.is_local:
+            looks = [_looked(one) for one in followed.values()]
+        else:
+            with ThreadPoolExecutor(READERS) as readers:
+                looks = list(readers.map(_looked, followed.values()))
+        troubles = {name: error for name, error in zip(followed, looks, strict=True) if error is not None}
+        if troubles and len(troubles) == len(followed):
+            raise next(iter(troubles.values()))
+        return troubles
+
+    def _online(self, names: Sequence[str], now: datetime) -> dict[str, OnlineFacts]:
+        if self._copies is None:
+            return {}
+        groups = [self.registry.groups[name] for name in names]
+        return self._copies.look([Served(one, self._groups[one.name].written) for one in groups if one.is_online], now)
+
+    @cached_property
+    def _declared_since(self) -> Mapping[str, datetime]:
+        try:
+            return RegistryHistory(self._store.root).declared_since()
+        except FeatureStoreError as error:
+            log.warning("Since when groups and sources are declared cannot be told: %s", error)
+            return {}
+
+    def _freshness(
+        self, group: RegisteredGroup, confirmed: Mapping[str, datetime], online: OnlineFacts | None, now: datetime
+    ) -> GroupFreshness:
         follower, sources = self._groups[group.name], self.registry.sources_of(group.name)
         last_events = {source.name: self._sources[source.name].last_event for source in sources if source.event_time}
         if isinstance(follower, TableFollower) and group.kind == "pushed":
             last_events[group.name] = follower.last_event
+        declared = self._declared_since if None in last_events.values() else {}
         facts = GroupFacts(
             materialized_at=follower.materialized_at,
             confirmed_at=confirmed.get(group.name),
             last_events=last_events,
-            windows=window_facts(group, follower, now) if isinstance(follower, LedgerFollower) else None,
-            online=self._online(group, follower.written, now),
+            declared_since={name: declared[f"source {name}"] for name in last_events if f"source {name}" in declared},
+            windows=self._windows(group, follower, now) if isinstance(follower, LedgerFollower) else None,
+            online=online,
         )
         return judge(group, sources, facts, now)
 
-    def _online(self, group: RegisteredGroup, written: Iterable[Written], now: datetime) -> OnlineFacts | None:
-        if not group.is_online or self._parts_of is None:
-            return None
-        try:
-            states = [part.state(group.name) for part in self._parts_of(group)]
-        except FeatureStoreError as error:
-            return OnlineFacts(unknown=str(error))
-        lacking = [moment for state in states for moment in _lacking(state, written, served_after(group), now)]
-        return OnlineFacts(behind_since=min(lacking, default=None))
+    def _windows(self, group: RegisteredGroup, follower: LedgerFollower, now: datetime) -> WindowFacts:
+        is_empty = follower.newest < 0
+        return window_facts(group, follower, now, self._declared_since.get(f"group {group.name}") if is_empty else None)
 
 
-def _lacking(
-    state: MaterializationState | None, written: Iterable[Written], after: timedelta, now: datetime
-) -> list[datetime]:
-    """Since when rows that are known by now are not in a part.
-
-    Args:
-        after: How long after the start of what was written its rows are served.
-    """
-    moments = []
-    for one in written:
-        if state is None or one.version > state.version:
-            moments.append(max(one.recorded_at, one.first + after))
-        elif one.last + after > state.as_of:
-            moments.append(max(one.recorded_at, one.last + after))
-    return [moment for moment in moments if moment <= now]
+def _looked(one: Look) -> FeatureStoreError | None:
+    try:
+        one.look()
+    except FeatureStoreError as error:
+        return error
+    return None

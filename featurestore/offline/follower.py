@@ -193,6 +193,8 @@ class LedgerFollower:
 
     def _count(self) -> None:
         self.newest = self._newest()
+        if self.newest < 0:
+            self.materialized_at = None
         oldest = int(np.argmax(self._said == PROMOTED)) if self.newest >= 0 else 0
         self.holes = int(np.count_nonzero(self._said[oldest : max(self.newest, 0)] == NOTHING))
 

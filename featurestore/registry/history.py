@@ -23,6 +23,7 @@ from featurestore.registry.diff import Change, changes, refuse_incompatible
 from featurestore.registry.snapshot import RegistrySnapshot
 
 APPLY_TRIES = 100
+DECLARED = re.compile(r"^\+ ((?:group|source) \S+)(?: \(|$)")
 ENTRY_NAME = re.compile(r"^history/(\d{8})\.json$")
 
 
@@ -136,6 +137,19 @@ class RegistryHistory:
             InvalidInput: an entry is missing or damaged.
         """
         return [self.entry(number) for number in range(1, self._last_number() + 1)]
+
+    def declared_since(self) -> dict[str, datetime]:
+        """Since when each 'group NAME' and 'source NAME' is declared: of one that was away for a time, since it returned.
+
+        Raises:
+            InvalidInput: an entry is missing or damaged.
+        """
+        since: dict[str, datetime] = {}
+        for entry in self.entries():
+            for change in entry.changes:
+                if found := DECLARED.match(change):
+                    since[found[1]] = entry.applied_at
+        return since
 
     def entry(self, number: int) -> HistoryEntry:
         """One entry of the history.

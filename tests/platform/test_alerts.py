@@ -300,7 +300,7 @@ def test_a_window_upstream_in_quarantine_is_blamed_for_the_group_that_waits_for_
 
 
 def test_a_load_that_its_gate_refused_is_told_until_one_passes(life: Life) -> None:
-    life.use(kiosk_profile)
+    life.use(replace(kiosk_profile, online=None))
     places = [{"kiosk": name, "seats": 4} for name in "abcdef"]
     life.sandbox.ingest(register, places)
     assert life.sandbox.run("offline/kiosk_profile").success

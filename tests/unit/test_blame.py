@@ -55,7 +55,13 @@ class World:
 
     def _one(self, name: str) -> GroupFreshness:
         sources = tuple(
-            SourceFreshness(s, NOW - self.silent.get(s, 0) * HOUR - DAY, DAY + HOUR if s in self.silent else HOUR, DAY)
+            SourceFreshness(
+                s,
+                NOW - self.silent.get(s, 0) * HOUR - DAY,
+                DAY + HOUR if s in self.silent else HOUR,
+                DAY,
+                NOW - self.silent[s] * HOUR if s in self.silent else None,
+            )
             for s in sorted(self.sources_of(name))
         )
         causes: tuple[Cause, ...] = ()

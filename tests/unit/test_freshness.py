@@ -192,6 +192,31 @@ def test_rows_that_are_not_online_warn_at_half_the_slo_and_breach_at_it() -> Non
     assert (found.status, found.causes[0].asset, found.online_lag) == ("BREACH", "online/spend", 2 * HOUR)
 
 
+@pytest.mark.parametrize(("arrival", "limit"), [(None, 30 * MINUTE), (5 * MINUTE, 30 * MINUTE), (2 * HOUR, 2 * HOUR)])
+def test_the_copy_of_a_group_without_an_slo_may_lag_for_half_an_hour_or_as_long_as_rows_may_take(
+    arrival: timedelta | None, limit: timedelta
+) -> None:
+    us = None if arrival is None else arrival // timedelta(microseconds=1)
+    group = hourly(
+        freshness_us=None, arrival_us=us, kind="pushed" if us else "static", cadence="pushed" if us else "static"
+    )
+    for lag, status in ((limit / 2 - MINUTE, "OK"), (limit / 2, "WARN"), (limit - MINUTE, "WARN"), (limit, "BREACH")):
+        lacking = OnlineFacts(behind_since=NOW - lag)
+        found = judge(group, [], facts(online=lacking, windows=None, last_events={}), NOW)
+        assert (found.status, found.online_lag) == (status, lag)
+
+
+def test_a_copy_that_nobody_can_ask_is_a_warning_after_half_the_slo_and_hides_no_breach() -> None:
+    for minutes, status in ((59, "OK"), (60, "WARN"), (600, "WARN")):
+        silent = OnlineFacts(unknown="hot is silent", unknown_since=NOW - minutes * MINUTE)
+        found = judged(online=silent)
+        assert (found.status, found.online_lag, found.is_spoken_for) == (status, None, False)
+    behind = OnlineFacts(behind_since=NOW - 2 * HOUR, unknown="hot is silent", unknown_since=NOW - HOUR)
+    found = judged(online=behind)
+    assert (found.status, [cause.status for cause in found.causes]) == ("BREACH", ["BREACH", "WARN"])
+    assert "for 1 h nobody could say what it holds. hot is silent" in found.causes[1].text
+
+
 def test_a_refresh_is_due_only_where_everything_due_is_there() -> None:
     old = {"materialized_at": NOW - HOUR}
     assert judged(**old).is_refresh_due

@@ -114,6 +114,7 @@ def test_a_group_that_is_judged_by_arrival_alone_does_not_grow_old_but_unknown()
 
 
 INSTANTS = st.integers(-3 * 86_400_000_000, 3 * 86_400_000_000).map(lambda us: AT + us * MICROSECOND)
+HALF_AN_HOUR = 30 * MINUTE
 SLOS = st.none() | st.sampled_from([SECOND, 30 * SECOND, 2 * MINUTE, HOUR, 2 * HOUR, DAY])
 
 
@@ -145,8 +146,8 @@ def test_the_state_is_what_the_rules_give(
     edges = {
         "slo": (last, slo),
         "warning": (last, warning),
-        "behind": (behind, slo),
-        "half behind": (behind, None if slo is None else slo / 2),
+        "behind": (behind, slo or max(HALF_AN_HOUR, arrival or HALF_AN_HOUR)),
+        "half behind": (behind, (slo or max(HALF_AN_HOUR, arrival or HALF_AN_HOUR)) / 2),
         "unseen": (looked_at, UNSEEN),
         "arrival": (looked_at, arrival),
     }
@@ -165,20 +166,20 @@ def expected_state(group: RegisteredGroup, warning: timedelta, published: Publis
         return (instant - AT) // MICROSECOND
 
     slo, arrival = group.freshness_us, group.arrival_us
-    told = [published.status]
-    if slo is None and arrival is None:
-        return "NONE" if published.status == "OK" else published.status
+    has_bound = slo is not None or arrival is not None
+    told = ["NONE" if published.status == "OK" and not has_bound else published.status]
     blind = us(now) - us(published.looked_at)
-    if slo is None:
-        told += ["UNKNOWN"] if blind >= max(90_000_000, arrival or 0) else []
-    else:
-        forgiven = min(max(blind, 0), 90_000_000) if group.kind == "pushed" else 0
-        for start, warn in (
-            (published.last_materialized_at, warning // MICROSECOND),
-            (published.behind_since, slo / 2),
-        ):
-            lag = -1 if start is None else us(now) - forgiven - us(start)
-            told += ["BREACH"] if lag >= slo else ["WARN"] if start is not None and lag >= warn else []
+    forgiven = min(max(blind, 0), 90_000_000) if group.kind == "pushed" else 0
+    unserved = slo or max(1_800_000_000, arrival or 0)
+    limits = [(published.behind_since, unserved / 2, unserved)]
+    if slo is not None:
+        limits.append((published.last_materialized_at, warning // MICROSECOND, slo))
+    elif arrival is not None:
+        told += ["UNKNOWN"] if blind >= max(90_000_000, arrival) else []
+    for start, warn, limit in limits:
+        if start is not None:
+            lag = us(now) - forgiven - us(start)
+            told += ["BREACH"] if lag >= limit else ["WARN"] if lag >= warn else []
     return max(told, key=STATES.index)
 
 

@@ -504,6 +504,17 @@ def test_apply_of_the_same_again_writes_nothing(tmp_path: Path) -> None:
     assert registry.location.names() == files
 
 
+def test_since_when_a_group_is_declared_is_told_from_its_last_return(tmp_path: Path) -> None:
+    registry, day, others = history(tmp_path), timedelta(days=1), daily("a", name="other")
+    for after, groups in enumerate([[daily("a")], [daily("a"), others], [others], [daily("a", "b"), others]]):
+        registry.apply(catalog(*groups), lambda after=after: NOW + after * day, "ada")  # type: ignore[misc]
+    assert registry.declared_since() == {
+        "source departures": NOW,
+        "group carrier_delay_daily": NOW + 3 * day,
+        "group other": NOW + day,
+    }
+
+
 def test_every_snapshot_of_the_past_stays_readable(tmp_path: Path) -> None:
     registry, clock = history(tmp_path), Ticking()
     for features in (["a"], ["a", "b"], ["b"], ["b", "a"]):

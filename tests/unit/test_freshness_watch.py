@@ -1,0 +1,148 @@
+"""One look at a whole store: what it makes of groups that never began, sources that never spoke, and what cannot be read."""
+
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from featurestore.alerts.lateness import late_groups
+from featurestore.errors import StoreUnavailable
+from featurestore.freshness.follow import TableFollower
+from featurestore.freshness.judgement import GroupFreshness
+from featurestore.freshness.watch import FreshnessWatch
+from featurestore.offline.ledger import LedgerEntry
+from featurestore.promotion import materialize_windows
+from featurestore.registry.history import RegistryHistory
+from tests.catalogs import (
+    DAY,
+    HOUR,
+    MINUTE,
+    T0,
+    Clock,
+    Shops,
+    hours,
+    sale,
+    sales,
+    shop_sales_daily,
+    shop_sales_hourly,
+)
+from tests.clicks import MICROSECOND, Clicks, row
+
+DAILY, HOURLY = shop_sales_daily.stored_name, shop_sales_hourly.stored_name
+HOURLY_SERVED = T0 + HOUR + timedelta(minutes=15)
+
+
+@pytest.fixture
+def chain(tmp_path: Path) -> Shops:
+    """Declared at the first instant of its groups, with a sale in each hour of a day."""
+    made = Shops(tmp_path, Clock(T0))
+    RegistryHistory(made.store.root).apply(made.catalog, made.clock, "somebody")
+    made.land(sales, [sale(hour, T0 + hour * HOUR) for hour in range(24)])
+    return made
+
+
+def look(shops: Shops, *names: str) -> dict[str, GroupFreshness]:
+    return FreshnessWatch(shops.store, None).look(groups=names or None)
+
+
+def compute(shops: Shops, first: int, last: int) -> None:
+    materialize_windows(
+        shops.store, shops.catalog, shop_sales_hourly, hours(shop_sales_hourly, first, last), run_id="r"
+    )
+
+
+def test_a_group_whose_first_window_never_comes_is_a_breach_one_slo_after_it_was_to_be_served(chain: Shops) -> None:
+    assert shop_sales_hourly.freshness == HOUR
+    chain.clock.now = HOURLY_SERVED + HOUR - timedelta(microseconds=1)
+    assert look(chain)[HOURLY].status == "NEVER"
+    chain.clock.now = HOURLY_SERVED + HOUR
+    found = look(chain)[HOURLY]
+    assert (found.status, found.causes[0].since) == ("BREACH", HOURLY_SERVED + HOUR)
+    assert "has no window in production; the first was to be served 1 h ago" in found.causes[0].text
+    compute(chain, 0, 1)
+    assert [cause.kind for cause in look(chain)[HOURLY].causes] == ["late"]
+
+
+def test_a_group_that_was_declared_late_owes_nothing_of_the_time_before(tmp_path: Path) -> None:
+    chain = Shops(tmp_path, Clock(T0 + 9 * DAY))
+    RegistryHistory(chain.store.root).apply(chain.catalog, chain.clock, "somebody")
+    chain.clock.now += HOUR
+    assert look(chain)[HOURLY].status == "NEVER"
+    chain.clock.now += 2 * HOUR
+    assert look(chain)[HOURLY].status == "BREACH"
+
+
+def test_a_group_all_of_whose_windows_were_taken_back_holds_nothing(chain: Shops) -> None:
+    chain.clock.now = T0 + HOUR + timedelta(minutes=11)
+    compute(chain, 0, 1)
+    assert look(chain)[HOURLY].status == "OK"
+    ledger = chain.store.ledger(HOURLY)
+    entry = LedgerEntry(**ledger.latest().row(0, named=True))
+    ledger.append([replace(entry, status="rolled_back", recorded_at=chain.clock.now)])
+    found = look(chain)[HOURLY]
+    assert (found.status, found.last_materialized_at, found.holds_everything_due) == ("NEVER", None, False)
+    chain.clock.now = HOURLY_SERVED + HOUR
+    assert look(chain)[HOURLY].status == "BREACH"
+
+
+def test_a_source_that_never_had_a_row_is_silent_from_when_it_was_declared(tmp_path: Path) -> None:
+    chain = Shops(tmp_path, Clock(T0))
+    RegistryHistory(chain.store.root).apply(chain.catalog, chain.clock, "somebody")
+    chain.clock.now = T0 + DAY
+    compute(chain, 0, 23)
+    assert look(chain)[HOURLY].causes == ()
+    chain.clock.now = T0 + DAY + HOUR
+    compute(chain, 23, 24)
+    (cause,) = look(chain)[HOURLY].causes
+    assert (cause.kind, cause.status, cause.asset, cause.since) == ("source", "BREACH", "raw/sales", T0 + DAY)
+    assert cause.text == "raw/sales has never had a row; it may be silent for 1 d."
+
+
+def test_a_ledger_that_cannot_be_read_keeps_no_other_group_from_being_looked_at(chain: Shops) -> None:
+    chain.clock.now = HOURLY_SERVED
+    compute(chain, 0, 1)
+    entry = chain.store.ledger(HOURLY).location.child("_delta_log").path / "00000000000000000000.json"
+    whole = entry.read_bytes()
+    entry.write_bytes(whole[:100])
+    watch = FreshnessWatch(chain.store, None)
+    found = watch.look()
+    assert (HOURLY in found, DAILY in found) == (False, True)
+    assert list(watch.unreadable) == [HOURLY]
+    assert f"offline/{HOURLY}: Log entry" in watch.unreadable[HOURLY]
+    findings = late_groups(chain.store.registry, found, chain.clock.now, watch.unreadable)
+    told = [(one.group, one.status) for one in findings.problems if "cannot be read" in one.text]
+    assert told == [(HOURLY, "BREACH")]
+    assert ("freshness", HOURLY) not in findings.spoken_for
+    entry.write_bytes(whole)
+    assert watch.look()[HOURLY].status == "OK"
+    assert not watch.unreadable
+
+
+def test_when_nothing_can_be_read_that_is_the_error(chain: Shops) -> None:
+    chain.clock.now = HOURLY_SERVED
+    compute(chain, 0, 1)
+    entry = chain.store.ledger(HOURLY).location.child("_delta_log").path / "00000000000000000000.json"
+    entry.write_bytes(b"{")
+    chain.root.joinpath("raw", "source=sales", "_delta_log", "00000000000000000000.json").write_bytes(b"{")
+    with pytest.raises(StoreUnavailable):
+        look(chain, HOURLY)
+
+
+def test_a_correction_of_an_old_event_makes_a_pushed_group_neither_late_nor_fresh(tmp_path: Path) -> None:
+    world = Clicks(tmp_path)
+    first = world.clock.now
+    world.push(row("a", first - MINUTE), to="offline")
+    follower = TableFollower(world.table)
+    follower.look()
+    assert (follower.materialized_at, follower.last_event) == (first, first - MINUTE)
+    world.clock.now += 2 * HOUR
+    world.push(row("b", first - HOUR), to="offline")
+    again = TableFollower(world.table)
+    for one in (follower, again):
+        one.look()
+        assert (one.materialized_at, one.last_event) == (first, first - MINUTE)
+    world.push(row("b", world.clock.now - MINUTE), to="offline")
+    follower.look()
+    assert follower.last_event == world.clock.now - MINUTE
+    assert follower.materialized_at == world.clock.now + MICROSECOND, "pushes at one instant stay apart"
