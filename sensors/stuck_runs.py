@@ -37,7 +37,7 @@ UNDER_WAY = (dg.DagsterRunStatus.STARTING, dg.DagsterRunStatus.STARTED, dg.Dagst
 DONE: dict[Ending, str] = {
     "killed": "Its process was killed",
     "gone": "Its process was gone",
-    "elsewhere": "Its process is on another machine and was left alone: what it may still write, the tables refuse",
+    "elsewhere": "Its process is on another machine, or cannot be ended from here, and was left alone: what it may still write, the tables refuse",
 }
 
 
@@ -100,7 +100,7 @@ class StuckRuns:
     location: str | None = None
 
     def look(self) -> None:
-        """End what stands still.
+        """End what stands still. A run that cannot be ended is logged, tried again by the next look, and keeps no other waiting.
 
         Raises:
             StoreUnavailable: the metadata database cannot be written; nobody is judged by a beat that it may have refused.
@@ -113,7 +113,7 @@ class StuckRuns:
             return
         for worker in workers:
             if (why := worker.stands_still(self.patience)) is not None:
-                self._settle(worker, why)
+                self._try_to_settle(worker, why)
 
     def _free_the_database(self) -> bool:
         """End workers that were stopped by a signal, perhaps in the middle of a beat: one of them may hold the database's lock."""
@@ -125,8 +125,15 @@ class StuckRuns:
         killed = [worker for worker in frozen if worker.process.kill() == "killed"]
         for worker in killed:
             silent_for = self.clock() - worker.beat_at
-            self._settle(replace(worker, silent_for=max(silent_for, worker.silent_for)), "silent")
+            self._try_to_settle(replace(worker, silent_for=max(silent_for, worker.silent_for)), "silent")
         return bool(killed)
+
+    def _try_to_settle(self, worker: Worker, why: Why) -> None:
+        """Whatever is the matter with one run, the others have to be looked at."""
+        try:
+            self._settle(worker, why)
+        except Exception:
+            self.log.exception(f"Run {worker.run_id} stands still and could not be ended; the next look tries again.")
 
     def _settle(self, worker: Worker, why: Why) -> None:
         run = self.instance.get_run_by_id(worker.run_id)

@@ -282,6 +282,27 @@ def test_process_that_outlived_its_run_is_killed_without_a_word_to_the_run(
     assert (ward.failures(run), ward.book.stuck(), ward.book.workers()) == (1, [], [])
 
 
+def test_run_that_cannot_be_ended_keeps_no_other_from_being_ended(
+    ward: Ward, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    first, second = ward.launch(), ward.launch(days=(1,))
+    for run in (first, second):
+        ward.beat(run, GONE)
+
+    def refuse(run: dg.DagsterRun, *_: object) -> None:
+        if run.run_id == first.run_id:
+            raise OSError("Dagster's storage is away")
+        dg.DagsterInstance.report_run_failed(ward.instance, run)
+
+    with monkeypatch.context() as broken:
+        broken.setattr(ward.instance, "report_run_failed", refuse)
+        ward.look(10)
+    assert [ward.run(run.run_id).status for run in (first, second)] == [STARTED, dg.DagsterRunStatus.FAILURE]
+    assert f"Run {first.run_id} stands still and could not be ended; the next look tries again." in caplog.text
+    ward.look()
+    assert ward.run(first.run_id).status == dg.DagsterRunStatus.FAILURE
+
+
 def test_run_of_another_instance_or_location_is_left_alone(ward: Ward, worker: "subprocess.Popen[bytes]") -> None:
     run, process = ward.launch(), told_of(worker.pid)
     ward.beat(run, process)
