@@ -5,12 +5,28 @@ from pathlib import Path
 
 import pytest
 
+from featurestore.declaration import FeatureGroup
 from featurestore.location import Location
 from featurestore.offline.ledger import LedgerEntry
 from featurestore.offline.store import OfflineStore
 from featurestore.promotion import materialize_windows
 from featurestore.schedule.watch import LONGEST_SLEEP, Watch
-from tests.catalogs import DAY, HOUR, MINUTE, T0, Clock, Shops, days, sale, sales, shop_density_daily, shop_sales_daily
+from tests.catalogs import (
+    DAY,
+    HOUR,
+    MINUTE,
+    T0,
+    Clock,
+    Shops,
+    aisle_mix_daily,
+    days,
+    register,
+    sale,
+    sales,
+    shop_density_daily,
+    shop_last_sale_hourly,
+    shop_sales_daily,
+)
 
 SETTLED = timedelta(seconds=30)
 NEXT = T0 + 3 * DAY + 2 * HOUR + SETTLED
@@ -85,12 +101,58 @@ def test_sleeper_looks_again_after_minutes_and_begins_anew_at_another_root(chain
     assert watch.owed(other, chain.clock.now, lambda: empty) == {}
 
 
+def note_again(shops: Shops, group: FeatureGroup) -> None:
+    """Have the ledger of the daily group say once more what it said first, in the name of a group."""
+    first = shops.store.ledger(shop_sales_daily.stored_name).latest().row(0, named=True)
+    shops.store.ledger(group.stored_name).append([LedgerEntry(**first)])
+
+
+def cut_ledger(shops: Shops, group: FeatureGroup) -> Path:
+    """A commit to a group's ledger that a power cut left in its middle: the file of it."""
+    ledger = shops.store.ledger(group.stored_name)
+    version = ledger.version()
+    assert version is not None
+    entry = ledger.location.path / "_delta_log" / f"{version + 1:020}.json"
+    entry.write_text('{"commitInfo":')
+    return entry
+
+
+@pytest.mark.parametrize("is_known", [True, False])
+def test_group_whose_ledger_is_cut_short_is_named_and_stops_no_other_group(chain: Shops, is_known: bool) -> None:
+    watch = Watch(chain.catalog)
+    note_again(chain, shop_density_daily)
+    if is_known:
+        owed(watch, chain)
+    chain.clock.now = NEXT + HOUR
+    compute(chain, 2, 3)
+    cut = cut_ledger(chain, shop_sales_daily)
+    work = watch.owed(chain.store.root, chain.clock.now, lambda: chain.store)
+    assert list(watch.unreadable) == [shop_sales_daily.stored_name]
+    assert "is cut short" in str(watch.unreadable[shop_sales_daily.stored_name])
+    assert shop_sales_daily not in work
+    assert [window.start for window in work[aisle_mix_daily].ready] == [T0 + 2 * DAY]
+    assert work[shop_density_daily].ready == (), "what it reads cannot be told"
+    assert T0 + 2 * DAY in [window.start for window in work[shop_density_daily].blocked]
+    cut.unlink()
+    work = watch.owed(chain.store.root, chain.clock.now, lambda: chain.store)
+    assert work[shop_density_daily].ready[-1].start == T0 + 2 * DAY
+    assert watch.unreadable == {}
+
+
+def test_group_whose_inputs_cannot_be_read_stops_no_other_group(chain: Shops) -> None:
+    watch = Watch(chain.catalog)
+    chain.clock.now = NEXT + HOUR
+    broken = chain.store.source(register).location.path / "_delta_log" / f"{0:020}.json"
+    broken.parent.mkdir(parents=True)
+    broken.write_text('{"commitInfo":')
+    assert owed(watch, chain) == [2]
+    assert set(watch.unreadable) == {shop_last_sale_hourly.stored_name}
+
+
 def test_blocked_window_waits_for_its_upstream_and_is_ready_after_it(chain: Shops) -> None:
     watch = Watch(chain.catalog)
     entry = shop_density_daily
-    ledger = chain.store.ledger(entry.stored_name)
-    first = chain.store.ledger(shop_sales_daily.stored_name).latest().row(0, named=True)
-    ledger.append([LedgerEntry(**first)])
+    note_again(chain, entry)
     chain.clock.now = NEXT + HOUR
     work = watch.owed(chain.store.root, chain.clock.now, lambda: chain.store)
     assert [w.start for w in work[entry].blocked] == [T0 + 2 * DAY]
