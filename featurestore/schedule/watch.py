@@ -20,7 +20,6 @@ from featurestore.declaration.windows import DAY, TimeWindow, Windowless
 from featurestore.errors import FeatureStoreError
 from featurestore.location import Location
 from featurestore.offline.follower import LedgerFollower
-from featurestore.offline.journal import UNREAD
 from featurestore.offline.ledger import Ledger
 from featurestore.offline.store import OfflineStore
 from featurestore.schedule.due import Owed, awaited, due_before, missing_windows, next_due, owed
@@ -31,7 +30,7 @@ QUARANTINE_SLEEP = timedelta(minutes=1)
 READERS = 16
 NEVER = datetime.min.replace(tzinfo=UTC)
 NEW_GROUPS_A_LOOK = 200
-"""A ledger that was never read takes some 20 ms. A tick has 60 seconds in all."""
+"""A ledger that was never looked at takes some 20 ms. A tick has 60 seconds in all."""
 A_RUN = 31 * DAY
 
 
@@ -40,6 +39,7 @@ class _Watched:
     group: FeatureGroup
     follower: LedgerFollower
     sleeps_until: datetime = NEVER
+    was_looked_at: bool = False
     ledger_error: FeatureStoreError | None = None
     """Why its ledger could not be read on by the last look."""
     examined: object = None
@@ -69,6 +69,8 @@ class Watch:
         awake = self._awake(now)
         self.unreadable.clear()
         self._read_on(self._with_upstreams(awake))
+        for watched in awake:
+            watched.was_looked_at = True
         readable = [watched for watched in awake if watched.ledger_error is None]
         found = {watched.group: self._owed_by(watched, now, store) for watched in readable}
         return {group: work for group, work in found.items() if work.ready or work.blocked}
@@ -95,7 +97,7 @@ class Watch:
     def _awake(self, now: datetime) -> list[_Watched]:
         """The groups to look at; of those never looked at only so many that a look has its end."""
         awake = [watched for watched in self._watched.values() if watched.sleeps_until <= now]
-        new = [watched for watched in awake if watched.sleeps_until == NEVER and watched.follower.version == UNREAD]
+        new = [watched for watched in awake if not watched.was_looked_at]
         later = {watched.group.stored_name for watched in new[NEW_GROUPS_A_LOOK:]}
         return [watched for watched in awake if watched.group.stored_name not in later]
 

@@ -1,15 +1,17 @@
 """What a process keeps of the ledgers: it sleeps while nothing is due, reads on from where it stands, and notices others."""
 
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
-from featurestore.declaration import FeatureGroup
+from featurestore.declaration import Catalog, FeatureGroup
 from featurestore.location import Location
 from featurestore.offline.ledger import LedgerEntry
 from featurestore.offline.store import OfflineStore
 from featurestore.promotion import materialize_windows
+from featurestore.schedule import watch as watching
 from featurestore.schedule.watch import LONGEST_SLEEP, Watch
 from tests.catalogs import (
     DAY,
@@ -105,6 +107,18 @@ def note_again(shops: Shops, group: FeatureGroup) -> None:
     """Have the ledger of the daily group say once more what it said first, in the name of a group."""
     first = shops.store.ledger(shop_sales_daily.stored_name).latest().row(0, named=True)
     shops.store.ledger(group.stored_name).append([LedgerEntry(**first)])
+
+
+def test_groups_that_owe_something_and_have_no_ledger_keep_no_new_ones_from_being_looked_at(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(watching, "NEW_GROUPS_A_LOOK", 2)
+    groups = [replace(shop_sales_daily, name=f"shop_sales{number}_daily") for number in range(5)]
+    shops = Shops(tmp_path, Clock(NEXT), Catalog((sales,), groups))
+    shops.land(sales, [sale(1, T0 + HOUR)])
+    watch = Watch(shops.catalog)
+    looks = [watch.owed(shops.store.root, shops.clock.now, lambda: shops.store) for _ in range(4)]
+    assert [len(found) for found in looks] == [2, 4, 5, 5]
 
 
 def cut_ledger(shops: Shops, group: FeatureGroup) -> Path:
