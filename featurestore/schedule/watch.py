@@ -95,8 +95,11 @@ class Watch:
         }
 
     def _awake(self, now: datetime) -> list[_Watched]:
-        """The groups to look at; of those never looked at only so many that a look has its end."""
-        awake = [watched for watched in self._watched.values() if watched.sleeps_until <= now]
+        """The groups to look at; of those never looked at only so many that a look has its end.
+
+        One that would sleep for longer than any does was put to sleep by a clock that was ahead.
+        """
+        awake = [one for one in self._watched.values() if not now < one.sleeps_until <= now + LONGEST_SLEEP]
         new = [watched for watched in awake if not watched.was_looked_at]
         later = {watched.group.stored_name for watched in new[NEW_GROUPS_A_LOOK:]}
         return [watched for watched in awake if watched.group.stored_name not in later]

@@ -78,7 +78,7 @@ def test_nothing_is_opened_while_everything_sleeps(chain: Shops) -> None:
     watch = Watch(chain.catalog)
     assert owed(watch, chain) == []
     for watched in watch._watched.values():
-        watched.sleeps_until = chain.clock.now + HOUR
+        watched.sleeps_until = chain.clock.now + LONGEST_SLEEP
     chain.clock.now += MINUTE
     assert watch.owed(chain.store.root, chain.clock.now, nothing) == {}
 
@@ -101,6 +101,18 @@ def test_sleeper_looks_again_after_minutes_and_begins_anew_at_another_root(chain
     other = Location(str(tmp_path / "other"))
     empty = OfflineStore(other, chain.store.registry, chain.clock)
     assert watch.owed(other, chain.clock.now, lambda: empty) == {}
+
+
+@pytest.mark.parametrize("ahead", [2 * LONGEST_SLEEP, 5 * HOUR])
+def test_clock_that_is_ahead_for_one_look_puts_no_group_to_sleep_for_longer(chain: Shops, ahead: timedelta) -> None:
+    watch, now = Watch(chain.catalog), chain.clock.now
+    chain.clock.now = now + ahead
+    assert owed(watch, chain) == []
+    note_again(chain, shop_sales_daily)
+    chain.clock.now = now
+    assert not watch.is_current(shop_sales_daily)
+    owed(watch, chain)
+    assert watch.is_current(shop_sales_daily)
 
 
 def note_again(shops: Shops, group: FeatureGroup) -> None:
