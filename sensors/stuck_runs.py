@@ -160,11 +160,12 @@ class StuckRuns:
         if not is_canceling:
             promise_retry(self.instance, run)
         done = DONE[worker.process.kill()]
-        said = _message(found, done, "It was being canceled, and is." if is_canceling else self._next(run))
+        then = "It was being canceled, and is." if is_canceling else self._next(run)
+        said = _message(found, done, then)
         self.log.warning(f"Run {run.run_id}: {said}")
         self._report(run, said, is_canceling)
         self.instance.event_log_storage.free_concurrency_slots_for_run(run.run_id)
-        self.book.tell(run.run_id, done=said)
+        self.book.tell(run.run_id, done=done, then=then)
         if is_canceling:
             self.book.close(run.run_id, "It was canceled by a person.")
         self.book.leave(worker.run_id, worker.process)

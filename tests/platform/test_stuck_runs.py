@@ -17,6 +17,8 @@ from dagster._core.definitions.assets.graph.asset_graph import AssetGraph
 from dagster._core.events import StepMaterializationData
 from dagster._core.storage.tags import AUTO_RETRY_RUN_ID_TAG, PARENT_RUN_ID_TAG, ROOT_RUN_ID_TAG, WILL_RETRY_TAG
 
+from featurestore.alerts.problem import Problem
+from featurestore.alerts.stillness import still_runs
 from featurestore.errors import StoreUnavailable
 from featurestore.heartbeat.book import HeartbeatBook
 from featurestore.heartbeat.process import Process
@@ -324,6 +326,30 @@ def test_retry_is_foretold_as_it_will_be(ward: Ward) -> None:
         ward.look(10)
         assert said in ward.said(retry)
         assert ward.run(retry.run_id).tags[WILL_RETRY_TAG] == "false"
+
+
+def test_alert_of_a_stuck_run_tells_each_fact_once_and_what_is_to_be_done_now(ward: Ward) -> None:
+    first = ward.strand()
+    told = {problem_of(ward).remedy}
+    retry = ward.launch(parent=first)
+    ward.beat(retry, GONE)
+    ward.look(10)
+    ward.book.close(first.run_id, "")
+    told |= {problem_of(ward).remedy}
+    assert {remedy.partition(" If it comes again,")[0] for remedy in told} == {
+        "Dagster retries it.",
+        "It has no retry left: find out what it waited for, and launch it again.",
+    }
+    assert problem_of(ward).text == (
+        f"Run {retry.run_id} of offline/kiosk_sales_daily gave no sign of life for 2 min: process 1 on elsewhere, last seen in "
+        "featurestore.somewhere. Its process is on another machine, or cannot be ended from here, and was left alone: what it may "
+        "still write, the tables refuse."
+    )
+
+
+def problem_of(ward: Ward) -> Problem:
+    (found,) = still_runs(["kiosk_sales_daily"], ward.book.stuck(), ward.now).problems
+    return found
 
 
 def test_record_is_open_until_the_retry_succeeds(ward: Ward) -> None:

@@ -182,8 +182,10 @@ def test_record_of_a_stuck_run_is_open_until_it_is_closed_and_kept_for_a_time(be
     bench.looking.claim(bench.look(), found)
     assert bench.looking.stuck() == [found]
     bench.looking.tell("run", done="killed")
+    assert bench.looking.stuck() == [replace(found, done="killed")]
+    bench.looking.tell("run", done="killed", then="Dagster retries it.")
     bench.looking.tell("run", retried_as="next")
-    assert bench.looking.stuck() == [replace(found, done="killed", retried_as="next")]
+    assert bench.looking.stuck() == [replace(found, done="killed", then="Dagster retries it.", retried_as="next")]
     bench.looking.close("run", "Its retry succeeded.")
     assert bench.looking.stuck() == []
     (kept,) = bench.looking.stuck(since=began)
