@@ -26,11 +26,12 @@ def day_of(name: str) -> str:
 
 
 def landing_day(name: str) -> date | None:
-    """The day that a landing file belongs to; None if its name starts with none."""
+    """The day that a landing file belongs to; None if its name starts with none, written as YYYY-MM-DD."""
     try:
-        return date.fromisoformat(day_of(name))
+        day = date.fromisoformat(day_of(name))
     except ValueError:
         return None
+    return day if day.isoformat() == day_of(name) else None
 
 
 def landing_files(landing: Location, source_name: str, days: Sequence[str] | None) -> list[LandingFile]:

@@ -3,7 +3,8 @@
 A thread that beats proves the process, not the work. So each beat looks at the thread that runs the steps: the work goes on if that
 thread stands elsewhere in the code than at the beat before, or if the process used the processor, as a long query of Polars does in
 threads of its own. Waiting for a pool, or between two steps, is no work. What neither moves nor computes hangs: on a disk that does
-not answer, on a lock. What turns in circles looks like work, until `max_runtime_seconds`.
+not answer, on a lock. What turns in circles looks like work, until `max_runtime_seconds`. A pause in which the whole process stood,
+beats and all, counts as two of them: a machine that slept for an hour has no run that hung for an hour.
 
 A beat that cannot be written is written the next time: a run never fails, and hardly waits, for its heartbeat.
 """
@@ -28,6 +29,8 @@ STEP = "dagster_event_sequence_for_step"
 OWN = ("featurestore", "feature_assets", "checks", "resources", "definitions")
 BUSY_SHARE = 0.05
 """A process that uses more of one processor than this computes; its threads that only wait take less than a tenth of it."""
+BEATS_A_LOOK = 2
+"""So many pauses between beats count of the time since the look before, however long that is ago."""
 FAREWELL_SECONDS = 0.5
 """How long the end of a run waits for its last word; a row that stays is taken away by the sensor `stuck_runs`."""
 
@@ -39,30 +42,35 @@ log = logging.getLogger(__name__)
 
 @dataclass
 class Work:
-    """What is seen of the thread that made this: where it is, and since when it and the process have stood still."""
+    """What is seen of the thread that made this: where it is, and for how long it and the process have stood still."""
 
     thread: int = field(default_factory=threading.get_ident)
     clock: Callable[[], float] = time.monotonic
     used: Callable[[], float] = time.process_time
     _place: Place = ()
+    _idle_seconds: float = field(init=False, default=0.0)
     _looked_at: float = field(init=False)
-    _moved_at: float = field(init=False)
     _used: float = field(init=False)
 
     def __post_init__(self) -> None:
-        self._looked_at = self._moved_at = self.clock()
+        self._looked_at = self.clock()
         self._used = self.used()
 
-    def look(self) -> tuple[str, float]:
-        """Where the work is, in words, and for how many seconds it has not moved."""
+    def look(self, at_most: float) -> tuple[str, float]:
+        """Where the work is, in words, and for how many seconds looks have not seen it move.
+
+        Args:
+            at_most: So many seconds count of those since the look before.
+        """
         frames = list(_frames(sys._current_frames().get(self.thread)))
         place = tuple((frame.f_code, frame.f_lasti) for frame in frames)
         now, used = self.clock(), self.used()
-        is_computing = used - self._used > BUSY_SHARE * (now - self._looked_at)
-        if place != self._place or is_computing or not _is_in_step(frames):
-            self._moved_at = now
+        since = min(now - self._looked_at, at_most)
+        is_computing = used - self._used > BUSY_SHARE * since
+        has_moved = place != self._place or is_computing or not _is_in_step(frames)
+        self._idle_seconds = 0.0 if has_moved else self._idle_seconds + since
         self._place, self._looked_at, self._used = place, now, used
-        return _words(frames), now - self._moved_at
+        return _words(frames), self._idle_seconds
 
 
 @dataclass
@@ -94,13 +102,13 @@ class Heart:
             thread.join(FAREWELL_SECONDS)
 
     def _beat(self) -> None:
-        book, me = None, Process.current()
+        book, me, every = None, Process.current(), self.every.total_seconds()
         while not self._is_over.is_set():
             book = book or self._try(self.open_book)
-            doing, idle_seconds = self.work.look()
+            doing, idle_seconds = self.work.look(BEATS_A_LOOK * every)
             if book is not None:
                 self._try(partial(book.beat, self.run_id, me, doing, idle_seconds))
-            self._is_over.wait(self.every.total_seconds())
+            self._is_over.wait(every)
         if book is not None:
             self._try(partial(book.leave, self.run_id, me))
 

@@ -1,6 +1,7 @@
 """The sensor that computes what is due: every due window that a group's ledger does not have, the oldest first.
 
 It asks the ledgers, never Dagster's latest partition, so windows that were missed while the daemon was down are caught up.
+A group whose ledger or inputs cannot be read is named in the log and by the tick, and stops no other.
 It keeps no cursor: what was launched, and how often, Dagster's runs say. `docs/schedules.md` has the rules.
 """
 
@@ -28,6 +29,7 @@ from sensors.launches import SWITCHED_OFF, Run, ended_runs, request, unfinished_
 NAME = "due_windows"
 MINIMUM_INTERVAL_SECONDS = 30
 GROUPS_A_RUN = 50
+GROUPS_TOLD = 10
 PRIORITY = 10
 """Above backfills, which are below 0, and a person's own runs, at 0."""
 
@@ -78,13 +80,22 @@ class _Schedule:
             if not self.is_applied:
                 return dg.SkipReason("Nothing has been applied yet: run `featurestore apply`.")
             owed = self.watch.owed(settings.root, now, store.offline)
+            for name, error in self.watch.unreadable.items():
+                context.log.error(f"What {name!r} owes cannot be told, and is asked again: {error}")
             if not owed:
-                return dg.SkipReason("Nothing is due.")
+                return dg.SkipReason(self._with_unreadable("Nothing is due."))
             launches = list(self._launches(context, owed, store, now))
             self.holds.keep(owed.keys() - {group for group, _ in launches})
-            return (
-                dg.SensorResult(run_requests=list(_requests(launches, now))) if launches else dg.SkipReason(_why(owed))
-            )
+            if not launches:
+                return dg.SkipReason(self._with_unreadable(_why(owed)))
+            return dg.SensorResult(run_requests=list(_requests(launches, now)))
+
+    def _with_unreadable(self, why: str) -> str:
+        names = sorted(self.watch.unreadable)
+        told = ", ".join(names[:GROUPS_TOLD]) + (
+            f" and {len(names) - GROUPS_TOLD} more" if len(names) > GROUPS_TOLD else ""
+        )
+        return f"{why} Not looked at, since they cannot be read: {told}." if names else why
 
     def _launches(
         self,
@@ -100,8 +111,15 @@ class _Schedule:
             attempts = _attempts(group, unfinished, ended)
             windows = launchable(work.ready, attempts, now, self.watch.windows_a_run(group))
             # A run that ended between the look at the ledger and the one at the runs has written to the ledger.
-            if windows and self.watch.is_current(group) and not self.holds.is_held(self.catalog, group, unread, now):
+            if windows and self._is_current(group) and not self.holds.is_held(self.catalog, group, unread, now):
                 yield group, windows
+
+    def _is_current(self, group: FeatureGroup) -> bool:
+        """Whether nothing was written to a group's ledger since; False if that cannot be read, which the next look tells."""
+        try:
+            return self.watch.is_current(group)
+        except FeatureStoreError:
+            return False
 
     def _unread(
         self, context: dg.SensorEvaluationContext, store: StoreResource, source: Source, now: datetime

@@ -1,7 +1,8 @@
-"""The sensor that ends runs that stand still, so that they are retried, and keeps the record of them until their work is done.
+"""The sensor that ends runs that stand still, so that they are retried, and keeps a record of them.
 
 It judges by heartbeats alone, so a run without one (of somebody else's assets in the same instance) is never touched. Not here: when a
-worker stands still (`featurestore/heartbeat`), and runs whose process is gone with its code server (`resources/run_launcher.py`).
+worker stands still (`featurestore/heartbeat`), when a record is closed (`stuck_records.py`), and runs whose process is gone with its code
+server (`resources/run_launcher.py`).
 """
 
 import logging
@@ -10,6 +11,7 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 
 import dagster as dg
+from dagster._core.definitions.assets.graph.asset_graph import AssetGraph
 
 from featurestore.alerts.problem import Findings, source_name
 from featurestore.alerts.stillness import still_runs
@@ -21,21 +23,21 @@ from featurestore.heartbeat.process import Ending
 from featurestore.heartbeat.stuck import StuckRun, Why
 from featurestore.heartbeat.worker import Patience, Worker
 from featurestore.settings import Settings
-from resources.retries import promise_retry, retries_left, retry_of
+from resources.retries import promise_retry, retries_left
 from resources.run_tags import LAUNCHED_BY, assets_of
 from resources.store import StoreResource
 from sensors.lost_retries import LostRetries
+from sensors.stuck_records import StuckRecords, is_of
 
 NAME = "stuck_runs"
 MINIMUM_INTERVAL_SECONDS = 15
 STRANGER = timedelta(days=1)
 """After so long a silent worker on a run that this instance does not know is forgotten: another instance had it."""
-SUCCESSES_A_LOOK = 200
 UNDER_WAY = (dg.DagsterRunStatus.STARTING, dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.CANCELING)
 DONE: dict[Ending, str] = {
     "killed": "Its process was killed",
     "gone": "Its process was gone",
-    "elsewhere": "Its process is on another machine and was left alone: what it may still write, the tables refuse",
+    "elsewhere": "Its process is on another machine, or cannot be ended from here, and was left alone: what it may still write, the tables refuse",
 }
 
 
@@ -55,12 +57,21 @@ def stuck_runs(clock: Clock = system_clock) -> dg.SensorDefinition:
     def stuck(context: dg.SensorEvaluationContext, store: StoreResource) -> dg.SkipReason:
         settings, origin = store.settings(), context.code_location_origin
         location = None if origin is None else origin.location_name
-        runs = StuckRuns(context.instance, settings.heartbeats(clock), settings.patience, clock, context.log, location)
-        runs.look()
+        book = settings.heartbeats(clock)
+        StuckRuns(context.instance, book, settings.patience, clock, context.log, location).look()
+        StuckRecords(context.instance, book, _assets(context), settings.root, location).follow()
         LostRetries(context.instance, clock, context.log, location).report()
         return dg.SkipReason("Looked at the heartbeats of runs.")
 
     return stuck
+
+
+def _assets(context: dg.SensorEvaluationContext) -> AssetGraph:
+    if context.repository_def is None:
+        raise dg.DagsterInvariantViolationError(
+            f"{NAME} is evaluated outside of a code location, whose assets it asks for."
+        )
+    return context.repository_def.asset_graph
 
 
 def stuck_run_problems(catalog: Catalog) -> Callable[[dg.SensorEvaluationContext, Settings, Clock], Findings]:
@@ -89,7 +100,7 @@ class StuckRuns:
     location: str | None = None
 
     def look(self) -> None:
-        """End what stands still; close the records of runs whose work is done.
+        """End what stands still. A run that cannot be ended is logged, tried again by the next look, and keeps no other waiting.
 
         Raises:
             StoreUnavailable: the metadata database cannot be written; nobody is judged by a beat that it may have refused.
@@ -102,8 +113,7 @@ class StuckRuns:
             return
         for worker in workers:
             if (why := worker.stands_still(self.patience)) is not None:
-                self._settle(worker, why)
-        self._follow()
+                self._try_to_settle(worker, why)
 
     def _free_the_database(self) -> bool:
         """End workers that were stopped by a signal, perhaps in the middle of a beat: one of them may hold the database's lock."""
@@ -115,8 +125,15 @@ class StuckRuns:
         killed = [worker for worker in frozen if worker.process.kill() == "killed"]
         for worker in killed:
             silent_for = self.clock() - worker.beat_at
-            self._settle(replace(worker, silent_for=max(silent_for, worker.silent_for)), "silent")
+            self._try_to_settle(replace(worker, silent_for=max(silent_for, worker.silent_for)), "silent")
         return bool(killed)
+
+    def _try_to_settle(self, worker: Worker, why: Why) -> None:
+        """Whatever is the matter with one run, the others have to be looked at."""
+        try:
+            self._settle(worker, why)
+        except Exception:
+            self.log.exception(f"Run {worker.run_id} stands still and could not be ended; the next look tries again.")
 
     def _settle(self, worker: Worker, why: Why) -> None:
         run = self.instance.get_run_by_id(worker.run_id)
@@ -143,11 +160,12 @@ class StuckRuns:
         if not is_canceling:
             promise_retry(self.instance, run)
         done = DONE[worker.process.kill()]
-        said = _message(found, done, "It was being canceled, and is." if is_canceling else self._next(run))
+        then = "It was being canceled, and is." if is_canceling else self._next(run)
+        said = _message(found, done, then)
         self.log.warning(f"Run {run.run_id}: {said}")
         self._report(run, said, is_canceling)
         self.instance.event_log_storage.free_concurrency_slots_for_run(run.run_id)
-        self.book.tell(run.run_id, done=said)
+        self.book.tell(run.run_id, done=done, then=then)
         if is_canceling:
             self.book.close(run.run_id, "It was canceled by a person.")
         self.book.leave(worker.run_id, worker.process)
@@ -182,45 +200,6 @@ class StuckRuns:
         if LAUNCHED_BY in run.tags:
             return "It was a retry already: the schedule launches what is still due."
         return "It has no retry left: find out what it waited for, and launch it again."
-
-    def _follow(self) -> None:
-        for record in self.book.stuck():
-            run = self.instance.get_run_by_id(record.run_id)
-            if run is not None and not is_of(run, self.location):
-                continue
-            retry = None if run is None else retry_of(self.instance, run)
-            if retry is not None and retry.run_id != record.retried_as:
-                self.book.tell(record.run_id, retried_as=retry.run_id)
-            if outcome := self._outcome(record, run, retry):
-                self.book.close(record.run_id, outcome)
-
-    def _outcome(self, record: StuckRun, run: dg.DagsterRun | None, retry: dg.DagsterRun | None) -> str:
-        """How the work of a run was done after all; empty if it was not."""
-        success = dg.DagsterRunStatus.SUCCESS
-        if run is None:
-            return "The run was deleted."
-        if run.status == success:
-            return "It ended by itself."
-        if retry is not None and retry.status == success:
-            return f"Its retry {retry.run_id} succeeded."
-        later = self._succeeded_since(record)
-        return f"Run {later} succeeded since." if later else ""
-
-    def _succeeded_since(self, record: StuckRun) -> str:
-        """The last of the later runs that together have materialized all that the run was to; empty if some is missing."""
-        wanted = dg.RunsFilter(statuses=[dg.DagsterRunStatus.SUCCESS], updated_after=record.found_at)
-        missing = set(record.assets)
-        for run in self.instance.get_runs(wanted, limit=SUCCESSES_A_LOOK, ascending=True):
-            missing -= {key.to_user_string() for key in assets_of(self.instance, run)}
-            if not missing:
-                return run.run_id
-        return ""
-
-
-def is_of(run: dg.DagsterRun, location: str | None) -> bool:
-    """Whether a run is of a code location; one that was launched in process is of none."""
-    origin = run.remote_job_origin
-    return location is None or origin is None or origin.location_name == location
 
 
 def _message(stuck: StuckRun, done: str, then: str) -> str:

@@ -35,17 +35,18 @@ def _name(asset: str) -> str:
 def _problem(name: str, asset: str, run: StuckRun) -> Problem:
     what = "gave no sign of life" if run.why == "silent" else "did not get on with its work"
     text = f"Run {run.run_id} of {asset} {what} for {span(run.silent_for)}: process {run.pid} on {run.host}, last seen in {run.doing}."
-    again = (
-        f"Run {run.retried_as} repeats it; nothing is to be done unless that stands still too"
-        if run.retried_as
-        else "It is repeated"
-    )
     return Problem(
         kind="stuck",
         group=name,
         status="WARN",
         asset=asset,
         since=run.since,
-        text=f"{text} {run.done}." if run.done else text,
-        remedy=f"{again}. If it comes again, see what {run.host} waits for: a disk, a lock, or memory.",
+        text=f"{text} {run.done.removesuffix('.')}." if run.done else text,
+        remedy=f"{_next(run)} If it comes again, see what {run.host} waits for: a disk, a lock, or memory.",
     )
+
+
+def _next(run: StuckRun) -> str:
+    if run.retried_as:
+        return f"Run {run.retried_as} repeats it; nothing is to be done unless that stands still too."
+    return run.then or "Its log says what comes next."

@@ -88,9 +88,10 @@ class HeartbeatBook(Book):
                 connection.execute(insert(STUCK).values(**_row(stuck)))
             return True
 
-    def tell(self, run_id: str, *, done: str = "", retried_as: str | None = None) -> None:
-        """Add to the record of a run what was done, or the run that repeats it."""
-        values = {**({"done": done} if done else {}), **({"retried_as": retried_as} if retried_as else {})}
+    def tell(self, run_id: str, *, done: str = "", then: str = "", retried_as: str | None = None) -> None:
+        """Add to the record of a run what was done and what comes next, or the run that repeats it."""
+        told = {"done": _lines(done, then)} if done else {}
+        values = {**told, **({"retried_as": retried_as} if retried_as else {})}
         with self._database.writing() as connection:
             connection.execute(update(STUCK).where(STUCK.c.run_id == run_id).values(**values))
 
@@ -155,12 +156,23 @@ def _workers(connection: Connection) -> list[Worker]:
 
 
 def _row(stuck: StuckRun) -> dict[str, object]:
-    names = ("run_id", "why", "since", "host", "pid", "doing", "found_at", "done", "retried_as", "over_at", "outcome")
+    names = ("run_id", "why", "since", "host", "pid", "doing", "found_at", "retried_as", "over_at", "outcome")
     values = {name: getattr(stuck, name) for name in names}
-    return {**values, "assets": list(stuck.assets), "silent_seconds": stuck.silent_for.total_seconds()}
+    return {
+        **values,
+        "assets": list(stuck.assets),
+        "silent_seconds": stuck.silent_for.total_seconds(),
+        "done": _lines(stuck.done, stuck.then),
+    }
+
+
+def _lines(done: str, then: str) -> str:
+    """What was done and what comes next, as one column keeps both."""
+    return f"{done}\n{then}" if then else done
 
 
 def _stuck(row: Row[tuple[object, ...]]) -> StuckRun:
     values = dict(row._mapping)
     silent_for = timedelta(seconds=values.pop("silent_seconds"))
-    return StuckRun(**{**values, "assets": tuple(values["assets"])}, silent_for=silent_for)
+    done, _, then = values.pop("done").partition("\n")
+    return StuckRun(**{**values, "assets": tuple(values["assets"])}, silent_for=silent_for, done=done, then=then)

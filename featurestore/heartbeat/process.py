@@ -52,25 +52,27 @@ class Process:
         """End this process if it is one of this machine and still the same.
 
         Returns:
-            'killed'; 'gone' if it had ended before; 'elsewhere' if it is not this machine's, or not this user's to end.
+            'killed'; 'gone' if it had ended before; 'elsewhere' if it is not this machine's, or cannot be ended from here: it is
+            not this user's, or the system refuses what it takes (a container's rules, no more file handles).
         """
         if not self.machine or self.machine != _machine():
             return "elsewhere"
         try:
-            handle = os.pidfd_open(self.pid)
+            return self._kill()
         except ProcessLookupError:
             return "gone"
-        try:
-            return self._kill(handle)
-        except ProcessLookupError:
-            return "gone"
-        except PermissionError:
+        except OSError:
             return "elsewhere"
+
+    def _kill(self) -> Ending:
+        """A handle stays with its process: whoever has the id is compared, and no other one is hit afterwards."""
+        handle = os.pidfd_open(self.pid)
+        try:
+            return self._kill_by(handle)
         finally:
             os.close(handle)
 
-    def _kill(self, handle: int) -> Ending:
-        """The handle stays with its process: whoever has the id is compared, and no other one is hit afterwards."""
+    def _kill_by(self, handle: int) -> Ending:
         if _started(self.pid) != self.started or _has_ended(handle, 0.0):
             return "gone"
         signal.pidfd_send_signal(handle, signal.SIGKILL)

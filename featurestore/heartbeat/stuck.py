@@ -22,6 +22,7 @@ class StuckRun:
         doing: Where in the code it was seen last.
         found_at: When it was ended.
         done: What was done, in plain words; empty while it is being done.
+        then: What comes next, as a sentence: who repeats it, or what a person is to do; empty while that is not known.
         retried_as: The run that repeats it; None while there is none.
         over_at: When its work was done after all; None while it is open.
         outcome: How it came to an end, in plain words.
@@ -37,6 +38,7 @@ class StuckRun:
     doing: str
     found_at: datetime
     done: str = ""
+    then: str = ""
     retried_as: str | None = None
     over_at: datetime | None = None
     outcome: str = ""

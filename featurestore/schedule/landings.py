@@ -85,7 +85,8 @@ class Holds:
         landed = frozenset(
             (source.name, name, mark) for source in catalog.sources_of(group) for name, mark in unread(source).items()
         )
-        since, waited_for = self._held.get(group.stored_name, (now, landed - self._given_up))
+        held_since, waited_for = self._held.get(group.stored_name, (now, landed - self._given_up))
+        since = min(held_since, now)
         if not (left := waited_for & landed):
             return False
         if now - since >= LONGEST_HOLD:

@@ -196,6 +196,29 @@ def test_file_that_cannot_be_taken_in_holds_windows_for_ten_minutes(ticks: Ticks
     assert ticks.tick(DUE) == [f"{SALES} {day_key(3)} {day_key(3)}"]
 
 
+def test_group_whose_ledger_cannot_be_read_stops_no_other_and_the_tick_names_it(ticks: Ticks) -> None:
+    log = ticks.sandbox.root / "ledger" / "feature_group=kiosk_trend_daily" / "_delta_log"
+    newest = max(int(path.stem) for path in log.glob("*.json"))
+    assert reason(ticks) == "Nothing is due."
+    cut = log / f"{newest + 1:020}.json"
+    cut.write_text('{"commitInfo":')
+    ticks.pass_time(DAY)
+    assert ticks.tick(DUE) == [f"{SALES} {day_key(3)} {day_key(3)}"]
+    for _ in range(2):
+        assert reason(ticks).endswith(" Not looked at, since they cannot be read: kiosk_trend_daily.")
+        ticks.restart()
+    cut.unlink()
+    assert "kiosk_trend_daily" not in reason(ticks)
+
+
+def reason(ticks: Ticks) -> str:
+    """Why the sensor, asked now, would launch nothing."""
+    definitions = ticks.sandbox.definitions()
+    resources = dict(definitions.resources or {})
+    with dg.build_sensor_context(ticks.sandbox.instance, definitions=definitions, resources=resources) as context:
+        return ticks.sensors[DUE].evaluate_tick(context).skip_message or ""
+
+
 def test_nothing_is_launched_while_the_schedule_is_off(ticks: Ticks, monkeypatch: pytest.MonkeyPatch) -> None:
     ticks.pass_time(DAY)
     land_days(ticks.sandbox, 3, 4)

@@ -139,6 +139,7 @@ def test_file_taken_in_by_hand_is_not_launched_for(ticks: Ticks) -> None:
 
 def test_file_without_a_day_and_one_of_tomorrow_are_left_alone(ticks: Ticks) -> None:
     land(ticks, "orders-of-may", "o1")
+    land(ticks, "2025-W09-6", "o2")
     land(ticks, day_key(4), "o4")
     assert ticks.tick(LANDING) == []
     ticks.pass_time(DAY)

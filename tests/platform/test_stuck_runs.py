@@ -7,12 +7,18 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
+from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import dagster as dg
 import pytest
+from dagster._core.definitions.assets.graph.asset_graph import AssetGraph
+from dagster._core.events import StepMaterializationData
 from dagster._core.storage.tags import AUTO_RETRY_RUN_ID_TAG, PARENT_RUN_ID_TAG, ROOT_RUN_ID_TAG, WILL_RETRY_TAG
 
+from featurestore.alerts.problem import Problem
+from featurestore.alerts.stillness import still_runs
 from featurestore.errors import StoreUnavailable
 from featurestore.heartbeat.book import HeartbeatBook
 from featurestore.heartbeat.process import Process
@@ -24,19 +30,22 @@ from featurestore.settings import Settings
 from resources.run_tags import LAUNCHED_BY
 from sensors.launches import unfinished_runs
 from sensors.lost_retries import PATIENCE, TIMES, LostRetries
+from sensors.stuck_records import StuckRecords
 from sensors.stuck_runs import StuckRuns, stuck_runs
 from tests.platform.airline import dagster_home
 from tests.platform.crash_site import crash_home, wait_for
-from tests.platform.kiosks import day_key
+from tests.platform.kiosks import HOUR, MINUTE, T0, TOO_MUCH, day_key, kiosk_profile, kiosks, order, orders
 from tests.platform.run_queue import ORIGIN, range_tags
 from tests.platform.sandbox import Sandbox
 from tests.unit.test_heartbeat import told_of
 
 SECOND = timedelta(seconds=1)
 SALES = dg.AssetKey(["offline", "kiosk_sales_daily"])
+ORDERS = dg.AssetKey(["raw", "orders"])
 STARTED, CANCELING = dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.CANCELING
 POOL = "offline_kiosk_sales_daily"
 HUNG = Patience().hung.total_seconds()
+GONE = Process("elsewhere", "boot", 1, 1)
 
 
 @dataclass
@@ -56,14 +65,16 @@ class Ward:
         status: dg.DagsterRunStatus = STARTED,
         tags: dict[str, str] | None = None,
         parent: dg.DagsterRun | None = None,
+        days: tuple[int, ...] = (0,),
+        assets: frozenset[dg.AssetKey] = frozenset({SALES}),
     ) -> dg.DagsterRun:
         kin = {PARENT_RUN_ID_TAG: parent.run_id, ROOT_RUN_ID_TAG: parent.run_id} if parent else {}
         job = self.sandbox.definitions().resolve_implicit_global_asset_job_def()
         made = self.instance.create_run_for_job(
-            job.get_subset(asset_selection={SALES}),
-            tags={**range_tags([day_key(0)]), **kin, **(tags or {})},
+            job.get_subset(asset_selection=assets),
+            tags={**range_tags([day_key(day) for day in days]), **kin, **(tags or {})},
             status=status,
-            asset_selection={SALES},
+            asset_selection=assets,
             parent_run_id=parent.run_id if parent else None,
             root_run_id=parent.run_id if parent else None,
             remote_job_origin=ORIGIN,
@@ -82,7 +93,28 @@ class Ward:
         log = logging.getLogger("test")
         for _ in range(times):
             StuckRuns(self.instance, self.book, Patience(), lambda: self.now, log, location).look()
+            self.follow(location)
             self.now += 15 * SECOND
+
+    def follow(self, location: str | None = None) -> None:
+        StuckRecords(self.instance, self.book, self.graph, Location(str(self.sandbox.root)), location).follow()
+
+    @cached_property
+    def graph(self) -> AssetGraph:
+        return self.sandbox.definitions().resolve_asset_graph()
+
+    def strand(self, **launched: Any) -> dg.DagsterRun:
+        """A run that stood still and was ended, on a machine that is not there any more."""
+        run = self.launch(**launched)
+        self.now = max(self.now, datetime.now(UTC))
+        self.beat(run, GONE)
+        self.look(10)
+        assert self.only_stuck().run_id == run.run_id
+        return run
+
+    def compute(self, *days: int) -> None:
+        """Compute days of sales, by a real run of their own."""
+        assert self.sandbox.run(SALES.to_user_string(), partitions=[day_key(day) for day in days]).success
 
     def said(self, run: dg.DagsterRun) -> str:
         return "\n".join(str(entry.message) for entry in self.instance.all_logs(run.run_id))
@@ -252,6 +284,27 @@ def test_process_that_outlived_its_run_is_killed_without_a_word_to_the_run(
     assert (ward.failures(run), ward.book.stuck(), ward.book.workers()) == (1, [], [])
 
 
+def test_run_that_cannot_be_ended_keeps_no_other_from_being_ended(
+    ward: Ward, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    first, second = ward.launch(), ward.launch(days=(1,))
+    for run in (first, second):
+        ward.beat(run, GONE)
+
+    def refuse(run: dg.DagsterRun, *_: object) -> None:
+        if run.run_id == first.run_id:
+            raise OSError("Dagster's storage is away")
+        dg.DagsterInstance.report_run_failed(ward.instance, run)
+
+    with monkeypatch.context() as broken:
+        broken.setattr(ward.instance, "report_run_failed", refuse)
+        ward.look(10)
+    assert [ward.run(run.run_id).status for run in (first, second)] == [STARTED, dg.DagsterRunStatus.FAILURE]
+    assert f"Run {first.run_id} stands still and could not be ended; the next look tries again." in caplog.text
+    ward.look()
+    assert ward.run(first.run_id).status == dg.DagsterRunStatus.FAILURE
+
+
 def test_run_of_another_instance_or_location_is_left_alone(ward: Ward, worker: "subprocess.Popen[bytes]") -> None:
     run, process = ward.launch(), told_of(worker.pid)
     ward.beat(run, process)
@@ -275,6 +328,30 @@ def test_retry_is_foretold_as_it_will_be(ward: Ward) -> None:
         assert ward.run(retry.run_id).tags[WILL_RETRY_TAG] == "false"
 
 
+def test_alert_of_a_stuck_run_tells_each_fact_once_and_what_is_to_be_done_now(ward: Ward) -> None:
+    first = ward.strand()
+    told = {problem_of(ward).remedy}
+    retry = ward.launch(parent=first)
+    ward.beat(retry, GONE)
+    ward.look(10)
+    ward.book.close(first.run_id, "")
+    told |= {problem_of(ward).remedy}
+    assert {remedy.partition(" If it comes again,")[0] for remedy in told} == {
+        "Dagster retries it.",
+        "It has no retry left: find out what it waited for, and launch it again.",
+    }
+    assert problem_of(ward).text == (
+        f"Run {retry.run_id} of offline/kiosk_sales_daily gave no sign of life for 2 min: process 1 on elsewhere, last seen in "
+        "featurestore.somewhere. Its process is on another machine, or cannot be ended from here, and was left alone: what it may "
+        "still write, the tables refuse."
+    )
+
+
+def problem_of(ward: Ward) -> Problem:
+    (found,) = still_runs(["kiosk_sales_daily"], ward.book.stuck(), ward.now).problems
+    return found
+
+
 def test_record_is_open_until_the_retry_succeeds(ward: Ward) -> None:
     run = ward.launch()
     ward.beat(run, Process("elsewhere", "boot", 1, 1))
@@ -292,16 +369,71 @@ def test_record_is_open_until_the_retry_succeeds(ward: Ward) -> None:
     assert over.outcome == f"Its retry {retry.run_id} succeeded."
 
 
-def test_record_is_closed_by_a_later_run_of_the_same_assets(ward: Ward) -> None:
-    run = ward.launch()
-    ward.beat(run, Process("elsewhere", "boot", 1, 1))
-    ward.now -= timedelta(minutes=10)
-    ward.look(10)
-    later = ward.launch()
-    ward.instance.report_dagster_event(
-        dg.DagsterEvent(dg.DagsterEventType.RUN_SUCCESS.value, later.job_name), later.run_id
-    )
+@pytest.fixture
+def shop(ward: Ward) -> Ward:
+    """A ward whose runs have something to compute."""
+    ward.sandbox.ingest(orders, [order(1, T0 + HOUR)])
+    return ward
+
+
+def test_record_is_closed_by_a_later_run_of_the_same_work_however_many_others_succeeded(shop: Ward) -> None:
+    shop.strand()
+    for _ in range(250):
+        other = dg.DagsterRun("other", status=dg.DagsterRunStatus.SUCCESS, asset_selection=frozenset({ORDERS}))
+        shop.instance.run_storage.add_run(other)
+    shop.compute(0)
+    shop.look()
+    assert shop.book.stuck() == []
+
+
+def test_run_of_other_partitions_closes_no_record_and_neither_does_one_from_before(shop: Ward) -> None:
+    shop.compute(0)
+    run = shop.strand()
+    shop.compute(1)
+    shop.look()
+    assert shop.only_stuck().run_id == run.run_id
+
+
+def test_record_of_several_days_is_closed_once_later_runs_have_computed_all_of_them(shop: Ward) -> None:
+    shop.strand(days=(0, 1, 2))
+    shop.compute(0, 1)
+    shop.look()
+    assert shop.only_stuck().over_at is None
+    shop.compute(2)
+    shop.look()
+    assert shop.book.stuck() == []
+
+
+def test_window_that_went_to_quarantine_is_not_waited_for_and_its_run_failed(shop: Ward) -> None:
+    """It may be held for ever, and has an alert of its own."""
+    shop.sandbox.ingest(orders, [order(2, T0 + HOUR, TOO_MUCH)])
+    shop.strand(days=(0, 1))
+    shop.sandbox.now = datetime.now(UTC) + 5 * MINUTE
+    assert not shop.sandbox.run(SALES.to_user_string(), partitions=[day_key(0), day_key(1)]).success
+    assert shop.sandbox.materialized(SALES.to_user_string()) == [day_key(1)]
+    shop.look()
+    assert shop.book.stuck() == []
+
+
+def test_asset_that_the_run_itself_had_computed_is_not_waited_for(shop: Ward) -> None:
+    run = shop.strand(assets=frozenset({SALES, ORDERS}))
+    done = StepMaterializationData(dg.AssetMaterialization(ORDERS, partition=day_key(0)))
+    kind = dg.DagsterEventType.ASSET_MATERIALIZATION.value
+    shop.instance.report_dagster_event(dg.DagsterEvent(kind, run.job_name, event_specific_data=done), run.run_id)
+    shop.look()
+    assert shop.only_stuck().run_id == run.run_id
+    shop.compute(0)
+    shop.look()
+    assert shop.book.stuck() == []
+
+
+def test_record_of_a_run_whose_asset_is_not_declared_any_more_or_that_was_deleted_is_closed(ward: Ward) -> None:
+    ward.instance.delete_run(ward.strand().run_id)
     ward.look()
+    assert ward.book.stuck() == []
+    ward.strand()
+    ward.sandbox.use(kiosks(kiosk_profile))
+    replace(ward).follow()
     assert ward.book.stuck() == []
 
 

@@ -1,5 +1,6 @@
 """When a worker counts as standing still: looks and beats in any order, on clocks that jump; and the end of its process, and of no other."""
 
+import errno
 import os
 import signal
 import subprocess
@@ -181,8 +182,10 @@ def test_record_of_a_stuck_run_is_open_until_it_is_closed_and_kept_for_a_time(be
     bench.looking.claim(bench.look(), found)
     assert bench.looking.stuck() == [found]
     bench.looking.tell("run", done="killed")
+    assert bench.looking.stuck() == [replace(found, done="killed")]
+    bench.looking.tell("run", done="killed", then="Dagster retries it.")
     bench.looking.tell("run", retried_as="next")
-    assert bench.looking.stuck() == [replace(found, done="killed", retried_as="next")]
+    assert bench.looking.stuck() == [replace(found, done="killed", then="Dagster retries it.", retried_as="next")]
     bench.looking.close("run", "Its retry succeeded.")
     assert bench.looking.stuck() == []
     (kept,) = bench.looking.stuck(since=began)
@@ -225,6 +228,19 @@ def test_process_that_may_be_another_one_is_left_alone(
     sleeper: "subprocess.Popen[bytes]", change: dict[str, str | int], ending: str
 ) -> None:
     assert replace(told_of(sleeper.pid), **change).kill() == ending  # type: ignore[arg-type]
+    assert sleeper.poll() is None
+
+
+@pytest.mark.parametrize("refusal", [errno.EPERM, errno.ENOSYS, errno.EMFILE])
+@pytest.mark.parametrize("refused", ["os.pidfd_open", "signal.pidfd_send_signal"])
+def test_process_that_the_system_does_not_let_be_ended_is_left_alone(
+    refused: str, refusal: int, sleeper: "subprocess.Popen[bytes]", monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: int) -> int:
+        raise OSError(refusal, os.strerror(refusal))
+
+    monkeypatch.setattr(refused, refuse)
+    assert told_of(sleeper.pid).kill() == "elsewhere"
     assert sleeper.poll() is None
 
 

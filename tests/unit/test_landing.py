@@ -7,7 +7,7 @@ import pytest
 
 from featurestore.declaration import Daily
 from featurestore.errors import InvalidInput
-from featurestore.landing import landing_files, misnamed_files
+from featurestore.landing import landing_day, landing_files, misnamed_files
 from featurestore.location import Location
 
 NAMES = ("2026-03-01.parquet", "2026-03-02T07.parquet", "2026-03-02T0815.parquet", "2026-03-03.parquet")
@@ -54,6 +54,12 @@ def test_files_that_no_day_names_are_told_and_no_others(landing: Location) -> No
     assert misnamed_files(landing, "sales", days) == sorted(MISNAMED)
     read = {file.name for day in range(1, 4) for file in landing_files(landing, "sales", [f"2026-03-{day:02}"])}
     assert read.isdisjoint(MISNAMED)
+
+
+@pytest.mark.parametrize("name", [name for name in MISNAMED if name != "2026-02-28.parquet"])
+def test_name_that_a_calendar_reads_otherwise_than_as_year_month_and_day_is_of_no_day(name: str) -> None:
+    assert landing_day(name) is None
+    assert [landing_day(good) for good in NAMES[:2]] == [date(2026, 3, 1), date(2026, 3, 2)]
 
 
 def test_a_file_in_a_folder_of_its_own_is_misnamed(landing: Location) -> None:
