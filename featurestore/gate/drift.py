@@ -23,7 +23,6 @@ BINS = 10
 SMOOTHING = 0.5
 """Added to the count of each bin, so that an empty one has a share: the Jeffreys prior."""
 CATEGORIES = 20
-OTHER = "(other)"
 CHANCE = 1e-4
 SPREAD_ROWS = 256
 POOL_POINTS = 2_000
@@ -58,15 +57,16 @@ class Numbers:
 class Categories:
     """How often each value of a category occurs.
 
-    Where only the most frequent were kept, the rest counts as `OTHER`, and of it up to `short` may be of any one category.
+    Where only the most frequent were kept, `rest` counts all others, and of it up to `short` may be of any one category.
     """
 
     counts: Mapping[str, int]
+    rest: int = 0
     short: int = 0
 
     @property
     def count(self) -> int:
-        return sum(self.counts.values())
+        return sum(self.counts.values()) + self.rest
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +106,7 @@ def pooled(samples: Sequence[Sample]) -> Sample:
     categories = [sample for sample in samples if isinstance(sample, Categories)]
     for sample in categories:
         counts.update(sample.counts)
-    return Categories(counts, sum(sample.short for sample in categories))
+    return Categories(counts, sum(sample.rest for sample in categories), sum(sample.short for sample in categories))
 
 
 def _pooled_numbers(samples: Sequence[Numbers]) -> Numbers:
@@ -135,7 +135,7 @@ def distances(reference: Sample, sample: Sample) -> dict[Measure, Distance]:
         unsure = Distance(ks.value, ks.chance + reference.rank_error + sample.rank_error)
         return {"psi": population_stability(reference.values, sample.values, sizes), "ks": unsure}
     if isinstance(reference, Categories) and isinstance(sample, Categories):
-        return {"chi_square": chi_square(reference.counts, sample.counts, (reference.short, sample.short))}
+        return {"chi_square": chi_square(reference, sample)}
     if isinstance(reference, Vectors) and isinstance(sample, Vectors):
         return {"cosine": mean_cosine(reference, sample)}
     raise TypeError(f"A sample of {type(sample).__name__} has no distance from one of {type(reference).__name__}.")
@@ -203,35 +203,42 @@ def _share(values: Floats, points: Floats, side: Any) -> Floats:
     return np.asarray(np.searchsorted(values, points, side=side) / len(values), dtype=np.float64)
 
 
-def common_categories(reference: Mapping[str, int], sample: Mapping[str, int]) -> list[tuple[str, int, int]]:
-    """Category, count in the reference, count in the sample; beyond the twenty most frequent, all are one category."""
-    total = Counter(reference) + Counter(sample)
-    names = [name for name, _ in sorted(total.items(), key=lambda item: (-item[1], item[0])) if name != OTHER]
-    kept = names if len(names) <= CATEGORIES + 1 and OTHER not in total else names[:CATEGORIES]
-    table = [(name, reference.get(name, 0), sample.get(name, 0)) for name in kept]
-    if len(kept) < len(total):
-        rest = [*names[CATEGORIES:], OTHER]
-        table.append((OTHER, sum(reference.get(n, 0) for n in rest), sum(sample.get(n, 0) for n in rest)))
-    return table
+def common_categories(reference: Categories, sample: Categories) -> list[tuple[str | None, int, int]]:
+    """Category, count in the reference, count in the sample.
+
+    Beyond the twenty most frequent, and where a side has a rest, the last row is of all others together; it has no name.
+    """
+    total = Counter(reference.counts) + Counter(sample.counts)
+    names = [name for name, _ in sorted(total.items(), key=lambda item: (-item[1], item[0]))]
+    is_whole = len(names) <= CATEGORIES + 1 and not (reference.rest or sample.rest)
+    kept, left = (names, []) if is_whole else (names[:CATEGORIES], names[CATEGORIES:])
+    table: list[tuple[str | None, int, int]] = [
+        (name, reference.counts.get(name, 0), sample.counts.get(name, 0)) for name in kept
+    ]
+    return table if is_whole else [*table, (None, _count_of(reference, left), _count_of(sample, left))]
 
 
-def chi_square(reference: Mapping[str, int], sample: Mapping[str, int], short: tuple[int, int] = (0, 0)) -> Distance:
+def _count_of(sample: Categories, names: Sequence[str]) -> int:
+    """Of some categories and of those that were not kept."""
+    return sum(sample.counts.get(name, 0) for name in names) + sample.rest
+
+
+def chi_square(reference: Categories, sample: Categories) -> Distance:
     """Cramér's V of the chi-square of two samples by category, each given the same weight: from 0, equal, to 1, disjoint.
 
-    The statistic itself grows with the rows, and would call any change of a large table significant; V does not.
+    The statistic itself grows with the rows, and would call any change of a large table significant; V does not. Where
+    counts may be too low, the difference being in the rest, the tables nearest to each other that this allows are compared.
 
     Args:
-        reference: Counts by category; together at least one.
-        sample: Counts by category; together at least one.
-        short: By how much a count of either may be too low, the difference being in `OTHER`: the tables nearest to each
-            other that this allows are compared.
+        reference: At least one value.
+        sample: At least one value.
     """
     named = common_categories(reference, sample)
     table = np.array([counts for _, *counts in named], dtype=np.float64)
     n, m = table.sum(axis=0)
     q, p = (table / table.sum(axis=0)).T
-    if any(short) and named[-1][0] == OTHER:
-        q, p = _nearer(q, p, short[0] / n), _nearer(p, q, short[1] / m)
+    if (reference.short or sample.short) and named[-1][0] is None:
+        q, p = _nearer(q, p, reference.short / n), _nearer(p, q, sample.short / m)
     chance = 0.5 * math.sqrt(_chi_square_quantile(len(table) - 1) * _noise(n, m))
     return Distance(float(np.sqrt(0.5 * np.sum(np.square(p - q) / (p + q)))), chance)
 

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from featurestore.declaration.feature import DEFAULT_DRIFT, DriftPolicy
 from featurestore.gate.comparison import MIN_ROWS, apart, bound_of, compare
-from featurestore.gate.drift import OTHER, Categories, Measure, Numbers, Sample
+from featurestore.gate.drift import Categories, Measure, Numbers, Sample
 from featurestore.gate.drift_report import share_table
 from featurestore.gate.profile import FeatureProfile, is_category, pooled_profile
 from featurestore.quality.frame import WindowStatistics
@@ -114,9 +114,8 @@ def _sample(feature: RegisteredFeature, kept: FeatureStatistics) -> Sample:
     if kept.vectors is not None:
         return kept.vectors
     if is_category(feature) and kept.top is not None:
-        left = kept.values - sum(kept.top.counts.values())
-        counts = {**kept.top.counts, **({OTHER: left} if left > 0 else {})}
-        return Categories(counts, max(kept.top.missed, kept.top.short))
+        rest = max(0, kept.values - sum(kept.top.counts.values()))
+        return Categories(kept.top.counts, rest, max(kept.top.missed, kept.top.short))
     return Numbers(kept.quantiles.points, kept.quantiles.count, kept.quantiles.rank_error)
 
 
