@@ -18,6 +18,8 @@ import numpy.typing as npt
 from featurestore.quality.quantiles import Floats, QuantileSketch, merged_quantiles
 
 Measure = Literal["psi", "ks", "chi_square", "cosine", "null_rise"]
+Side = Literal["left", "right"]
+SIDES: tuple[Side, ...] = ("left", "right")
 
 BINS = 10
 SMOOTHING = 0.5
@@ -156,7 +158,7 @@ def bin_edges(reference: Floats) -> Floats:
 
 
 def bin_counts(values: Floats, edges: Floats) -> npt.NDArray[np.int64]:
-    """How many values (in ascending order) lie in each bin: one more than there are edges."""
+    """How many values (in ascending order) lie in each bin: one more than there are edges; of many rows of edges as many rows."""
     below = np.searchsorted(values, edges, side="right")
     return np.diff(below, prepend=0, append=len(values))
 
@@ -174,15 +176,25 @@ def population_stability(reference: Floats, sample: Floats, sizes: tuple[int, in
     """
     n, m = sizes or (len(reference), len(sample))
     edges = bin_edges(reference)
-    q, p = (_smoothed(bin_counts(values, edges), size) for values, size in ((reference, n), (sample, m)))
-    chance = _chi_square_quantile(len(edges)) * _noise(n, m)
-    return Distance(float(np.sum((p - q) * np.log(p / q))), chance)
+    index = stability_index(bin_shares(reference, edges, n), bin_shares(sample, edges, m))
+    return Distance(float(index), stability_chance(len(edges), n, m))
 
 
-def _smoothed(counts: npt.NDArray[np.int64], size: int) -> Floats:
-    """Shares of bins, of `size` values in all."""
-    raised = counts * (size / max(1, int(counts.sum()))) + SMOOTHING
-    return np.asarray(raised / raised.sum(), dtype=np.float64)
+def bin_shares(values: Floats, edges: Floats, size: int) -> Floats:
+    """Smoothed shares of values (in ascending order) by bin, of `size` values in all; of many rows of edges as many rows."""
+    counts = bin_counts(values, edges)
+    raised = counts * (size / np.maximum(1, counts.sum(axis=-1, keepdims=True))) + SMOOTHING
+    return np.asarray(raised / raised.sum(axis=-1, keepdims=True), dtype=np.float64)
+
+
+def stability_index(reference: Floats, sample: Floats) -> Floats:
+    """The index of shares by bin; of rows of shares as many."""
+    return np.asarray(np.sum((sample - reference) * np.log(sample / reference), axis=-1), dtype=np.float64)
+
+
+def stability_chance(edges: int, n: int, m: int) -> float:
+    """What the index of unchanged data exceeds once in ten thousand times."""
+    return _chi_square_quantile(edges) * _noise(n, m)
 
 
 def kolmogorov_smirnov(reference: Floats, sample: Floats, sizes: tuple[int, int] | None = None) -> Distance:
@@ -194,13 +206,18 @@ def kolmogorov_smirnov(reference: Floats, sample: Floats, sizes: tuple[int, int]
         sizes: How many values each stands for; default itself.
     """
     # Between two points of the sample its own function stands still, so the gap is largest at one of them, on either side.
-    gaps = [_share(reference, sample, side) - _share(sample, sample, side) for side in ("left", "right")]
-    chance = math.sqrt(-math.log(CHANCE / 2) / 2 * _noise(*(sizes or (len(reference), len(sample)))))
-    return Distance(float(np.abs(gaps).max()), chance)
+    gaps = [share_below(reference, sample, side) - share_below(sample, sample, side) for side in SIDES]
+    return Distance(float(np.abs(gaps).max()), gap_chance(*(sizes or (len(reference), len(sample)))))
 
 
-def _share(values: Floats, points: Floats, side: Any) -> Floats:
+def share_below(values: Floats, points: Floats, side: Side) -> Floats:
+    """The share of values (in ascending order) below each point; on its right side those at the point are among them."""
     return np.asarray(np.searchsorted(values, points, side=side) / len(values), dtype=np.float64)
+
+
+def gap_chance(n: int, m: int) -> float:
+    """The gap that unchanged data exceed once in ten thousand times."""
+    return math.sqrt(-math.log(CHANCE / 2) / 2 * _noise(n, m))
 
 
 def common_categories(reference: Categories, sample: Categories) -> list[tuple[str | None, int, int]]:

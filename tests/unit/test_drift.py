@@ -112,9 +112,7 @@ def test_chi_square_is_cramers_v_of_the_balanced_table(reference: Categories, sa
 @settings(max_examples=cases(500, 50), deadline=None)
 @given(COUNTS, COUNTS)
 def test_chi_square_does_not_grow_with_the_rows(reference: Categories, sample: Categories) -> None:
-    larger = [
-        Categories({name: 1000 * count for name, count in side.counts.items()}) for side in (reference, sample)
-    ]
+    larger = [Categories({name: 1000 * count for name, count in side.counts.items()}) for side in (reference, sample)]
     assert chi_square(*larger).value == pytest.approx(chi_square(reference, sample).value, abs=1e-12)
 
 

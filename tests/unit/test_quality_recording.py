@@ -133,6 +133,16 @@ def test_statistics_that_were_cut_short_are_made_good_by_the_next_reader(chain: 
     assert chain.store.statistics(GROUP).location.names() == files, "what is there is not written again"
 
 
+def test_statistics_of_chosen_windows_are_those_of_all_without_the_others(chain: Shops) -> None:
+    sell_all(chain, [50.0] * 4)
+    run(chain, 0, 4)
+    first, _, third, _ = production_statistics(chain.store, GROUP)
+    chosen = {T0, T0 + 2 * DAY, T0 + 30 * DAY}
+    assert content(production_statistics(chain.store, GROUP, starts=chosen)) == content([first, third])
+    shutil.rmtree(chain.root / "statistics")
+    assert content(production_statistics(chain.store, GROUP, starts=chosen)) == content([first, third])
+
+
 def test_rows_that_came_by_another_way_than_a_run_get_their_own(chain: Shops) -> None:
     """As an override or a rollback does: the table, then the ledger."""
     sell_all(chain, [50.0, 50.0])
