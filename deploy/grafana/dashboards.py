@@ -8,13 +8,17 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from deploy.grafana.panels import Panel, Query, dashboard, number, ranking, series, statuses
+from deploy.grafana.panels import GROUP, Panel, Query, dashboard, number, ranking, series, statuses
 
 FOLDER = Path(__file__).resolve().parent
+STORE = 'store=~"$store"'
+"""Of which store; a Prometheus that has only one knows no such label, and all of its series are chosen."""
 LAG_OF_SLO = (
-    "max by (group) (featurestore_group_materialization_lag_seconds) / max by (group) (featurestore_group_slo_seconds)"
+    "max by (store, group) (featurestore_group_materialization_lag_seconds) "
+    "/ max by (store, group) (featurestore_group_slo_seconds)"
 )
-CHOSEN = 'group:featurestore_info:max{owner=~"$owner", tier=~"$tier"}'
+OWN = f'{STORE}, group="$group"'
+CHOSEN = f'group:featurestore_info:max{{{STORE}, owner=~"$owner", tier=~"$tier"}}'
 
 
 def freshness_dashboard() -> dict[str, Any]:
@@ -53,7 +57,7 @@ def freshness_dashboard() -> dict[str, Any]:
             [
                 series(
                     "Burn of the error budget, over an hour",
-                    [Query(f"topk(10, {_chosen('group:featurestore_budget_burn:ratio_1h')} > 0)", "{{group}}")],
+                    [Query(f"topk(10, {_chosen('group:featurestore_budget_burn:ratio_1h')} > 0)", GROUP)],
                     unit="short",
                     text="1: the budget lasts exactly its 30 days. From 14.4 on a page is sent.",
                 ),
@@ -61,7 +65,7 @@ def freshness_dashboard() -> dict[str, Any]:
                     "Data lag, the longest",
                     [
                         Query(
-                            f"topk(10, {_chosen('max by (group) (featurestore_group_data_lag_seconds)')})", "{{group}}"
+                            f"topk(10, {_chosen('max by (store, group) (featurestore_group_data_lag_seconds)')})", GROUP
                         )
                     ],
                     unit="s",
@@ -72,16 +76,23 @@ def freshness_dashboard() -> dict[str, Any]:
             6,
             [
                 series(
-                    "Time of a look", [Query("max(featurestore_board_last_look_duration_seconds)", "look")], unit="s"
+                    "Time of a look",
+                    [Query(f"max(featurestore_board_last_look_duration_seconds{{{STORE}}})", "look")],
+                    unit="s",
                 ),
                 series(
                     "Looks that failed",
-                    [Query("sum(increase(featurestore_board_look_failures_total[$__rate_interval]))", "failed")],
+                    [
+                        Query(
+                            f"sum(increase(featurestore_board_look_failures_total{{{STORE}}}[$__rate_interval]))",
+                            "failed",
+                        )
+                    ],
                     unit="short",
                 ),
                 number(
                     "History last kept",
-                    "time() - max(featurestore_board_last_record_timestamp_seconds)",
+                    f"time() - max(featurestore_board_last_record_timestamp_seconds{{{STORE}}})",
                     unit="s",
                     warn=2700,
                     text="The sensor `freshness` keeps it; without it attainment is not told.",
@@ -89,7 +100,7 @@ def freshness_dashboard() -> dict[str, Any]:
             ],
         ),
     ]
-    variables = [("owner", "Owner"), ("tier", "Tier")]
+    variables = [("store", "Store"), ("owner", "Owner"), ("tier", "Tier")]
     return dashboard(
         "featurestore-freshness",
         "Feature store: freshness",
@@ -113,7 +124,7 @@ def group_dashboard() -> dict[str, Any]:
                 number("Windows due", _of("due_windows")),
             ],
         ),
-        (4, [statuses("Status", 'group:featurestore_status:max{group="$group"}')]),
+        (4, [statuses("Status", f"group:featurestore_status:max{{{OWN}}}")]),
         (
             9,
             [
@@ -151,7 +162,7 @@ def group_dashboard() -> dict[str, Any]:
                 series(
                     "Burn of the error budget",
                     [
-                        Query(f'group:featurestore_budget_burn:ratio_{length}{{group="$group"}}', length)
+                        Query(f"max(group:featurestore_budget_burn:ratio_{length}{{{OWN}}})", length)
                         for length in ("5m", "1h", "6h", "3d")
                     ],
                     unit="short",
@@ -165,7 +176,7 @@ def group_dashboard() -> dict[str, Any]:
                     "Values served, by status",
                     [
                         Query(
-                            'sum by (status) (rate(featurestore_values_total{group="$group"}[$__rate_interval]))',
+                            f"sum by (status) (rate(featurestore_values_total{{{OWN}}}[$__rate_interval]))",
                             "{{status}}",
                         )
                     ],
@@ -174,8 +185,8 @@ def group_dashboard() -> dict[str, Any]:
                 series(
                     "Age of the oldest value of a read",
                     [
-                        Query(_quantile(0.5, "featurestore_value_age_seconds", 'group="$group"'), "half"),
-                        Query(_quantile(0.99, "featurestore_value_age_seconds", 'group="$group"'), "99 in 100"),
+                        Query(_quantile(0.5, "featurestore_value_age_seconds", OWN), "half"),
+                        Query(_quantile(0.99, "featurestore_value_age_seconds", OWN), "99 in 100"),
                     ],
                     unit="s",
                 ),
@@ -183,7 +194,11 @@ def group_dashboard() -> dict[str, Any]:
         ),
     ]
     return dashboard(
-        "featurestore-group", "Feature store: one group", "One group: how fresh, and why.", [("group", "Group")], rows
+        "featurestore-group",
+        "Feature store: one group",
+        "One group: how fresh, and why.",
+        [("store", "Store"), ("group", "Group")],
+        rows,
     )
 
 
@@ -196,7 +211,7 @@ def serving_dashboard() -> dict[str, Any]:
                 _rates("Requests, by path and code", "featurestore_requests_total", "path, code", unit="reqps"),
                 series(
                     "Errors, as a share of requests",
-                    [Query("featurestore:request_errors:ratio_rate5m", "errors of the server")],
+                    [Query(f"featurestore:request_errors:ratio_rate5m{{{STORE}}}", "errors of the server {{store}}")],
                     unit="percentunit",
                 ),
             ],
@@ -217,7 +232,9 @@ def serving_dashboard() -> dict[str, Any]:
                     [Query(_quantile(0.99, "featurestore_request_seconds", by="service"), "{{service}}")],
                     unit="s",
                 ),
-                series("In flight", [Query("sum(featurestore_in_flight_requests)", "requests")], unit="short"),
+                series(
+                    "In flight", [Query(f"sum(featurestore_in_flight_requests{{{STORE}}})", "requests")], unit="short"
+                ),
             ],
         ),
         (
@@ -235,15 +252,19 @@ def serving_dashboard() -> dict[str, Any]:
                     "Hits of the cache of hot keys",
                     [
                         Query(
-                            'sum(rate(featurestore_hot_key_lookups_total{outcome="hit"}[$__rate_interval])) '
-                            "/ sum(rate(featurestore_hot_key_lookups_total[$__rate_interval]))",
+                            f'sum(rate(featurestore_hot_key_lookups_total{{{STORE}, outcome="hit"}}[$__rate_interval])) '
+                            f"/ sum(rate(featurestore_hot_key_lookups_total{{{STORE}}}[$__rate_interval]))",
                             "hits",
                         )
                     ],
                     unit="percentunit",
                 ),
                 _rates("Put back into the hot tier", "featurestore_repairs_total", "outcome", unit="cps"),
-                series("Waiting to be put back", [Query("sum(featurestore_repairs_waiting)", "keys")], unit="short"),
+                series(
+                    "Waiting to be put back",
+                    [Query(f"sum(featurestore_repairs_waiting{{{STORE}}})", "keys")],
+                    unit="short",
+                ),
             ],
         ),
         (
@@ -254,8 +275,8 @@ def serving_dashboard() -> dict[str, Any]:
                     "Requests joined in one read of the store",
                     [
                         Query(
-                            "sum(rate(featurestore_coalesced_requests_sum[$__rate_interval])) "
-                            "/ sum(rate(featurestore_coalesced_requests_count[$__rate_interval]))",
+                            f"sum(rate(featurestore_coalesced_requests_sum{{{STORE}}}[$__rate_interval])) "
+                            f"/ sum(rate(featurestore_coalesced_requests_count{{{STORE}}}[$__rate_interval]))",
                             "mean",
                         )
                     ],
@@ -269,7 +290,9 @@ def serving_dashboard() -> dict[str, Any]:
             ],
         ),
     ]
-    return dashboard("featurestore-serving", "Feature store: serving", "How the feature server answers.", [], rows)
+    return dashboard(
+        "featurestore-serving", "Feature store: serving", "How the feature server answers.", [("store", "Store")], rows
+    )
 
 
 DASHBOARDS: Mapping[str, Callable[[], dict[str, Any]]] = {
@@ -286,18 +309,19 @@ def dashboard_text(name: str) -> str:
 
 def _chosen(query: str) -> str:
     """Of a vector by group, the groups whose owner and tier are chosen."""
-    return f"(({query}) and on (group) {CHOSEN})"
+    return f"(({query}) and on (store, group) {CHOSEN})"
 
 
 def _count(status: str) -> Panel:
-    query = f'sum(max by (group) (featurestore_group_status{{status="{status}"}}) and on (group) {CHOSEN})'
+    held = f'max by (store, group) (featurestore_group_status{{status="{status}"}})'
+    query = f"sum({_chosen(held)})"
     return number(status, query, warn=1 if status == "BREACH" else None)
 
 
 def _look_age() -> Panel:
     return number(
         "Age of the last look",
-        "time() - max(featurestore_board_last_look_timestamp_seconds)",
+        f"time() - max(featurestore_board_last_look_timestamp_seconds{{{STORE}}})",
         unit="s",
         warn=300,
         text="The board looks every 30 s. Figures that are too old are not exported.",
@@ -305,12 +329,12 @@ def _look_age() -> Panel:
 
 
 def _attainment(span: str) -> str:
-    return f'max by (group) (featurestore_group_attainment_ratio{{span="{span}"}})'
+    return f'max by (store, group) (featurestore_group_attainment_ratio{{span="{span}"}})'
 
 
 def _own(metric: str, **labels: str) -> str:
     """A metric of the chosen group."""
-    matchers = ", ".join(f'{name}="{value}"' for name, value in {"group": "$group", **labels}.items())
+    matchers = ", ".join([OWN, *(f'{name}="{value}"' for name, value in labels.items())])
     return f"featurestore_group_{metric}{{{matchers}}}"
 
 
@@ -320,12 +344,12 @@ def _of(metric: str) -> str:
 
 def _rates(title: str, counter: str, by: str, *, unit: str) -> Panel:
     legend = " ".join(f"{{{{{label}}}}}" for label in by.split(", "))
-    return series(title, [Query(f"sum by ({by}) (rate({counter}[$__rate_interval]))", legend)], unit=unit)
+    return series(title, [Query(f"sum by ({by}) (rate({counter}{{{STORE}}}[$__rate_interval]))", legend)], unit=unit)
 
 
-def _quantile(share: float, histogram: str, labels: str = "", by: str = "") -> str:
-    chosen, kept = f"{{{labels}}}" if labels else "", f"le, {by}" if by else "le"
-    return f"histogram_quantile({share:g}, sum by ({kept}) (rate({histogram}_bucket{chosen}[$__rate_interval])))"
+def _quantile(share: float, histogram: str, labels: str = STORE, by: str = "") -> str:
+    kept = f"le, {by}" if by else "le"
+    return f"histogram_quantile({share:g}, sum by ({kept}) (rate({histogram}_bucket{{{labels}}}[$__rate_interval])))"
 
 
 def main() -> None:

@@ -13,6 +13,8 @@ SCHEMA_VERSION = 39
 SOURCE = {"type": "prometheus", "uid": "${datasource}"}
 STATUSES = {"OK": (0, "#009E73"), "WARN": (1, "#E69F00"), "NEVER": (2, "#6A5ACD"), "BREACH": (3, "#D55E00")}
 """As the rule `group:featurestore_status:max` numbers them; colours that colour-blind people tell apart (Okabe and Ito)."""
+GROUP = "{{group}} {{store}}"
+"""What a group's series is called; of one store alone there is no name to tell."""
 
 Panel = dict[str, Any]
 
@@ -60,9 +62,7 @@ def ranking(title: str, query: str, *, unit: str, text: str = "", longest: float
         "displayMode": "basic",
         "reduceOptions": {"calcs": ["lastNotNull"]},
     }
-    panel = _panel(
-        "bargauge", title, [Query(query, "{{group}}")], text, {"defaults": defaults, "overrides": []}, options
-    )
+    panel = _panel("bargauge", title, [Query(query, GROUP)], text, {"defaults": defaults, "overrides": []}, options)
     panel["targets"][0]["instant"] = True
     return panel
 
@@ -73,7 +73,7 @@ def statuses(title: str, query: str, *, text: str = "") -> Panel:
     defaults = {"mappings": [{"type": "value", "options": mappings}], "custom": {"fillOpacity": 80, "lineWidth": 0}}
     options = {"showValue": "auto", "mergeValues": True, "rowHeight": 0.8}
     return _panel(
-        "state-timeline", title, [Query(query, "{{group}}")], text, {"defaults": defaults, "overrides": []}, options
+        "state-timeline", title, [Query(query, GROUP)], text, {"defaults": defaults, "overrides": []}, options
     )
 
 
@@ -145,7 +145,7 @@ def _datasource() -> dict[str, Any]:
 
 
 def _variable(label: str, caption: str) -> dict[str, Any]:
-    """A choice among a label's values: one group, or any number of owners and tiers."""
+    """A choice among a label's values: one group, or any number of stores, owners and tiers."""
     query = f"label_values(featurestore_group_info, {label})"
     several = label != "group"
     return {

@@ -6,25 +6,17 @@ and above three times what the reference windows are usually apart themselves: d
 bound in a declaration knows by how much.
 """
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import combinations
-from statistics import NormalDist
 
 from featurestore.declaration.feature import Drift
 from featurestore.gate.drift import Distance, Measure, distances, share_rise
-from featurestore.gate.profile import FeatureProfile, Profile, pooled_profile
+from featurestore.gate.profile import FeatureProfile, Profile
+from featurestore.gate.reference_profiles import ReferenceProfiles
 from featurestore.registry.snapshot import RegisteredFeature
 
 MIN_ROWS = 200
 """With fewer rows on either side a distance is mostly chance, and nothing is judged."""
-SPREADS = 3.0
-UTMOST: dict[Measure, float] = {"psi": 5.0, "cosine": 1.0}
-"""Measures that grow with the square of a change, and beyond what they are too far however restless the references are.
-The others grow with the change, up to 1."""
-NORMAL = NormalDist()
-ALMOST_ONE = 1 - 1e-9
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,20 +49,27 @@ def compare(features: Sequence[RegisteredFeature], profile: Profile, references:
     beyond: list[Excess] = []
     unjudged: dict[str, str] = {}
     for feature in features:
-        parts = [reference[feature.name] for reference in references]
-        if not parts:
+        if not references:
             unjudged[feature.name] = "there is no reference window"
             continue
-        mine, pool = profile[feature.name], pooled_profile(parts)
-        judged = {name: d for name, d in apart(pool, mine).items() if bound_of(feature, name) is not None}
-        if lacking := _lacking(feature, mine, pool, len(parts)):
-            unjudged[feature.name] = lacking
-        beyond += [
-            Excess(feature, name, distance.value, limit, mine.rows)
-            for name, distance in judged.items()
-            if (limit := _limit(feature, name, distance, mine, parts)) is not None
-        ]
+        theirs = ReferenceProfiles([reference[feature.name] for reference in references])
+        found = compare_feature(feature, profile[feature.name], theirs)
+        beyond += found.beyond
+        unjudged |= found.unjudged
     return Comparison(tuple(beyond), unjudged)
+
+
+def compare_feature(feature: RegisteredFeature, mine: FeatureProfile, references: ReferenceProfiles) -> Comparison:
+    """Hold one feature of a window against the same one in reference windows, which other windows may be held against as well."""
+    pool = references.pool
+    judged = {name: d for name, d in apart(pool, mine).items() if bound_of(feature, name) is not None}
+    lacking = _lacking(feature, mine, pool, len(references.parts))
+    beyond = [
+        Excess(feature, name, distance.value, limit, mine.rows)
+        for name, distance in judged.items()
+        if (limit := _limit(feature, name, distance, mine, references)) is not None
+    ]
+    return Comparison(tuple(beyond), {feature.name: lacking} if lacking else {})
 
 
 def moved(features: Sequence[RegisteredFeature], profile: Profile, promoted: Profile) -> Comparison:
@@ -95,12 +94,12 @@ def bound_of(feature: RegisteredFeature, measure: Measure) -> float | None:
     return bound
 
 
-def apart(reference: FeatureProfile, sample: FeatureProfile, least: int = MIN_ROWS) -> dict[Measure, Distance]:
-    """Every distance of two profiles that have at least so many rows, or for distributions so many values, each."""
+def apart(reference: FeatureProfile, sample: FeatureProfile) -> dict[Measure, Distance]:
+    """Every distance of two profiles that have at least `MIN_ROWS` rows, or for distributions as many values, each."""
     found: dict[Measure, Distance] = {}
-    if min(reference.rows, sample.rows) >= least:
+    if min(reference.rows, sample.rows) >= MIN_ROWS:
         found["null_rise"] = share_rise((reference.missing, reference.rows), (sample.missing, sample.rows))
-    if min(reference.sample.count, sample.sample.count) >= least:
+    if min(reference.sample.count, sample.sample.count) >= MIN_ROWS:
         found |= distances(reference.sample, sample.sample)
     return found
 
@@ -122,44 +121,14 @@ def _limit(
     measure: Measure,
     distance: Distance,
     mine: FeatureProfile,
-    parts: Sequence[FeatureProfile],
+    references: ReferenceProfiles,
 ) -> float | None:
     """The limit that a distance is beyond; None if it is within. The dear part is done only beyond the cheap bounds."""
     limit = max(bound_of(feature, measure) or 0.0, distance.chance)
     if distance.value <= limit:
         return None
-    each = [found[measure].value for part in parts if measure in (found := apart(part, mine, least=1))]
-    if sum(value > (bound_of(feature, measure) or 0.0) for value in each) * 2 <= len(each):
+    each = references.each(measure, mine)
+    if sum(one.value > (bound_of(feature, measure) or 0.0) for one in each) * 2 <= len(each):
         return None
-    limit = max(limit, _usual(measure, parts))
+    limit = max(limit, references.usual(measure))
     return limit if distance.value > limit else None
-
-
-def _usual(measure: Measure, parts: Sequence[FeatureProfile]) -> float:
-    """Three times the change by which reference windows usually differ, beyond chance: the lower median over their pairs."""
-    pairs = [
-        _beyond_chance(measure, found[measure])
-        for left, right in combinations(parts, 2)
-        if measure in (found := apart(left, right, least=1))
-    ]
-    return _as_distance(measure, SPREADS * sorted(pairs)[(len(pairs) - 1) // 2]) if pairs else 0.0
-
-
-def _beyond_chance(measure: Measure, distance: Distance) -> float:
-    """The change behind a distance, less what is usual by chance: about half of what is rare by chance."""
-    change, rare = (_as_change(measure, value) for value in (abs(distance.value), distance.chance))
-    return math.sqrt(max(0.0, change**2 - rare**2 / 4))
-
-
-def _as_change(measure: Measure, distance: float) -> float:
-    """A distance as the shift, in deviations, of a normal value that it stands for.
-
-    A distance that ends at 1 cannot grow threefold; the shift behind it can.
-    """
-    if measure in UTMOST:
-        return math.sqrt(distance)
-    return 2 * NORMAL.inv_cdf((1 + min(distance, ALMOST_ONE)) / 2)
-
-
-def _as_distance(measure: Measure, change: float) -> float:
-    return min(change**2, UTMOST[measure]) if measure in UTMOST else 2 * NORMAL.cdf(change / 2) - 1

@@ -18,12 +18,13 @@ import numpy.typing as npt
 from featurestore.quality.quantiles import Floats, QuantileSketch, merged_quantiles
 
 Measure = Literal["psi", "ks", "chi_square", "cosine", "null_rise"]
+Side = Literal["left", "right"]
+SIDES: tuple[Side, ...] = ("left", "right")
 
 BINS = 10
 SMOOTHING = 0.5
 """Added to the count of each bin, so that an empty one has a share: the Jeffreys prior."""
 CATEGORIES = 20
-OTHER = "(other)"
 CHANCE = 1e-4
 SPREAD_ROWS = 256
 POOL_POINTS = 2_000
@@ -58,15 +59,16 @@ class Numbers:
 class Categories:
     """How often each value of a category occurs.
 
-    Where only the most frequent were kept, the rest counts as `OTHER`, and of it up to `short` may be of any one category.
+    Where only the most frequent were kept, `rest` counts all others, and of it up to `short` may be of any one category.
     """
 
     counts: Mapping[str, int]
+    rest: int = 0
     short: int = 0
 
     @property
     def count(self) -> int:
-        return sum(self.counts.values())
+        return sum(self.counts.values()) + self.rest
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +108,7 @@ def pooled(samples: Sequence[Sample]) -> Sample:
     categories = [sample for sample in samples if isinstance(sample, Categories)]
     for sample in categories:
         counts.update(sample.counts)
-    return Categories(counts, sum(sample.short for sample in categories))
+    return Categories(counts, sum(sample.rest for sample in categories), sum(sample.short for sample in categories))
 
 
 def _pooled_numbers(samples: Sequence[Numbers]) -> Numbers:
@@ -135,7 +137,7 @@ def distances(reference: Sample, sample: Sample) -> dict[Measure, Distance]:
         unsure = Distance(ks.value, ks.chance + reference.rank_error + sample.rank_error)
         return {"psi": population_stability(reference.values, sample.values, sizes), "ks": unsure}
     if isinstance(reference, Categories) and isinstance(sample, Categories):
-        return {"chi_square": chi_square(reference.counts, sample.counts, (reference.short, sample.short))}
+        return {"chi_square": chi_square(reference, sample)}
     if isinstance(reference, Vectors) and isinstance(sample, Vectors):
         return {"cosine": mean_cosine(reference, sample)}
     raise TypeError(f"A sample of {type(sample).__name__} has no distance from one of {type(reference).__name__}.")
@@ -156,7 +158,7 @@ def bin_edges(reference: Floats) -> Floats:
 
 
 def bin_counts(values: Floats, edges: Floats) -> npt.NDArray[np.int64]:
-    """How many values (in ascending order) lie in each bin: one more than there are edges."""
+    """How many values (in ascending order) lie in each bin: one more than there are edges; of many rows of edges as many rows."""
     below = np.searchsorted(values, edges, side="right")
     return np.diff(below, prepend=0, append=len(values))
 
@@ -174,15 +176,25 @@ def population_stability(reference: Floats, sample: Floats, sizes: tuple[int, in
     """
     n, m = sizes or (len(reference), len(sample))
     edges = bin_edges(reference)
-    q, p = (_smoothed(bin_counts(values, edges), size) for values, size in ((reference, n), (sample, m)))
-    chance = _chi_square_quantile(len(edges)) * _noise(n, m)
-    return Distance(float(np.sum((p - q) * np.log(p / q))), chance)
+    index = stability_index(bin_shares(reference, edges, n), bin_shares(sample, edges, m))
+    return Distance(float(index), stability_chance(len(edges), n, m))
 
 
-def _smoothed(counts: npt.NDArray[np.int64], size: int) -> Floats:
-    """Shares of bins, of `size` values in all."""
-    raised = counts * (size / max(1, int(counts.sum()))) + SMOOTHING
-    return np.asarray(raised / raised.sum(), dtype=np.float64)
+def bin_shares(values: Floats, edges: Floats, size: int) -> Floats:
+    """Smoothed shares of values (in ascending order) by bin, of `size` values in all; of many rows of edges as many rows."""
+    counts = bin_counts(values, edges)
+    raised = counts * (size / np.maximum(1, counts.sum(axis=-1, keepdims=True))) + SMOOTHING
+    return np.asarray(raised / raised.sum(axis=-1, keepdims=True), dtype=np.float64)
+
+
+def stability_index(reference: Floats, sample: Floats) -> Floats:
+    """The index of shares by bin; of rows of shares as many."""
+    return np.asarray(np.sum((sample - reference) * np.log(sample / reference), axis=-1), dtype=np.float64)
+
+
+def stability_chance(edges: int, n: int, m: int) -> float:
+    """What the index of unchanged data exceeds once in ten thousand times."""
+    return _chi_square_quantile(edges) * _noise(n, m)
 
 
 def kolmogorov_smirnov(reference: Floats, sample: Floats, sizes: tuple[int, int] | None = None) -> Distance:
@@ -194,44 +206,56 @@ def kolmogorov_smirnov(reference: Floats, sample: Floats, sizes: tuple[int, int]
         sizes: How many values each stands for; default itself.
     """
     # Between two points of the sample its own function stands still, so the gap is largest at one of them, on either side.
-    gaps = [_share(reference, sample, side) - _share(sample, sample, side) for side in ("left", "right")]
-    chance = math.sqrt(-math.log(CHANCE / 2) / 2 * _noise(*(sizes or (len(reference), len(sample)))))
-    return Distance(float(np.abs(gaps).max()), chance)
+    gaps = [share_below(reference, sample, side) - share_below(sample, sample, side) for side in SIDES]
+    return Distance(float(np.abs(gaps).max()), gap_chance(*(sizes or (len(reference), len(sample)))))
 
 
-def _share(values: Floats, points: Floats, side: Any) -> Floats:
+def share_below(values: Floats, points: Floats, side: Side) -> Floats:
+    """The share of values (in ascending order) below each point; on its right side those at the point are among them."""
     return np.asarray(np.searchsorted(values, points, side=side) / len(values), dtype=np.float64)
 
 
-def common_categories(reference: Mapping[str, int], sample: Mapping[str, int]) -> list[tuple[str, int, int]]:
-    """Category, count in the reference, count in the sample; beyond the twenty most frequent, all are one category."""
-    total = Counter(reference) + Counter(sample)
-    names = [name for name, _ in sorted(total.items(), key=lambda item: (-item[1], item[0])) if name != OTHER]
-    kept = names if len(names) <= CATEGORIES + 1 and OTHER not in total else names[:CATEGORIES]
-    table = [(name, reference.get(name, 0), sample.get(name, 0)) for name in kept]
-    if len(kept) < len(total):
-        rest = [*names[CATEGORIES:], OTHER]
-        table.append((OTHER, sum(reference.get(n, 0) for n in rest), sum(sample.get(n, 0) for n in rest)))
-    return table
+def gap_chance(n: int, m: int) -> float:
+    """The gap that unchanged data exceed once in ten thousand times."""
+    return math.sqrt(-math.log(CHANCE / 2) / 2 * _noise(n, m))
 
 
-def chi_square(reference: Mapping[str, int], sample: Mapping[str, int], short: tuple[int, int] = (0, 0)) -> Distance:
+def common_categories(reference: Categories, sample: Categories) -> list[tuple[str | None, int, int]]:
+    """Category, count in the reference, count in the sample.
+
+    Beyond the twenty most frequent, and where a side has a rest, the last row is of all others together; it has no name.
+    """
+    total = Counter(reference.counts) + Counter(sample.counts)
+    names = [name for name, _ in sorted(total.items(), key=lambda item: (-item[1], item[0]))]
+    is_whole = len(names) <= CATEGORIES + 1 and not (reference.rest or sample.rest)
+    kept, left = (names, []) if is_whole else (names[:CATEGORIES], names[CATEGORIES:])
+    table: list[tuple[str | None, int, int]] = [
+        (name, reference.counts.get(name, 0), sample.counts.get(name, 0)) for name in kept
+    ]
+    return table if is_whole else [*table, (None, _count_of(reference, left), _count_of(sample, left))]
+
+
+def _count_of(sample: Categories, names: Sequence[str]) -> int:
+    """Of some categories and of those that were not kept."""
+    return sum(sample.counts.get(name, 0) for name in names) + sample.rest
+
+
+def chi_square(reference: Categories, sample: Categories) -> Distance:
     """Cramér's V of the chi-square of two samples by category, each given the same weight: from 0, equal, to 1, disjoint.
 
-    The statistic itself grows with the rows, and would call any change of a large table significant; V does not.
+    The statistic itself grows with the rows, and would call any change of a large table significant; V does not. Where
+    counts may be too low, the difference being in the rest, the tables nearest to each other that this allows are compared.
 
     Args:
-        reference: Counts by category; together at least one.
-        sample: Counts by category; together at least one.
-        short: By how much a count of either may be too low, the difference being in `OTHER`: the tables nearest to each
-            other that this allows are compared.
+        reference: At least one value.
+        sample: At least one value.
     """
     named = common_categories(reference, sample)
     table = np.array([counts for _, *counts in named], dtype=np.float64)
     n, m = table.sum(axis=0)
     q, p = (table / table.sum(axis=0)).T
-    if any(short) and named[-1][0] == OTHER:
-        q, p = _nearer(q, p, short[0] / n), _nearer(p, q, short[1] / m)
+    if (reference.short or sample.short) and named[-1][0] is None:
+        q, p = _nearer(q, p, reference.short / n), _nearer(p, q, sample.short / m)
     chance = 0.5 * math.sqrt(_chi_square_quantile(len(table) - 1) * _noise(n, m))
     return Distance(float(np.sqrt(0.5 * np.sum(np.square(p - q) / (p + q)))), chance)
 

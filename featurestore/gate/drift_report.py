@@ -13,6 +13,9 @@ from featurestore.gate.profile import FeatureProfile, as_matrix, as_numbers
 from featurestore.gate.quality import EXAMPLES, Finding, example_rows
 from featurestore.registry.snapshot import RegisteredFeature, RegisteredGroup
 
+OTHER = "(other)"
+"""What a reader sees where all other categories are counted together."""
+
 
 def drift_finding(
     group: RegisteredGroup,
@@ -51,7 +54,12 @@ def share_table(mine: FeatureProfile, pool: FeatureProfile) -> tuple[dict[str, A
         theirs, ours = (bin_counts(sample.values, edges).tolist() for sample in (pool.sample, mine.sample))
         return _table(list(zip(names, theirs, ours, strict=True)))
     if isinstance(mine.sample, Categories) and isinstance(pool.sample, Categories):
-        return _table(common_categories(pool.sample.counts, mine.sample.counts))
+        return _table(
+            [
+                (OTHER if name is None else name, theirs, ours)
+                for name, theirs, ours in common_categories(pool.sample, mine.sample)
+            ]
+        )
     return ()
 
 

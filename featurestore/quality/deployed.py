@@ -68,8 +68,10 @@ def read_manifest(root: Location, service: str, name: str) -> dict[str, Any]:
     data = _place(root, service).read_bytes(f"{name}.json")
     if data is None:
         raise InvalidInput(
-            f"Training set {name!r} of service {service!r} is named and has no manifest. Build the set anew, or name another: "
-            f"featurestore training {service} --deploy SET."
+            f"Training set {name!r} of service {service!r} is the one that its features are held against, and has no manifest: "
+            f"{_place(root, service).child(f'{name}.json').uri} is gone. Without it no drift is judged, and a group that "
+            f"blocks on drift promotes nothing. Put the file back, or name another set, built anew if there is none: "
+            f"featurestore training {service} --deploy SET. There are {training_sets(root, service)}."
         )
     manifest: dict[str, Any] = json.loads(data)
     return manifest

@@ -9,11 +9,12 @@ from datetime import datetime
 from typing import Any, Literal
 
 from featurestore.declaration.feature import DEFAULT_DRIFT, DriftPolicy
-from featurestore.gate.comparison import MIN_ROWS, apart, bound_of, compare
-from featurestore.gate.drift import OTHER, Categories, Measure, Numbers, Sample
+from featurestore.gate.comparison import MIN_ROWS, apart, bound_of, compare_feature
+from featurestore.gate.drift import Measure
 from featurestore.gate.drift_report import share_table
-from featurestore.gate.profile import FeatureProfile, is_category, pooled_profile
+from featurestore.gate.profile import FeatureProfile
 from featurestore.quality.frame import WindowStatistics
+from featurestore.quality.profile import profile_of_statistics
 from featurestore.quality.reference import Reference
 from featurestore.quality.statistics import FeatureStatistics
 from featurestore.registry.snapshot import RegisteredFeature
@@ -105,41 +106,21 @@ def window_drift(
     return WindowDrift(window.window_start, tuple(found))
 
 
-def profile_of_statistics(feature: RegisteredFeature, kept: FeatureStatistics) -> FeatureProfile:
-    """What the gate's comparison needs, from what was kept."""
-    return FeatureProfile(kept.rows, kept.nulls + kept.nans, _sample(feature, kept))
-
-
-def _sample(feature: RegisteredFeature, kept: FeatureStatistics) -> Sample:
-    if kept.vectors is not None:
-        return kept.vectors
-    if is_category(feature) and kept.top is not None:
-        left = kept.values - sum(kept.top.counts.values())
-        counts = {**kept.top.counts, **({OTHER: left} if left > 0 else {})}
-        return Categories(counts, max(kept.top.missed, kept.top.short))
-    return Numbers(kept.quantiles.points, kept.quantiles.count, kept.quantiles.rank_error)
-
-
 def _feature_drift(feature: RegisteredFeature, mine: FeatureStatistics, reference: Reference) -> FeatureDrift:
     policy = (feature.drift or DEFAULT_DRIFT).policy
-    parts = [
-        profile_of_statistics(feature, theirs)
-        for window in reference.windows
-        if (theirs := window.feature(feature.name)) is not None and theirs.dtype_name == feature.dtype_name
-    ]
-    if not parts:
+    theirs = reference.profiles(feature)
+    if theirs is None:
         lacking = reference.lacking or "the reference windows are older than the feature"
         return FeatureDrift(feature.name, policy, reference.name, 0, {}, lacking)
     if mine.rows < MIN_ROWS:
-        return FeatureDrift(feature.name, policy, reference.name, len(parts), {}, f"{mine.rows} rows")
+        return FeatureDrift(feature.name, policy, reference.name, len(theirs.parts), {}, f"{mine.rows} rows")
     profile = profile_of_statistics(feature, mine)
-    compared = compare([feature], {feature.name: profile}, [{feature.name: part} for part in parts])
-    pool = pooled_profile(parts)
+    compared = compare_feature(feature, profile, theirs)
     limits = {excess.measure: excess.limit for excess in compared.beyond}
-    measures = _measures(feature, profile, pool, limits)
-    shares = share_table(profile, pool) if limits else ()
+    measures = _measures(feature, profile, theirs.pool, limits)
+    shares = share_table(profile, theirs.pool) if limits else ()
     unjudged = compared.unjudged.get(feature.name, "")
-    return FeatureDrift(feature.name, policy, reference.name, len(parts), measures, unjudged, shares)
+    return FeatureDrift(feature.name, policy, reference.name, len(theirs.parts), measures, unjudged, shares)
 
 
 def _measures(

@@ -14,7 +14,7 @@ from featurestore.quality.deployed import DeployedSet, deployed_set
 from featurestore.quality.drift import WindowDrift, window_drift
 from featurestore.quality.frame import WindowStatistics
 from featurestore.quality.recording import production_statistics
-from featurestore.quality.reference import REACH, Reference, TrainingWindows, references
+from featurestore.quality.reference import REACH, Reference, TrainingWindows, reference_starts, references
 from featurestore.registry.snapshot import RegisteredFeature, RegisteredGroup
 
 LATELY = {"hourly": 48, "daily": 14}
@@ -115,10 +115,12 @@ def _training_windows(store: OfflineStore, group: RegisteredGroup, chosen: Deplo
     if not counted:
         return TrainingWindows(name, {}, "the training set does not say of which windows it was made; build it anew")
     cadence = (Hourly if group.cadence == "hourly" else Daily)(date.fromisoformat(group.start[:10]))
-    starts = [cadence.window_of(key).start for key in counted]
     version = chosen.manifest["table_versions"].get(group.name)
-    known = production_statistics(
-        store, group.name, since=min(starts), until=max(starts) + cadence.length, table_version=version
-    )
-    found = {one.window_start: one for one in known if one.window_start in set(starts)}
-    return TrainingWindows(name, found, "" if found else "the windows that the training set was made of are gone")
+    promoted = store.ledger(group.name).in_production(version)["window_start"]
+    starts = sorted({cadence.window_of(key).start for key in counted}.intersection(promoted))
+    if not starts:
+        return TrainingWindows(name, {}, "the windows that the training set was made of are gone")
+    wanted = reference_starts(starts, is_hourly=group.cadence == "hourly")
+    since, until = min(wanted), max(wanted) + cadence.length
+    known = production_statistics(store, group.name, since=since, until=until, starts=wanted, table_version=version)
+    return TrainingWindows(name, {one.window_start: one for one in known}, starts=starts)

@@ -5,7 +5,7 @@ A window's statistics are of the promotion that the ledger names last: same run,
 they are computed from the rows that production has.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 
 import polars as pl
@@ -71,6 +71,7 @@ def production_statistics(
     *,
     since: datetime | None = None,
     until: datetime | None = None,
+    starts: Collection[datetime] | None = None,
     table_version: int | None = None,
     is_kept: bool = False,
 ) -> list[WindowStatistics]:
@@ -79,13 +80,15 @@ def production_statistics(
     Args:
         since: Only windows that start at or after this.
         until: Only windows that start before this.
+        starts: Only these windows, of a group that has any; what is kept of others is not decoded.
         table_version: Look back to this version of the group's table.
         is_kept: Keep what is computed, so that the next reader finds it, and merge files where they have become many.
     """
     group = store.registry.group(group_name)
     if not group.has_windows:
         return [one for one in store.statistics(group_name).windows() if _is_between(one.window_start, since, until)]
-    wanted = _in_production(store, group_name, since, until, table_version)
+    promotions = _in_production(store, group_name, since, until, table_version)
+    wanted = {start: by for start, by in promotions.items() if starts is None or start in starts}
     rows = store.statistics(group_name).rows(since, until)
     found = {one.window_start: one for one in from_stored_rows(_of_promotions(rows, wanted))}
     lacking = {start: promotion for start, promotion in wanted.items() if start not in found}

@@ -4,11 +4,14 @@ Pure: it knows starts of windows and what was kept of them. Where they are read 
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from featurestore.declaration.feature import DriftReference
+from featurestore.gate.reference_profiles import ReferenceProfiles
 from featurestore.quality.frame import WindowStatistics
+from featurestore.quality.profile import profile_of_statistics
+from featurestore.registry.snapshot import RegisteredFeature
 
 WEEK = timedelta(days=7)
 WEEKS = 4
@@ -19,24 +22,53 @@ MOST_WINDOWS = 28
 
 
 @dataclass(frozen=True, slots=True)
+class Reference:
+    """Windows to be compared with, oldest first. Without any, `lacking` says why.
+
+    What comparing takes of them is worked out once, for all windows that are held against the same reference.
+    """
+
+    name: str
+    windows: tuple[WindowStatistics, ...]
+    lacking: str = ""
+    _profiles: dict[str, ReferenceProfiles | None] = field(default_factory=dict, init=False, repr=False, compare=False)
+
+    def profiles(self, feature: RegisteredFeature) -> ReferenceProfiles | None:
+        """A feature in those of the windows that have it, as the type that it is of; None if none has."""
+        if feature.name not in self._profiles:
+            found = [one for window in self.windows if (one := window.feature(feature.name)) is not None]
+            parts = [profile_of_statistics(feature, one) for one in found if one.dtype_name == feature.dtype_name]
+            self._profiles[feature.name] = ReferenceProfiles(parts) if parts else None
+        return self._profiles[feature.name]
+
+
+@dataclass(frozen=True, slots=True)
 class TrainingWindows:
     """The windows of one group that labels of a deployed training set take values from.
 
-    `name` is for people; `lacking` says why nothing can be compared with the set, else it is empty.
+    Args:
+        name: For people.
+        windows: At least those that `reference_starts` names.
+        lacking: Why nothing can be compared with the set, else empty.
+        starts: Of all of them, oldest first; by default `windows` are all.
     """
 
     name: str
     windows: Mapping[datetime, WindowStatistics]
     lacking: str = ""
+    starts: Sequence[datetime] = ()
+    _references: dict[int | None, Reference] = field(default_factory=dict, init=False, repr=False, compare=False)
 
+    def reference(self, hour: int | None) -> Reference:
+        """What windows of an hour of the day are compared with; the same object at each call."""
+        if hour not in self._references:
+            chosen = _chosen(self.all_starts, hour)
+            self._references[hour] = Reference(self.name, tuple(self.windows[start] for start in chosen))
+        return self._references[hour]
 
-@dataclass(frozen=True, slots=True)
-class Reference:
-    """Windows to be compared with, oldest first. Without any, `lacking` says why."""
-
-    name: str
-    windows: tuple[WindowStatistics, ...]
-    lacking: str = ""
+    @property
+    def all_starts(self) -> Sequence[datetime]:
+        return self.starts or sorted(self.windows)
 
 
 def last_week(window: datetime, known: Mapping[datetime, WindowStatistics], *, is_hourly: bool) -> Reference:
@@ -55,9 +87,9 @@ def training(window: datetime, trained: TrainingWindows, *, is_hourly: bool) -> 
     """The windows of a training set; None for a window that is not later than they are: drift is what came since."""
     if trained.lacking:
         return Reference(trained.name, (), trained.lacking)
-    if not trained.windows or window <= max(trained.windows):
+    if not trained.windows or window <= trained.all_starts[-1]:
         return None
-    return _reference(trained.name, window, trained.windows, trained.windows, is_hourly=is_hourly)
+    return trained.reference(window.hour if is_hourly else None)
 
 
 def references(
@@ -96,11 +128,21 @@ def _reference(
     *,
     is_hourly: bool,
 ) -> Reference:
-    ordered = sorted(starts)
-    of_hour = [start for start in ordered if start.hour == window.hour] if is_hourly else []
-    chosen = _thinned(of_hour if len(of_hour) >= ALIKE else ordered)
+    chosen = _chosen(sorted(starts), window.hour if is_hourly else None)
     lacking = "" if chosen else "there is no reference window"
     return Reference(name, tuple(known[start] for start in chosen), lacking)
+
+
+def reference_starts(starts: Sequence[datetime], *, is_hourly: bool) -> set[datetime]:
+    """Those of a training set's windows, oldest first, that some later window is compared with: all others need not be read."""
+    hours = range(24) if is_hourly else [None]
+    return {start for hour in hours for start in _chosen(starts, hour)}
+
+
+def _chosen(starts: Sequence[datetime], hour: int | None) -> list[datetime]:
+    """Of windows, oldest first, those to compare with: of an hour those of that hour, where there are four."""
+    of_hour = [start for start in starts if start.hour == hour]
+    return _thinned(of_hour if len(of_hour) >= ALIKE else starts)
 
 
 def _thinned(starts: Sequence[datetime]) -> list[datetime]:

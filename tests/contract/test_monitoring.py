@@ -92,7 +92,7 @@ def test_every_variable_of_a_dashboard_is_a_label_of_the_groups() -> None:
         named = [one["name"] for one in document["templating"]["list"]]
         used = set(re.findall(r"\$\{?(\w+)", json.dumps(document))) - {"__rate_interval", "__all"}
         assert used <= set(named)
-        assert set(named) - {"datasource"} <= {"group", "owner", "tier"}
+        assert set(named) - {"datasource"} <= {"store", "group", "owner", "tier"}
 
 
 def test_every_rule_reads_what_is_exported_or_recorded_before_it() -> None:

@@ -22,8 +22,8 @@ from featurestore.gate.drift import (
     BINS,
     CATEGORIES,
     CHANCE,
-    OTHER,
     SMOOTHING,
+    Categories,
     Numbers,
     bin_counts,
     bin_edges,
@@ -48,7 +48,10 @@ FEW_VALUES = st.sampled_from([-3.0, 0.0, 0.5, 1.0, 2.0, math.inf, -math.inf])
 SAMPLES = st.lists(FEW_VALUES | st.floats(allow_nan=False, width=32), min_size=1, max_size=60).map(
     lambda values: np.sort(np.array(values, dtype=np.float64))
 )
-COUNTS = st.dictionaries(st.sampled_from([f"c{n:02}" for n in range(40)]), st.integers(1, 50), min_size=1)
+CATEGORY_COUNTS = st.dictionaries(
+    st.sampled_from([*(f"c{n:02}" for n in range(40)), "(other)"]), st.integers(1, 50), min_size=1
+)
+COUNTS = st.builds(Categories, CATEGORY_COUNTS)
 
 
 # Each measure by its formula, one value or one bin at a time.
@@ -95,7 +98,7 @@ def test_every_value_lies_in_one_bin(reference: Any, sample: Any) -> None:
 
 @settings(max_examples=cases(1000, 100), deadline=None)
 @given(COUNTS, COUNTS)
-def test_chi_square_is_cramers_v_of_the_balanced_table(reference: dict[str, int], sample: dict[str, int]) -> None:
+def test_chi_square_is_cramers_v_of_the_balanced_table(reference: Categories, sample: Categories) -> None:
     table = common_categories(reference, sample)
     q, p = (np.array([row[side] for row in table]) / sum(row[side] for row in table) for side in (1, 2))
     found = chi_square(reference, sample).value
@@ -108,23 +111,35 @@ def test_chi_square_is_cramers_v_of_the_balanced_table(reference: dict[str, int]
 
 @settings(max_examples=cases(500, 50), deadline=None)
 @given(COUNTS, COUNTS)
-def test_chi_square_does_not_grow_with_the_rows(reference: dict[str, int], sample: dict[str, int]) -> None:
-    larger = [{name: 1000 * count for name, count in side.items()} for side in (reference, sample)]
+def test_chi_square_does_not_grow_with_the_rows(reference: Categories, sample: Categories) -> None:
+    larger = [Categories({name: 1000 * count for name, count in side.counts.items()}) for side in (reference, sample)]
     assert chi_square(*larger).value == pytest.approx(chi_square(reference, sample).value, abs=1e-12)
 
 
+RESTS = st.sampled_from([0, 0, 7, 60])
+
+
 @settings(max_examples=cases(500, 50), deadline=None)
-@given(COUNTS, COUNTS)
+@given(CATEGORY_COUNTS, CATEGORY_COUNTS, RESTS, RESTS)
 def test_rare_categories_are_counted_together_and_none_is_lost(
-    reference: dict[str, int], sample: dict[str, int]
+    reference: dict[str, int], sample: dict[str, int], rest: int, sample_rest: int
 ) -> None:
-    table = common_categories(reference, sample)
-    assert sum(row[1] for row in table) == sum(reference.values())
-    assert sum(row[2] for row in table) == sum(sample.values())
+    sides = (Categories(reference, rest), Categories(sample, sample_rest))
+    table = common_categories(*sides)
+    assert tuple(sum(row[place] for row in table) for place in (1, 2)) == tuple(side.count for side in sides)
     assert len(table) <= CATEGORIES + 1
     total = {name: reference.get(name, 0) + sample.get(name, 0) for name in {*reference, *sample}}
-    kept = [total[name] for name, *_ in table if name != OTHER]
-    assert sorted(total.values(), reverse=True)[: len(kept)] == sorted(kept, reverse=True)
+    kept = {name: row for name, *row in table if name is not None}
+    assert kept == {name: [reference.get(name, 0), sample.get(name, 0)] for name in kept}
+    assert sorted(total.values(), reverse=True)[: len(kept)] == [sum(row) for row in kept.values()]
+    assert (None in {name for name, *_ in table}) == bool(rest or sample_rest or len(kept) < len(total))
+
+
+def test_a_category_that_is_called_other_is_none_of_those_that_were_not_kept() -> None:
+    before, after = (Categories({"(other)": called, "red": 300}, 300) for called in (100, 900))
+    assert common_categories(before, after) == [("(other)", 100, 900), ("red", 300, 300), (None, 300, 300)]
+    assert chi_square(before, after).value > 0.15
+    assert pooled([before, after]) == Categories({"(other)": 1000, "red": 600}, 600)
 
 
 VECTORS = arrays(np.float32, st.tuples(st.integers(2, 12), st.just(3)), elements=st.floats(-5, 5, width=16))

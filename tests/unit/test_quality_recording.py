@@ -13,7 +13,7 @@ import polars as pl
 import pytest
 
 from featurestore.declaration import Catalog, Drift
-from featurestore.errors import DeclarationError, UnknownName
+from featurestore.errors import DeclarationError, InvalidInput, UnknownName
 from featurestore.launch import Launch
 from featurestore.offline.ledger import LedgerEntry
 from featurestore.promotion import Promotion, materialize_load, materialize_windows
@@ -131,6 +131,16 @@ def test_statistics_that_were_cut_short_are_made_good_by_the_next_reader(chain: 
     files = chain.store.statistics(GROUP).location.names()
     production_statistics(chain.store, GROUP, is_kept=True)
     assert chain.store.statistics(GROUP).location.names() == files, "what is there is not written again"
+
+
+def test_statistics_of_chosen_windows_are_those_of_all_without_the_others(chain: Shops) -> None:
+    sell_all(chain, [50.0] * 4)
+    run(chain, 0, 4)
+    first, _, third, _ = production_statistics(chain.store, GROUP)
+    chosen = {T0, T0 + 2 * DAY, T0 + 30 * DAY}
+    assert content(production_statistics(chain.store, GROUP, starts=chosen)) == content([first, third])
+    shutil.rmtree(chain.root / "statistics")
+    assert content(production_statistics(chain.store, GROUP, starts=chosen)) == content([first, third])
 
 
 def test_rows_that_came_by_another_way_than_a_run_get_their_own(chain: Shops) -> None:
@@ -278,6 +288,21 @@ def test_deployed_set_is_the_one_named_else_the_last_built(chain: Shops) -> None
     assert (chosen.name, chosen.is_chosen) == (first, True)
     with pytest.raises(UnknownName, match="has"):
         deploy_training_set(root, "shop_model_v1", "nothing", T0, "ada@shops.com")
+
+
+def test_gone_manifest_stops_a_group_that_blocks_on_drift_until_another_set_is_named(chain: Shops) -> None:
+    drifting(chain, replace(RELAXED, policy="block"))
+    run(chain, 0, 14)
+    other, newest = train(chain, 3, 8), train(chain, 3, 14)
+    manifest = chain.root / "training" / "shop_model_v1" / f"{newest}.json"
+    manifest.unlink()
+    with pytest.raises(InvalidInput, match="promotes nothing") as refused:
+        run(chain, 14, 15)
+    told = str(refused.value)
+    assert str(manifest) in told
+    assert f"featurestore training shop_model_v1 --deploy SET. There are ['{other}']." in told
+    deploy_training_set(chain.store.root, "shop_model_v1", other, T0, "ada@shops.com")
+    assert [outcome.status for outcome in run(chain, 14, 15).outcomes] == ["promoted"]
 
 
 def test_training_set_that_does_not_say_of_which_windows_it_is_cannot_be_compared_with(chain: Shops) -> None:
