@@ -67,11 +67,13 @@ class FreshnessJournal(Book):
         """Keep what a look found: that it was made, changes of status, and lags where the last kept ones are old enough.
 
         Returns:
-            The changes, in the order of the groups. A look that is not newer than a group's last one changes nothing.
+            The changes, in the order of the groups. A look that is not newer than a group's last one changes nothing, unless that
+            is of an instant to come: a clock that was ahead is not waited for.
         """
+        now = self._clock()
         with self._database.writing() as connection:
             before = read_looks(connection)
-            newer = [one for one in found if (last := before.get(one.group.name)) is None or one.at > last.last_at]
+            newer = [one for one in found if (last := before.get(one.group.name)) is None or last.is_before(one, now)]
             lagged = {name: looked.lag_at for name, looked in before.items()}
             due = [one for one in newer if is_lag_due(one, lagged.get(one.group.name))]
             keep_looks(connection, newer, before, [one.group.name for one in due])
@@ -79,10 +81,10 @@ class FreshnessJournal(Book):
             changes = [
                 change
                 for one in newer
-                if (change := _change(connection, one, last_changes.get(one.group.name))) is not None
+                if (change := _change(connection, one, last_changes.get(one.group.name), now)) is not None
             ]
             keep_lags(connection, due)
-            tidy_lags(connection, self._clock())
+            tidy_lags(connection, now)
         return changes
 
     def looked_at(self) -> dict[str, datetime]:
@@ -110,7 +112,7 @@ class FreshnessJournal(Book):
         until = self._clock() if now is None else now
         return {
             name: as_seen(kept, unseen(kept[0][0], looks.get(name), gaps.get(name, []), until))
-            for name, kept in found.items()
+            for name, kept in ((name, in_order(kept)) for name, kept in found.items())
         }
 
     def attainment(self, now: datetime, spans: Sequence[timedelta]) -> dict[str, tuple[float | None, ...]]:
@@ -159,6 +161,14 @@ class FreshnessJournal(Book):
 def attained(history: StatusHistory, now: datetime, spans: Sequence[timedelta]) -> tuple[float | None, ...]:
     """The share of each span before `now` without a breach, of what is known of it and was not NEVER; None where nothing is."""
     return tuple(_share(history, now - span, now) for span in spans)
+
+
+def in_order(kept: StatusHistory) -> StatusHistory:
+    """Statuses as they were kept; one of a clock that was ahead ended when the next one was found."""
+    ordered: StatusHistory = []
+    for since, status in reversed(kept):
+        ordered.append((min(since, ordered[-1][0]) if ordered else since, status))
+    return ordered[::-1]
 
 
 def as_seen(kept: StatusHistory, gaps: Sequence[Gap]) -> StatusHistory:
@@ -221,8 +231,8 @@ def _last_changes(connection: Connection) -> dict[str, Last]:
     return {name: (number, status, since) for name, number, status, since in rows}
 
 
-def _change(connection: Connection, found: GroupFreshness, last: Last | None) -> StatusChange | None:
-    if last is not None and (last[1] == found.status or last[2] >= found.at):
+def _change(connection: Connection, found: GroupFreshness, last: Last | None, now: datetime) -> StatusChange | None:
+    if last is not None and (last[1] == found.status or found.at <= last[2] <= now):
         return None
     name, causes = found.group.name, [cause_document(cause) for cause in found.causes]
     values = {"group_name": name, "since": found.at, "status": found.status, "causes": causes}

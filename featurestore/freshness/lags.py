@@ -38,10 +38,10 @@ class Lag:
 
 
 def is_lag_due(found: GroupFreshness, last: datetime | None) -> bool:
-    """Whether the lags that a look found are to be kept, where those of `last` were."""
+    """Whether the lags that a look found are to be kept, where those of `last` were; of a clock that was ahead, if it is to come."""
     slo = found.group.freshness
     distance = USUAL_DISTANCE if slo is None else max(LEAST_DISTANCE, min(USUAL_DISTANCE, slo / SAMPLES))
-    return last is None or found.at - last >= distance
+    return last is None or found.at - last >= distance or last > found.at
 
 
 def keep_lags(connection: Connection, found: Sequence[GroupFreshness]) -> None:

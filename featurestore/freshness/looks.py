@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import groupby
 
-from sqlalchemy import Connection, insert, select, update
+from sqlalchemy import Connection, delete, insert, select, update
 
 from featurestore.declaration.tier import LOOK_EVERY
 from featurestore.freshness.judgement import GroupFreshness
@@ -30,6 +30,10 @@ class Looked:
     first_at: datetime
     last_at: datetime
     lag_at: datetime
+
+    def is_before(self, found: GroupFreshness, now: datetime) -> bool:
+        """Whether a look is newer; also than one of an instant to come, when a clock was ahead."""
+        return found.at > self.last_at or self.last_at > now
 
 
 def read_looks(connection: Connection) -> dict[str, Looked]:
@@ -57,6 +61,8 @@ def keep_looks(
     if gaps:
         connection.execute(insert(GAPS), gaps)
     for at, names in _by_instant(one for one in found if one.group.name in before):
+        # A gap that ends in what is to come is of a clock that was ahead.
+        connection.execute(delete(GAPS).where(GAPS.c.until > at, GAPS.c.group_name.in_(names)))
         connection.execute(update(LOOKED).where(LOOKED.c.group_name.in_(names)).values(last_at=at))
         with_lags = sorted(set(names) & set(lagged))
         if with_lags:

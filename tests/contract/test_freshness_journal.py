@@ -155,6 +155,20 @@ def test_history_is_unknown_between_looks_that_are_far_apart(journal: FreshnessJ
     assert journal.history(back + MINUTE, again) == {"spend": [(NOW, "OK")]}, "the gap was before"
 
 
+def test_a_clock_that_was_ahead_for_a_look_is_not_waited_for(journal: FreshnessJournal, clock: SetClock) -> None:
+    """One look of three hours later, in breach by its clock; the others are a minute apart and well."""
+    for minute in range(21):
+        clock.now = NOW + minute * MINUTE
+        is_ahead = minute == 10
+        at = clock.now + 3 * HOUR if is_ahead else clock.now
+        journal.record([look(at, "BREACH" if is_ahead else "OK")])
+    assert journal.looked_at() == {"spend": clock.now}
+    assert [change.status for change in journal.changes()] == ["OK", "BREACH", "OK"]
+    assert journal.attainment(clock.now, [HOUR]) == {"spend": (1.0,)}
+    assert [since - NOW for since, _ in journal.history(NOW - DAY)["spend"]] == [timedelta(0)]
+    assert clock.now - HOUR < max(lag.at for lag in journal.lags(NOW)["spend"] if lag.at <= clock.now)
+
+
 def test_a_group_whose_sensor_died_is_not_hidden_by_one_that_is_looked_at(journal: FreshnessJournal) -> None:
     died = live(journal, NOW, 3, name="dead")
     alive = live(journal, NOW, 30, name="alive")
