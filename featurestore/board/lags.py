@@ -4,16 +4,16 @@ Not here: where lags come from (the journal, and each look), or how they are dra
 """
 
 from collections.abc import Iterable
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from threading import Lock
 
-from featurestore.freshness.journal import Lag
 from featurestore.freshness.judgement import GroupFreshness
+from featurestore.freshness.lags import EPOCH, USUAL_DISTANCE, Lag
 
 DAY = timedelta(days=1)
-STEP = timedelta(minutes=15)
+STEP = USUAL_DISTANCE
+"""What the journal thins old lags to."""
 STEPS = DAY // STEP
-EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 Lags = tuple[float | None, float | None, float | None]
 """Materialization, data and online lag in seconds; None where there was nothing to measure by."""

@@ -67,7 +67,11 @@ def board_metrics(standing: "Standing", look_seconds: float, own_process: Collec
         _one("look_interval_seconds", "How often the stores are looked at.", look_seconds),
         _one("last_look_timestamp_seconds", "When the last look that succeeded was made.", look and look.at),
         _one("last_look_duration_seconds", "How long it took.", look and look.took_seconds),
-        _one("last_record_timestamp_seconds", "When the platform's sensor last kept lags.", look and look.recorded_at),
+        _one(
+            "last_record_timestamp_seconds",
+            "When the platform's sensor last looked at the group that it has not looked at for longest.",
+            look and look.recorded_at,
+        ),
         _one("last_look_failed", "Whether the last look failed.", int(bool(standing.trouble))),
         CounterMetricFamily("featurestore_board_looks", "Looks that succeeded.", standing.looks),
         CounterMetricFamily("featurestore_board_look_failures", "Looks that failed.", standing.failures),

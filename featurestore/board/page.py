@@ -18,13 +18,13 @@ from featurestore.board.pictures import lag_picture, mark, status_strip
 from featurestore.board.watching import BoardWatch, Look
 from featurestore.cli.times import age_text, duration_text, instant_text, share_text
 from featurestore.freshness.document import LONGEST_SPAN
-from featurestore.freshness.journal import USUAL_DISTANCE, StatusHistory, stays
+from featurestore.freshness.journal import StatusHistory, stays
 from featurestore.freshness.judgement import ORDER, span
 
 SHOWN = 100
 """Lines of a page, unless all are asked for."""
 CHANGES_SHOWN = 20
-KEPT_EVERY = 3 * USUAL_DISTANCE
+UNKEPT_SHOWN = 3
 Document = Mapping[str, Any]
 
 
@@ -149,15 +149,21 @@ def _frame(watch: BoardWatch) -> dict[str, Any]:
         "age": standing.age(watch.clock()),
         "trouble": standing.trouble,
         "is_current": watch.is_current(),
-        "is_kept": standing.look is None or _is_kept(standing.look),
+        "unkept": _unkept_text(standing.look),
         "look_seconds": watch.look_seconds,
         "orders": tuple(reversed(ORDER)),
     }
 
 
-def _is_kept(look: Look) -> bool:
-    """Whether the platform's sensor still keeps what it finds; it does so every quarter of an hour at least."""
-    return not look.documents or (look.recorded_at is not None and look.at - look.recorded_at <= KEPT_EVERY)
+def _unkept_text(look: Look | None) -> str:
+    """Of which groups the platform's sensor does not keep what is to be kept; "" if it looks at every one."""
+    names = look.unkept() if look else []
+    if look is None or not names:
+        return ""
+    if len(names) == len(look.documents):
+        return "any group"
+    rest = len(names) - UNKEPT_SHOWN
+    return ", ".join(names[:UNKEPT_SHOWN]) + (f" and {rest} more" if rest > 0 else "")
 
 
 def _seconds(duration: timedelta | None) -> float | None:

@@ -52,19 +52,21 @@ def status_strip(history: StatusHistory, now: datetime, length: timedelta) -> Ma
     for since, end, status in stays(history, now):
         if end <= first:
             continue
-        bars.append(_bar(max(since, first), end, status, now, length))
+        if status != "UNKNOWN":
+            bars.append(_bar(max(since, first), end, status, now, length))
         told.append(f"{status} from {instant_text(max(since, first).replace(microsecond=0))}")
     title = f"status over {span(length)}: {', '.join(told[-12:]) or 'nothing was kept'}"
     return _svg("".join(bars), escape(title), STRIP_WIDTH, STRIP_HEIGHT, "strip")
 
 
 def mark(status: str) -> Markup:
-    """The form of a status: a circle, a triangle, a square, a ring."""
+    """The form of a status: a circle, a triangle, a square, a ring; a dash where none is known."""
     forms = {
         "OK": '<circle cx="6" cy="6" r="5"/>',
         "WARN": '<path d="M6 0.5 11.7 11 0.3 11Z"/>',
         "BREACH": '<rect x="0.5" y="0.5" width="11" height="11"/>',
         "NEVER": '<circle cx="6" cy="6" r="4" fill="none" stroke-width="2"/>',
+        "UNKNOWN": '<rect x="1" y="5" width="10" height="2"/>',
     }
     return Markup('<svg class="mark {}" viewBox="0 0 12 12" width="12" height="12" aria-hidden="true">{}</svg>').format(
         status, Markup(forms[status])

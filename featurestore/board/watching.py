@@ -18,6 +18,7 @@ from featurestore.clock import Clock
 from featurestore.errors import FeatureStoreError
 from featurestore.freshness.document import LONGEST_SPAN, freshness_documents
 from featurestore.freshness.journal import FreshnessJournal, StatusHistory
+from featurestore.freshness.looks import UNSEEN
 from featurestore.freshness.watch import FreshnessWatch
 from featurestore.registry.history import RegistryHistory
 from featurestore.store import FeatureStore
@@ -35,8 +36,8 @@ class Look:
         at: The instant that it is of.
         took_seconds: How long it took.
         documents: Of every group, as `featurestore freshness --json` prints them, the worst first.
-        history: By group its statuses of the last thirty days, as the journal has them.
-        recorded_at: When the journal was last written; None: never.
+        history: By group its statuses of the last thirty days, as the journal has them, UNKNOWN where the sensor did not look.
+        looked_at: By group when the platform's sensor last kept a look at it; groups that it never looked at are missing.
         metrics: What is exported of the groups.
     """
 
@@ -44,8 +45,19 @@ class Look:
     took_seconds: float
     documents: list[dict[str, Any]]
     history: Mapping[str, StatusHistory]
-    recorded_at: datetime | None
+    looked_at: Mapping[str, datetime]
     metrics: bytes
+
+    @property
+    def recorded_at(self) -> datetime | None:
+        """When the sensor last looked at the group that it has not looked at for longest; None: at one it never did, or there is none."""
+        kept = [self.looked_at.get(document["group"]) for document in self.documents]
+        return None if None in kept else min((at for at in kept if at is not None), default=None)
+
+    def unkept(self) -> list[str]:
+        """The groups whose history and attainment nobody keeps just now."""
+        names = [document["group"] for document in self.documents]
+        return [name for name in names if (kept := self.looked_at.get(name)) is None or self.at - kept > UNSEEN]
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,12 +157,12 @@ class BoardWatch:
     def _look(self, opened: _Opened) -> Look:
         now, began = self.clock(), time.perf_counter()
         found = list(opened.watch.look(opened.journal.confirmed(), now=now).values())
-        history = opened.journal.history(now - LONGEST_SPAN)
+        history = opened.journal.history(now - LONGEST_SPAN, now)
         documents = freshness_documents(found, history, now)
-        recorded_at = opened.journal.recorded_at()
+        looked_at = opened.journal.looked_at()
         took = time.perf_counter() - began
         self.lags.take_look(found)
-        return Look(now, took, documents, history, recorded_at, group_metrics(documents))
+        return Look(now, took, documents, history, looked_at, group_metrics(documents))
 
     def _read_kept_lags(self, opened: _Opened, look: Look) -> None:
         """The lags of the day before, of groups seen for the first time or after a gap. Each look brings its own from then on."""

@@ -1,26 +1,23 @@
-"""What is kept of freshness in the metadata database: confirmations, every change of status, and lags for pictures.
+"""What is kept of freshness in the metadata database: confirmations, every change of status, looks, and lags for pictures.
 
-A status holds from the look that found it until the look that found another, so attainment is exact to the distance of looks.
-Not here: who looks.
+A status holds from the look that found it until the look that found another, as far as somebody looked: of the time between two looks
+that are far apart (`looks.UNSEEN`) nothing is known, and it counts for nothing. Not here: who looks.
 """
 
+from bisect import bisect_right
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Literal, Self
 
-from sqlalchemy import Connection, delete, func, insert, select
+from sqlalchemy import URL, Connection, delete, func, insert, select
 
 from featurestore.clock import Clock, system_clock
 from featurestore.freshness.judgement import Cause, GroupFreshness, Status
-from featurestore.metadata.database import Book, Database
-from featurestore.metadata.tables import CONFIRMED, FRESHNESS, FRESHNESS_KEPT, LAGS
-
-KEPT = timedelta(days=31)
-"""How long lags are kept. Changes are kept for ever: attainment is told from them."""
-SAMPLES = 60
-"""Lags kept within one SLO, at most."""
-LEAST_DISTANCE = timedelta(minutes=1)
-USUAL_DISTANCE = timedelta(minutes=15)
+from featurestore.freshness.lags import Lag, is_lag_due, keep_lags, tidy_lags
+from featurestore.freshness.looks import OPEN, Gap, keep_looks, read_gaps, read_looks, unseen
+from featurestore.metadata.database import Book
+from featurestore.metadata.tables import CONFIRMED, FRESHNESS, FRESHNESS_KEPT, FRESHNESS_LOOKS, LAGS, LOOKED
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,29 +32,21 @@ class StatusChange:
     causes: tuple[Cause, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Lag:
-    """A group's lags at one look, in seconds; None where there was nothing to measure by."""
-
-    at: datetime
-    status: Status
-    materialization_seconds: float | None
-    data_seconds: float | None
-    online_seconds: float | None
-
-
-StatusHistory = list[tuple[datetime, Status]]
-"""When a group's status became which, the oldest first; each holds until the next."""
+StatusHistory = list[tuple[datetime, Status | Literal["UNKNOWN"]]]
+"""When a group's status became which, the oldest first; each holds until the next. UNKNOWN: nobody looked."""
 
 
 class FreshnessJournal(Book):
-    """Confirmations, changes of status and lags of every group."""
+    """Confirmations, changes of status, looks and lags of every group."""
 
     part = FRESHNESS_KEPT
 
-    def __init__(self, database: Database, clock: Clock = system_clock) -> None:
-        super().__init__(database, clock)
-        self._lagged: dict[str, datetime] | None = None
+    @classmethod
+    def open(cls, url: str | URL, clock: Clock = system_clock) -> Self:
+        """As every book; looks are a part of their own, which a database of the version before has not yet."""
+        journal = super().open(url, clock)
+        journal._database.prepare(FRESHNESS_LOOKS)
+        return journal
 
     def confirmed(self) -> dict[str, datetime]:
         """When each group was last confirmed to hold everything due."""
@@ -75,31 +64,40 @@ class FreshnessJournal(Book):
                 connection.execute(insert(CONFIRMED).values(group_name=name, at=at))
 
     def record(self, found: Sequence[GroupFreshness]) -> list[StatusChange]:
-        """Keep what a look found: changes of status, and lags where the last kept ones are old enough.
+        """Keep what a look found: that it was made, changes of status, and lags where the last kept ones are old enough.
 
         Returns:
-            The changes, in the order of the groups. A look that is not newer than a group's last change changes nothing.
+            The changes, in the order of the groups. A look that is not newer than a group's last one changes nothing, unless that
+            is of an instant to come: a clock that was ahead is not waited for.
         """
+        now = self._clock()
         with self._database.writing() as connection:
-            last = _last_changes(connection)
+            before = read_looks(connection)
+            newer = [one for one in found if (last := before.get(one.group.name)) is None or last.is_before(one, now)]
+            lagged = {name: looked.lag_at for name, looked in before.items()}
+            due = [one for one in newer if is_lag_due(one, lagged.get(one.group.name))]
+            keep_looks(connection, newer, before, [one.group.name for one in due])
+            last_changes = _last_changes(connection)
             changes = [
-                change for one in found if (change := _change(connection, one, last.get(one.group.name))) is not None
+                change
+                for one in newer
+                if (change := _change(connection, one, last_changes.get(one.group.name), now)) is not None
             ]
-            kept = _last_lags(connection) if self._lagged is None else self._lagged
-            due = [one for one in found if _is_due(one, kept.get(one.group.name))]
-            if due:
-                connection.execute(insert(LAGS), [_lag_row(one) for one in due])
-                connection.execute(delete(LAGS).where(LAGS.c.at < self._clock() - KEPT))
-            self._lagged = kept | {one.group.name: one.at for one in due}
+            keep_lags(connection, due)
+            tidy_lags(connection, now)
         return changes
 
-    def statuses(self) -> dict[str, tuple[Status, datetime]]:
-        """The status of each group as last found, and since when it has it."""
+    def looked_at(self) -> dict[str, datetime]:
+        """When each group was last looked at; long ago, or never, means that nobody keeps its freshness."""
         with self._database.reading() as connection:
-            return {name: (status, since) for name, (_, status, since) in _last_changes(connection).items()}
+            return {name: looked.last_at for name, looked in read_looks(connection).items()}
 
-    def history(self, since: datetime) -> dict[str, StatusHistory]:
-        """By group the statuses that it had from an instant on, the oldest first; the first one may have begun before."""
+    def history(self, since: datetime, now: datetime | None = None) -> dict[str, StatusHistory]:
+        """By group the statuses that it had from an instant on, the oldest first; the first one may have begun before.
+
+        Args:
+            now: Until when; default what the clock says. What was not looked at until then is unknown.
+        """
         earlier = select(func.max(FRESHNESS.c.number)).where(FRESHNESS.c.since < since).group_by(FRESHNESS.c.group_name)
         query = (
             select(FRESHNESS.c.group_name, FRESHNESS.c.since, FRESHNESS.c.status)
@@ -110,14 +108,19 @@ class FreshnessJournal(Book):
         with self._database.reading() as connection:
             for name, began, status in connection.execute(query):
                 found.setdefault(name, []).append((began, status))
-        return found
+            looks, gaps = read_looks(connection), read_gaps(connection, since)
+        until = self._clock() if now is None else now
+        return {
+            name: as_seen(kept, unseen(kept[0][0], looks.get(name), gaps.get(name, []), until))
+            for name, kept in ((name, in_order(kept)) for name, kept in found.items())
+        }
 
     def attainment(self, now: datetime, spans: Sequence[timedelta]) -> dict[str, tuple[float | None, ...]]:
         """By group the share of each span before `now` in which it was not in breach; None where nothing is known of it.
 
-        What lies before the first look of a group is left out of the share.
+        What lies before the first look of a group, and between looks that are far apart, is left out of the share.
         """
-        history = self.history(now - max(spans))
+        history = self.history(now - max(spans), now)
         return {name: attained(changes, now, spans) for name, changes in history.items()}
 
     def lags(self, since: datetime, groups: Iterable[str] | None = None) -> dict[str, list[Lag]]:
@@ -132,21 +135,26 @@ class FreshnessJournal(Book):
                 found.setdefault(name, []).append(Lag(*fields))
         return found
 
-    def recorded_at(self) -> datetime | None:
-        """When lags were last kept, of any group: long ago means that nobody keeps freshness. None: never."""
+    def newest_change(self) -> int:
+        """The number of the last change of status; 0 before the first."""
         with self._database.reading() as connection:
-            newest: datetime | None = connection.execute(select(func.max(LAGS.c.at))).scalar_one()
-        return newest
+            return connection.execute(select(func.max(FRESHNESS.c.number))).scalar_one() or 0
 
     def changes(self, after: int = 0, limit: int = 1000) -> list[StatusChange]:
         """Changes of status after a number, the oldest first."""
-        earlier = func.lag(FRESHNESS.c.status).over(partition_by=FRESHNESS.c.group_name, order_by=FRESHNESS.c.number)
-        told = select(FRESHNESS, earlier.label("before")).subquery()
+        one, older = FRESHNESS.alias("one"), FRESHNESS.alias("older")
+        before = (
+            select(older.c.status)
+            .where(older.c.group_name == one.c.group_name, older.c.number < one.c.number)
+            .order_by(older.c.number.desc())
+            .limit(1)
+            .scalar_subquery()
+        )
+        query = select(one, before.label("before")).where(one.c.number > after).order_by(one.c.number).limit(limit)
         with self._database.reading() as connection:
-            rows = connection.execute(select(told).where(told.c.number > after).order_by(told.c.number).limit(limit))
             return [
                 StatusChange(row.number, row.group_name, row.since, row.status, row.before, causes_of(row.causes))
-                for row in rows
+                for row in connection.execute(query)
             ]
 
 
@@ -155,7 +163,34 @@ def attained(history: StatusHistory, now: datetime, spans: Sequence[timedelta]) 
     return tuple(_share(history, now - span, now) for span in spans)
 
 
-def stays(history: StatusHistory, now: datetime) -> list[tuple[datetime, datetime, Status]]:
+def in_order(kept: StatusHistory) -> StatusHistory:
+    """Statuses as they were kept; one of a clock that was ahead ended when the next one was found."""
+    ordered: StatusHistory = []
+    for since, status in reversed(kept):
+        ordered.append((min(since, ordered[-1][0]) if ordered else since, status))
+    return ordered[::-1]
+
+
+def as_seen(kept: StatusHistory, gaps: Sequence[Gap]) -> StatusHistory:
+    """Statuses as they were kept, with UNKNOWN where nobody looked.
+
+    Args:
+        kept: At least one.
+        gaps: Apart from each other, the oldest first.
+    """
+    first, began, starts = kept[0][0], [since for since, _ in kept], [start for start, _ in gaps]
+    edges = {edge for gap in gaps for edge in gap if first <= edge < OPEN}
+    history: StatusHistory = []
+    for at in sorted({*began, *edges}):
+        place = bisect_right(starts, at) - 1
+        is_unseen = place >= 0 and at < gaps[place][1]
+        status = "UNKNOWN" if is_unseen else kept[bisect_right(began, at) - 1][1]
+        if not history or history[-1][1] != status:
+            history.append((at, status))
+    return history
+
+
+def stays(history: StatusHistory, now: datetime) -> list[tuple[datetime, datetime, Status | Literal["UNKNOWN"]]]:
     """From when to when a group had each status."""
     ends = [since for since, _ in history[1:]] + [now]
     return [(since, end, status) for (since, status), end in zip(history, ends, strict=False)]
@@ -185,22 +220,19 @@ def _confirmed(connection: Connection) -> dict[str, datetime]:
 
 
 def _last_changes(connection: Connection) -> dict[str, Last]:
-    newest = select(func.max(FRESHNESS.c.number)).group_by(FRESHNESS.c.group_name)
+    """The last change of each group that was looked at: one step into an index for each, however many changes there were."""
+    newest = select(func.max(FRESHNESS.c.number)).where(FRESHNESS.c.group_name == LOOKED.c.group_name).scalar_subquery()
+    last = FRESHNESS.alias("last")
     rows = connection.execute(
-        select(FRESHNESS.c.group_name, FRESHNESS.c.number, FRESHNESS.c.status, FRESHNESS.c.since).where(
-            FRESHNESS.c.number.in_(newest)
+        select(last.c.group_name, last.c.number, last.c.status, last.c.since).join_from(
+            LOOKED, last, last.c.number == newest
         )
     )
     return {name: (number, status, since) for name, number, status, since in rows}
 
 
-def _last_lags(connection: Connection) -> dict[str, datetime]:
-    newest = select(LAGS.c.group_name, func.max(LAGS.c.at)).group_by(LAGS.c.group_name)
-    return dict(connection.execute(newest).all())
-
-
-def _change(connection: Connection, found: GroupFreshness, last: Last | None) -> StatusChange | None:
-    if last is not None and (last[1] == found.status or last[2] >= found.at):
+def _change(connection: Connection, found: GroupFreshness, last: Last | None, now: datetime) -> StatusChange | None:
+    if last is not None and (last[1] == found.status or found.at <= last[2] <= now):
         return None
     name, causes = found.group.name, [cause_document(cause) for cause in found.causes]
     values = {"group_name": name, "since": found.at, "status": found.status, "causes": causes}
@@ -209,28 +241,12 @@ def _change(connection: Connection, found: GroupFreshness, last: Last | None) ->
     return StatusChange(number[0] if number else 0, name, found.at, found.status, before, found.causes)
 
 
-def _is_due(found: GroupFreshness, last: datetime | None) -> bool:
-    slo = found.group.freshness
-    distance = USUAL_DISTANCE if slo is None else max(LEAST_DISTANCE, min(USUAL_DISTANCE, slo / SAMPLES))
-    return last is None or found.at - last >= distance
-
-
-def _lag_row(found: GroupFreshness) -> dict[str, object]:
-    lags = {
-        "materialization_seconds": found.materialization_lag,
-        "data_seconds": found.data_lag,
-        "online_seconds": found.online_lag,
-    }
-    seconds = {name: None if lag is None else lag.total_seconds() for name, lag in lags.items()}
-    return {"group_name": found.group.name, "at": found.at, "status": found.status, **seconds}
-
-
 def _share(changes: StatusHistory, first: datetime, now: datetime) -> float | None:
     """The share of [first, now) without a breach, of what is known of it."""
     known = good = timedelta(0)
     for since, end, status in stays(changes, now):
         length = min(end, now) - max(since, first)
-        if length > timedelta(0) and status != "NEVER":
+        if length > timedelta(0) and status not in ("NEVER", "UNKNOWN"):
             known += length
             good += timedelta(0) if status == "BREACH" else length
     return good / known if known else None

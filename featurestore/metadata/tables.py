@@ -207,6 +207,28 @@ LAGS = Table(
 )
 """Lags now and then, for pictures; null where there was nothing to measure by."""
 
+LOOKED = Table(
+    "freshness_looked",
+    METADATA,
+    Column("group_name", PlainText, primary_key=True),
+    Column("first_at", Instant, nullable=False),
+    Column("last_at", Instant, nullable=False),
+    Column("lag_at", Instant, nullable=False),
+)
+"""When each group was looked at first and last, and when its lags were last kept. Without a row nothing is known of its past."""
+
+GAPS = Table(
+    "freshness_gap",
+    METADATA,
+    Column("group_name", PlainText, primary_key=True),
+    Column("since", Instant, primary_key=True),
+    Column("until", Instant, nullable=False, index=True),
+)
+"""From which look to which one a group was not looked at for so long that nothing is known of the time between."""
+
+THINNED = Table("freshness_thinned", METADATA, Column("until", Instant, primary_key=True))
+"""One row: before this instant a group has one row of lags in each step of the pictures, at most."""
+
 
 EPISODES = Table(
     "alert_episode",
@@ -271,6 +293,8 @@ class Part:
 BACKFILLS = Part("backfills", 1, (REQUESTS, GROUPS, AUDIT, KEPT))
 API_KEYS = Part("api_keys", 1, (KEYS, KEY_AUDIT))
 FRESHNESS_KEPT = Part("freshness", 1, (CONFIRMED, FRESHNESS, LAGS))
+FRESHNESS_LOOKS = Part("freshness_looks", 1, (LOOKED, GAPS, THINNED))
+"""A part of its own: a database of the version before gets it beside what it has, and that version goes on beside it."""
 ALERTS = Part("alerts", 1, (EPISODES, OUTBOX, SINKS))
 
 HEARTBEATS = Table(

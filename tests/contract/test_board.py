@@ -114,7 +114,8 @@ def standing_of(found: list[GroupFreshness], history: Mapping[str, Any] | None =
     """As after a look that found these."""
     at = found[0].at if found else NOW
     documents = freshness_documents(found, history or {}, at)
-    return Standing(Look(at, 0.1, documents, history or {}, at, group_metrics(documents)), looks=1)
+    looked_at = {one.group.name: at for one in found}
+    return Standing(Look(at, 0.1, documents, history or {}, looked_at, group_metrics(documents)), looks=1)
 
 
 def never() -> BoardWatch:
@@ -364,9 +365,37 @@ def test_history_that_nobody_keeps_is_told(watch: BoardWatch, filled: Project) -
     assert "History and attainment are not kept" in words(page(watch))
     journal = filled.store.settings.freshness_journal(filled.clock)
     assert watch._opened is not None
-    journal.record(list(watch._opened.watch.look(now=NOW).values()))
+    found = list(watch._opened.watch.look(now=NOW).values())
+    journal.record(found)
     watch.look_once()
     assert "not kept" not in words(page(watch))
+    assert samples(metrics(watch))["featurestore_board_last_record_timestamp_seconds", ()] == NOW.timestamp()
+
+
+def test_a_location_whose_sensor_died_is_told_beside_one_that_is_looked_at(filled: Project) -> None:
+    filled.clock.now = NOW + DAY
+    watch = watch_of(filled)
+    watch.look_once()
+    assert watch._opened is not None
+    journal = filled.store.settings.freshness_journal(filled.clock)
+    dead, alive = watch._opened.watch.look(now=NOW + DAY).values()
+    journal.record([replace(dead, at=NOW + DAY - HOUR), alive])
+    watch.look_once()
+    assert f"are not kept of {dead.group.name} since 2026-03-11 05:00 UTC" in words(page(watch))
+    assert ask(watch, "/freshness.json").json["recorded_at"] == (NOW + DAY - HOUR).isoformat()
+    shares = {one["group"]: one["attainment"]["30d"] for one in ask(watch, "/freshness.json").json["groups"]}
+    assert shares[dead.group.name] is None
+
+
+def test_groups_that_nobody_keeps_are_named_up_to_three() -> None:
+    watch = never()
+    watch.standing = standing_of([named(f"g{number}") for number in range(7)])
+    look = watch.standing.look
+    assert look is not None
+    watch.standing = Standing(replace(look, looked_at={"g0": look.at, "g1": look.at - HOUR}), looks=1)
+    assert "are not kept of g1, g2, g3 and 3 more" in words(page(watch))
+    assert look.recorded_at == look.at
+    assert ask(watch, "/freshness.json").json["recorded_at"] is None, "some were never looked at"
 
 
 # pictures
@@ -423,6 +452,19 @@ def test_bars_of_statuses_lie_where_they_were(history: list[tuple[int, Any]]) ->
     assert [status for status, _, _ in bars] == [status for status, _ in seen]
     for (_, x, width), (_, minutes_ago) in zip(bars, seen, strict=True):
         assert float(x) + float(width) >= 160 * (1 - minutes_ago / (24 * 60)) - 0.2
+
+
+def test_time_in_which_nobody_looked_has_no_bar_and_is_told_in_words() -> None:
+    now = judged()
+    history: Any = [(now.at - 9 * HOUR, "OK"), (now.at - 6 * HOUR, "UNKNOWN"), (now.at - 3 * HOUR, "BREACH")]
+    strip = status_strip(history, now.at, DAY)
+    assert re.findall(r'<rect class="(\w+)"', strip) == ["OK", "BREACH"]
+    assert "UNKNOWN from 2026-03-10 18:00 UTC" in strip
+    watch = never()
+    watch.standing = standing_of([now], {"spend": history})
+    assert "UNKNOWN 2026-03-10 18:00 UTC 3 h" in words(page(watch, "/group/spend"))
+    (one,) = ask(watch, "/freshness.json").json["groups"]
+    assert one["attainment"] == {"1h": 0.0, "24h": 0.5, "30d": 0.5}
 
 
 # as a process

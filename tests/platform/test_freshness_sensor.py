@@ -1,5 +1,8 @@
 """Freshness in Dagster: the sensor's ticks by an injected clock, on real tables and a real online store."""
 
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -8,7 +11,9 @@ import pytest
 import redis
 
 from featurestore.freshness.journal import FreshnessJournal
+from featurestore.freshness.watch import FreshnessWatch
 from featurestore.promotion import materialize_windows
+from sensors import freshness
 from sensors.freshness import freshness_sensor
 from tests.platform.kiosks import (
     DAY,
@@ -26,6 +31,7 @@ from tests.platform.sandbox import Sandbox
 GROUP = kiosk_orders_hourly.name
 ONLINE, OFFLINE = dg.AssetKey(["online", GROUP]), dg.AssetKey(["offline", GROUP])
 STEP = 10 * MINUTE
+CONFIRMED, CHECK = "confirmed", "check"
 
 
 @dataclass
@@ -34,24 +40,35 @@ class Kiosk:
 
     sandbox: Sandbox
     number: int = 0
-    told: list[tuple[datetime, str, str]] | None = None
+    cursor: str | None = None
 
     def __post_init__(self) -> None:
-        self.told = []
         self.sensor = freshness_sensor(self.sandbox.catalog)
 
     @property
     def journal(self) -> FreshnessJournal:
         return FreshnessJournal.open(f"sqlite:///{self.sandbox.root}/metadata.db", lambda: self.sandbox.now)
 
-    def tick(self) -> list[object]:
-        """One tick; its events are reported as the daemon does."""
+    def tick(self, *, is_killed: bool = False) -> list[str]:
+        """One tick; its events are reported as the daemon does, and named.
+
+        Args:
+            is_killed: The daemon is, when it has reported the events and not yet kept the cursor.
+        """
         resources = {"store": self.sandbox.resource()}
-        with dg.build_sensor_context(instance=self.sandbox.instance, resources=resources) as context:
-            events = list(self.sensor.evaluate_tick(context).asset_events)
-        for event in events:
+        with dg.build_sensor_context(self.sandbox.instance, self.cursor, resources=resources) as context:
+            told = self.sensor.evaluate_tick(context)
+        for event in told.asset_events:
             self.sandbox.instance.report_runless_asset_event(event)
-        return list(events)
+        if not is_killed:
+            self.cursor = told.cursor
+        return [CONFIRMED if isinstance(event, dg.AssetMaterialization) else CHECK for event in told.asset_events]
+
+    def check(self) -> str:
+        """The status that Dagster's page shows."""
+        (newest, *_) = self.sandbox.checks(f"online/{GROUP}", "freshness")
+        assert newest.evaluation is not None
+        return str(newest.evaluation.metadata["status"].value)
 
     def sell(self) -> None:
         self.number += 1
@@ -152,6 +169,115 @@ def test_a_copy_that_stands_still_is_a_breach_though_its_table_is_fresh(kiosk: K
     assert changed[-1] == "BREACH"
     last = kiosk.journal.changes()[-1]
     assert last.causes[0].asset == f"online/{GROUP}"
+
+
+class Killed(Exception):
+    """What kills a tick."""
+
+
+@contextmanager
+def killed_after(place: object, name: str) -> Iterator[None]:
+    """A tick dies right after one of its steps, which is done."""
+    whole = getattr(place, name)
+
+    def step(*given: object) -> object:
+        whole(*given)
+        raise Killed(name)
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(place, name, step)
+        yield
+
+
+STEPS = {
+    "confirm": (FreshnessJournal, "confirm"),
+    "record": (FreshnessJournal, "record"),
+    "publish": (freshness, "publish"),
+    "book_alerts": (freshness, "book_alerts"),
+}
+
+
+@pytest.mark.parametrize("step", ["record", "publish", "book_alerts"])
+def test_a_change_of_status_is_reported_by_the_next_tick_where_one_dies(kiosk: Kiosk, step: str) -> None:
+    kiosk.live(T0 + 3 * HOUR + 20 * MINUTE)
+    with killed_after(*STEPS[step]):
+        while kiosk.journal.changes()[-1].status == "OK":
+            kiosk.sandbox.now += STEP
+            with pytest.raises(Killed):
+                kiosk.tick()
+    assert kiosk.check() == "OK"
+    assert kiosk.tick() == [CHECK], "at the same instant: the look finds nothing new, and what was kept is reported"
+    assert (kiosk.check(), kiosk.journal.changes()[-1].status) == ("WARN", "WARN")
+    assert kiosk.tick() == []
+
+
+@pytest.mark.parametrize("step", ["confirm", "record", "book_alerts"])
+def test_a_confirmation_is_reported_by_the_next_tick_where_one_dies(kiosk: Kiosk, step: str) -> None:
+    kiosk.live(T0 + 3 * HOUR + 20 * MINUTE)
+    before = kiosk.journal.confirmed()
+    with killed_after(*STEPS[step]):
+        while kiosk.journal.confirmed() == before:
+            kiosk.sandbox.now += STEP
+            with pytest.raises(Killed) if step != "confirm" or is_due(kiosk) else nullcontext():
+                kiosk.tick()
+    kiosk.sandbox.now += MINUTE / 2
+    assert kiosk.tick() == [CONFIRMED]
+    assert kiosk.tick() == []
+
+
+def is_due(kiosk: Kiosk) -> bool:
+    """Whether a look now would confirm."""
+    features = kiosk.sandbox.store
+    found = FreshnessWatch(features.offline, features.online.parts_of).look(kiosk.journal.confirmed(), [GROUP])
+    return found[GROUP].is_refresh_due
+
+
+def test_what_was_reported_without_the_cursor_is_reported_again_and_no_third_time(kiosk: Kiosk) -> None:
+    kiosk.live(T0 + 3 * HOUR + 20 * MINUTE)
+    while not (told := kiosk.tick(is_killed=True)):
+        kiosk.sandbox.now += STEP
+    assert told == [CONFIRMED]
+    assert kiosk.tick() == told
+    assert kiosk.tick() == []
+
+
+def test_a_confirmation_waits_for_the_copy_and_not_for_the_next_refresh(kiosk: Kiosk, valkey_url: str) -> None:
+    kiosk.live(T0 + 3 * HOUR + 20 * MINUTE)
+    before = kiosk.journal.confirmed()
+    with redis.Redis.from_url(valkey_url) as server:
+        while kiosk.journal.confirmed() == before:
+            server.flushall()
+            kiosk.sandbox.now += STEP
+            assert CONFIRMED not in kiosk.tick()
+    assert json.loads(kiosk.cursor or "{}")["waiting"] == [GROUP]
+    kiosk.sandbox.store.materialize([GROUP])
+    kiosk.sandbox.now += MINUTE / 2
+    assert CONFIRMED in kiosk.tick()
+    assert json.loads(kiosk.cursor or "{}")["waiting"] == []
+
+
+def test_the_first_tick_tells_how_it_stands_and_nothing_of_the_past(kiosk: Kiosk) -> None:
+    kiosk.live(T0 + 6 * HOUR)
+    assert len(kiosk.journal.changes()) > 1
+    kiosk.cursor = None
+    assert kiosk.tick() == [CONFIRMED, CHECK]
+    assert kiosk.tick() == []
+
+
+def test_a_journal_that_was_begun_anew_is_reported_though_its_numbers_are_lower(kiosk: Kiosk) -> None:
+    kiosk.live(T0 + 2 * HOUR)
+    cursor = json.loads(kiosk.cursor or "{}")
+    kiosk.cursor = json.dumps({**cursor, "change": 4711})
+    assert kiosk.tick() == [CHECK]
+    assert json.loads(kiosk.cursor)["change"] == kiosk.journal.newest_change()
+
+
+def test_the_cursor_is_small_while_all_is_well_and_names_who_waits_in_an_outage() -> None:
+    names = frozenset(f"some_entity_of_ours_hourly_{number}" for number in range(1000))
+    assert len(freshness.Told(10**9, T0).to_cursor()) < 100
+    waiting = freshness.Told(10**9, T0, names)
+    assert len(waiting.to_cursor()) < 50_000
+    assert freshness.Told.from_cursor(waiting.to_cursor()) == waiting
 
 
 def test_the_check_can_be_run_by_hand_and_says_the_same(kiosk: Kiosk) -> None:

@@ -1,4 +1,4 @@
-"""How fresh a group is: what is read of its stores, what that means, and what is kept of it."""
+"""How fresh a group is: what is read of its stores, and what that means."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -15,12 +15,11 @@ from featurestore.declaration import DAILY, HOURLY, Daily, Entity, Feature, Feat
 from featurestore.errors import DeclarationError
 from featurestore.freshness.facts import GroupFacts, OnlineFacts, WindowFacts
 from featurestore.freshness.follow import window_facts, window_follower
-from featurestore.freshness.journal import FreshnessJournal
 from featurestore.freshness.judgement import GroupFreshness, judge, span
 from featurestore.location import Location
 from featurestore.offline.ledger import Ledger, LedgerEntry
 from featurestore.registry.snapshot import RegisteredGroup, RegisteredSource
-from tests.offline_rows import SetClock, group_of
+from tests.offline_rows import group_of
 from tests.scale import cases
 
 HOUR, DAY, MINUTE = timedelta(hours=1), timedelta(days=1), timedelta(minutes=1)
@@ -336,62 +335,6 @@ def test_a_window_promoted_again_keeps_the_moment_at_which_it_was_first_there(tm
     ledger.append([entry(4, "promoted", 9)])
     follower.look()
     assert follower.materialized_at == START + 9 * MINUTE
-
-
-# what is kept
-
-
-@pytest.fixture
-def journal(tmp_path: Path) -> FreshnessJournal:
-    return FreshnessJournal.open(f"sqlite:///{tmp_path}/metadata.db", SetClock(NOW))
-
-
-def test_a_change_of_status_is_kept_once(journal: FreshnessJournal) -> None:
-    well, ill = judged(), judged(materialized_at=NOW - 3 * HOUR)
-    assert [change.before for change in journal.record([well])] == [None]
-    assert journal.record([replace(well, at=NOW + MINUTE)]) == []
-    (change,) = journal.record([replace(ill, at=NOW + 2 * MINUTE)])
-    assert (change.before, change.status, change.since) == ("OK", "BREACH", NOW + 2 * MINUTE)
-    assert journal.changes(after=change.number - 1) == [change]
-    assert journal.statuses() == {"spend": ("BREACH", NOW + 2 * MINUTE)}
-
-
-def test_a_confirmation_never_moves_back(journal: FreshnessJournal) -> None:
-    journal.confirm(["spend"], NOW)
-    journal.confirm(["spend", "other"], NOW - HOUR)
-    assert journal.confirmed() == {"spend": NOW, "other": NOW - HOUR}
-
-
-@settings(max_examples=cases(500, 30), deadline=None)
-@given(
-    st.lists(st.tuples(st.integers(1, 40), st.sampled_from(["OK", "WARN", "BREACH", "NEVER"])), min_size=1, max_size=12)
-)
-def test_attainment_is_the_share_of_minutes_without_a_breach(
-    tmp_path_factory: pytest.TempPathFactory, history: list[tuple[int, Any]]
-) -> None:
-    kept = FreshnessJournal.open(f"sqlite:///{tmp_path_factory.mktemp('journal')}/m.db", SetClock(NOW))
-    minutes: list[str] = []
-    for length, status in history:
-        kept.record([replace(judged(), at=NOW + len(minutes) * MINUTE, status=status)])
-        minutes += [status] * length
-    end = NOW + len(minutes) * MINUTE
-    for window in (7, 60, 10_000):
-        told = [status for status in minutes[-window:] if status != "NEVER"]
-        expected = sum(status != "BREACH" for status in told) / len(told) if told else None
-        (share,) = kept.attainment(end, [window * MINUTE])["spend"]
-        assert share == (pytest.approx(expected) if expected is not None else None)
-
-
-def test_lags_are_kept_at_a_distance_and_forgotten_after_a_month(journal: FreshnessJournal) -> None:
-    for minute in range(10):
-        journal.record([replace(judged(), at=NOW - 40 * DAY + minute * MINUTE)])
-    assert journal.lags(NOW - 50 * DAY) == {}
-    for minute in range(10):
-        journal.record([replace(judged(), at=NOW + minute * MINUTE)])
-    # An SLO of two hours and sixty pictures of it: one every two minutes.
-    assert [lag.at for lag in journal.lags(NOW - 50 * DAY)["spend"]] == [
-        NOW + minute * MINUTE for minute in range(0, 10, 2)
-    ]
 
 
 @pytest.mark.parametrize(
