@@ -50,6 +50,8 @@ def freshness_sensor(catalog: Catalog) -> dg.SensorDefinition:
             return dg.SensorResult(skip_reason="Nothing has been applied yet: featurestore apply.")
         journal = store.settings().freshness_journal(store.clock())
         found = looks.look(groups, store, journal)
+        if found is None:
+            return dg.SensorResult(skip_reason="The look before is still going on.", cursor=context.cursor)
         untold, told = Told.from_cursor(context.cursor).next(journal, found)
         events = [event for group in groups if group.stored_name in found for event in untold.events(group, found)]
         return dg.SensorResult(asset_events=events, cursor=told.to_cursor())
@@ -135,22 +137,35 @@ class Looks:
 
     def look(
         self, groups: Sequence[FeatureGroup], store: StoreResource, journal: FreshnessJournal
+    ) -> Mapping[str, GroupFreshness] | None:
+        """Look, confirm what holds everything due, keep what was found, book alerts, and tell readers.
+
+        Returns:
+            What was found; None if the look before has not ended: ticks that waited for it would take every thread of the server.
+        """
+        if not self._lock.acquire(blocking=False):
+            return None
+        try:
+            return self._look(groups, store.feature_store(), journal)
+        finally:
+            self._lock.release()
+
+    def _look(
+        self, groups: Sequence[FeatureGroup], features: FeatureStore, journal: FreshnessJournal
     ) -> Mapping[str, GroupFreshness]:
-        """Look, confirm what holds everything due, keep what was found, tell readers, and book alerts; what was found."""
-        features = store.feature_store()
         known = [group.stored_name for group in groups if group.stored_name in features.registry.groups]
-        with self._lock:
-            watch, now = self._watch_of(features), features.clock()
-            found = watch.look(journal.confirmed(), known, now)
-            due = {name for name, one in found.items() if one.is_refresh_due}
-            if due:
-                journal.confirm(due, now)
-            # A group that is confirmed is as fresh as it is known to be: what is kept of it says so at once.
-            after = {name: watch.confirmed(one, now) if name in due else one for name, one in found.items()}
-            journal.record(list(after.values()))
-            for trouble in publish(self._watched.online if self._watched else features.online, after.values()):
-                log.warning("Readers are not told of a look at freshness: %s", trouble)
-        book_alerts(features.settings, features.registry, late_groups(features.registry, after, now), features.clock)
+        watch, now = self._watch_of(features), features.clock()
+        found = watch.look(journal.confirmed(), known, now)
+        due = {name for name, one in found.items() if one.is_refresh_due}
+        if due:
+            journal.confirm(due, now)
+        # A group that is confirmed is as fresh as it is known to be: what is kept of it says so at once.
+        after = {name: watch.confirmed(one, now) if name in due else one for name, one in found.items()}
+        journal.record(list(after.values()))
+        late = late_groups(features.registry, after, now, watch.unreadable)
+        book_alerts(features.settings, features.registry, late, features.clock)
+        for trouble in publish(self._watched.online if self._watched else features.online, after.values()):
+            log.warning("Readers are not told of a look at freshness: %s", trouble)
         return after
 
     def _watch_of(self, features: FeatureStore) -> FreshnessWatch:

@@ -1,18 +1,21 @@
 """Publishing what a look found to every part of the online store, for readers. Not here: what they make of it (`on_read`)."""
 
 from collections.abc import Iterable, Mapping
+from concurrent.futures import Executor, ThreadPoolExecutor
 
 from featurestore.errors import FeatureStoreError
 from featurestore.freshness.judgement import GroupFreshness
 from featurestore.online.published import Published
 from featurestore.online.stores import OnlineStores
-from featurestore.online.tier import Tier
+from featurestore.online.tier import Tier, TierPart
+
+TOLD_AT_ONCE = 16
 
 
 def publish(online: OnlineStores, found: Iterable[GroupFreshness]) -> list[str]:
     """Publish a look: one request to each part, for all groups that it serves.
 
-    Rules: a part keeps what a newer look has left there. One that does not answer keeps no other from being told.
+    Rules: a part keeps what a newer look has left there. One that does not answer keeps no other waiting.
 
     Args:
         online: The tiers.
@@ -31,8 +34,9 @@ def publish(online: OnlineStores, found: Iterable[GroupFreshness]) -> list[str]:
                 told.setdefault(tier.name, (tier, {}))[1][one.group.name] = published_of(one)
         except FeatureStoreError as error:
             troubles.append(f"{one.group.name}: {error}")
-    for tier, records in told.values():
-        troubles += _tell(tier, records)
+    with ThreadPoolExecutor(TOLD_AT_ONCE) as tellers:
+        for tier, records in told.values():
+            troubles += _tell(tier, records, tellers)
     return list(dict.fromkeys(troubles))
 
 
@@ -50,15 +54,17 @@ def published_of(found: GroupFreshness) -> Published:
     )
 
 
-def _tell(tier: Tier, records: Mapping[str, Published]) -> list[str]:
-    troubles = []
+def _tell(tier: Tier, records: Mapping[str, Published], tellers: Executor) -> list[str]:
     try:
         parts = tier.parts()
     except FeatureStoreError as error:
         return [str(error)]
-    for part in parts:
-        try:
-            part.publish(records)
-        except FeatureStoreError as error:
-            troubles.append(f"{part.name}: {error}")
-    return troubles
+    return [trouble for trouble in tellers.map(lambda part: _tell_part(part, records), parts) if trouble]
+
+
+def _tell_part(part: TierPart, records: Mapping[str, Published]) -> str:
+    try:
+        part.publish(records)
+    except FeatureStoreError as error:
+        return f"{part.name}: {error}"
+    return ""

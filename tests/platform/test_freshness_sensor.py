@@ -1,9 +1,11 @@
 """Freshness in Dagster: the sensor's ticks by an injected clock, on real tables and a real online store."""
 
 import json
+import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 import dagster as dg
@@ -15,6 +17,7 @@ from featurestore.freshness.watch import FreshnessWatch
 from featurestore.promotion import materialize_windows
 from sensors import freshness
 from sensors.freshness import freshness_sensor
+from tests.contract.receivers import silent_port
 from tests.platform.kiosks import (
     DAY,
     HOUR,
@@ -278,6 +281,44 @@ def test_the_cursor_is_small_while_all_is_well_and_names_who_waits_in_an_outage(
     waiting = freshness.Told(10**9, T0, names)
     assert len(waiting.to_cursor()) < 50_000
     assert freshness.Told.from_cursor(waiting.to_cursor()) == waiting
+
+
+@pytest.mark.exam
+def test_an_online_store_that_hangs_keeps_no_look_beyond_its_patience_and_hides_no_late_job(sandbox: Sandbox) -> None:
+    many = [replace(kiosk_orders_hourly, name=f"orders_{number}_hourly") for number in range(40)]
+    with silent_port() as port:
+        sandbox.online_url, sandbox.now = f"redis://127.0.0.1:{port}/0", T0 + HOUR
+        sandbox.use(kiosks(kiosk_orders_hourly, *many))
+        kiosk = Kiosk(sandbox)
+        kiosk.sell()
+        sandbox.now = T0 + HOUR + 10 * MINUTE
+        kiosk.compute(T0)
+        for hours in (0, 3):
+            sandbox.now += hours * HOUR
+            begun = time.monotonic()
+            kiosk.tick()
+            assert time.monotonic() - begun < 30, "of a minute; a call of the store waits for 5 s"
+    book = sandbox.resource().settings().alert_book(lambda: sandbox.now)
+    late = {episode.problem.group for episode in book.open_episodes() if episode.problem.status == "BREACH"}
+    assert late == {group.stored_name for group in (kiosk_orders_hourly, *many)}
+
+
+def test_a_look_that_has_not_ended_makes_the_next_tick_wait_for_nothing(
+    kiosk: Kiosk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks, may_end = freshness.Looks(), threading.Event()
+    monkeypatch.setattr(freshness.Looks, "_look", lambda *_: may_end.wait(30) and {})
+    store, journal = kiosk.sandbox.resource(), kiosk.journal
+    first = threading.Thread(target=looks.look, args=([], store, journal))
+    first.start()
+    try:
+        while not looks._lock.locked():
+            time.sleep(0.001)
+        assert looks.look([], store, journal) is None
+    finally:
+        may_end.set()
+        first.join()
+    assert looks.look([], store, journal) == {}
 
 
 def test_the_check_can_be_run_by_hand_and_says_the_same(kiosk: Kiosk) -> None:
