@@ -15,7 +15,7 @@ from dagster._core.storage.asset_check_execution_record import (
 )
 
 from checks.gate import GATE
-from checks.landing import landing_spec
+from checks.landing import REFUSED_FILES, landing_spec
 from checks.parity import parity_spec
 from checks.quality import drift_spec
 from featurestore.alerts.kinds import Kind
@@ -35,11 +35,12 @@ TOLD = {
 
 @dataclass(frozen=True, slots=True)
 class Looked:
-    """A check that is looked at, and what a problem of it is."""
+    """A check that is looked at, and what a problem of it is; `extent` names its metadata that says how much of it there is."""
 
     kind: Kind
     name: str
     remedy: str
+    extent: str = ""
 
 
 def latest_checks(catalog: Catalog) -> Callable[[dg.SensorEvaluationContext, Settings, Clock], Findings | None]:
@@ -69,9 +70,10 @@ class _LatestChecks:
 def _looked_at(catalog: Catalog) -> Iterator[tuple[dg.AssetCheckKey, Looked]]:
     for source in catalog.sources:
         remedy = (
-            "Mend what the feed delivers; the warning ends when the refused rows are deleted and the files renamed."
+            "Mend what the feed delivers. It ends with a run of the source after refused files are landed again or taken away, refused rows "
+            "deleted, and files that no run reads renamed."
         )
-        yield landing_spec(source).key, Looked("landing", source_name(source.name), remedy)
+        yield landing_spec(source).key, Looked("landing", source_name(source.name), remedy, REFUSED_FILES)
     for group in catalog.groups:
         yield from _of_group(group)
 
@@ -116,7 +118,14 @@ def _problem(looked: Looked, key: dg.AssetCheckKey, record: AssetCheckExecutionR
         since=min(now, datetime.fromtimestamp(record.create_timestamp, UTC)),
         text=f"{asset}: {_text(evaluation) or f'check {key.name} failed.'}",
         remedy=looked.remedy,
+        extent=_extent(looked, evaluation),
     )
+
+
+def _extent(looked: Looked, evaluation: dg.AssetCheckEvaluation) -> int:
+    """How much of it there is, as far as the check says so."""
+    found = evaluation.metadata.get(looked.extent)
+    return int(found.value or 0) if isinstance(found, dg.IntMetadataValue) else 0
 
 
 def _text(evaluation: dg.AssetCheckEvaluation) -> str:

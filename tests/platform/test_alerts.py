@@ -387,6 +387,32 @@ def test_rows_that_a_landing_refused_are_a_warning_of_the_source(life: Life) -> 
     assert (document["owner"], document["tier"]) == ("team:kiosks", "")
 
 
+def test_a_file_that_a_landing_refused_is_a_breach_of_the_source_until_it_is_landed_again(life: Life) -> None:
+    sandbox, (first, second) = life.sandbox, ("2025-03-01", "2025-03-02")
+    sandbox.land(orders, [order("x", T0, order_id=None)], "2025-03-01.parquet")
+    assert sandbox.run("raw/orders", partitions=[first]).success
+    life.live(sandbox.now + STEP)
+    cut = sandbox.land(orders, [order("y", T0)], "2025-03-01T05.parquet")
+    whole = cut.read_bytes()
+    cut.write_bytes(whole[: len(whole) // 2])
+    assert not sandbox.run("raw/orders", partitions=[first]).success
+    life.live(sandbox.now + STEP)
+    sandbox.land(orders, [order("z", T0)], "2025-03-02.parquet")
+    assert sandbox.run("raw/orders", partitions=[second]).success
+    life.live(sandbox.now + 2 * STEP)
+    wanted = [("opened", "WARN", "landing", "raw/orders"), ("raised", "BREACH", "landing", "raw/orders")]
+    assert [one[1:5] for one in life.told()] == wanted, "a run of other files does not hide it"
+    document = life.hook.documents()[-1]
+    assert "2025-03-01T05.parquet' of source 'orders' is not a whole Parquet file" in document["text"]
+    assert "after refused files are landed again or taken away" in document["todo"]
+    cut.write_bytes(whole)
+    for file in (sandbox.root / "raw" / "refused").rglob("*.parquet"):
+        file.unlink()
+    assert sandbox.run("raw/orders", partitions=[first]).success
+    life.live(sandbox.now + STEP)
+    assert [one[1:5] for one in life.told()[2:]] == [("recovered", "BREACH", "landing", "raw/orders")]
+
+
 def test_a_run_that_stood_still_is_told_of_each_of_its_assets_until_its_work_is_done(life: Life) -> None:
     book = life.sandbox.resource().settings().heartbeats()
     book.beat("run-1", Process.current(), "kiosks.transform line 7", 0.0)
