@@ -7,10 +7,13 @@ sent again, with the same id. A sink that cannot be reached is tried again after
 import logging
 import threading
 import time
+import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from uuid import uuid4
 
+from featurestore.alerts.notice import Notice
 from featurestore.alerts.outbox import Outbox, Waiting
 from featurestore.alerts.sinks.sink import Sink
 from featurestore.clock import Clock
@@ -91,7 +94,7 @@ class Delivery:
         """Send some notices together; those refused, one by one. None: the sink cannot be reached."""
         numbers = [row.number for row in rows]
         try:
-            remark = sink.send([row.notice for row in rows])
+            remark = _sent(sink, [row.notice for row in rows])
         except SinkUnavailable as error:
             log.warning(f"Sink {name!r} of alerts cannot be reached: {error}")
             self.outbox.unreachable(name, self.clock(), str(error))
@@ -124,7 +127,7 @@ class Delivery:
             return
         try:
             if open_notices:
-                sink.send(open_notices)
+                _sent(sink, open_notices)
         except SinkUnavailable as error:
             self.outbox.unreachable(name, self.clock(), str(error))
         except (AlertRefused, InvalidInput) as error:
@@ -132,3 +135,18 @@ class Delivery:
             self.outbox.repeated(name, self.clock())
         else:
             self.outbox.repeated(name, self.clock())
+
+
+def _sent(sink: Sink, notices: Sequence[Notice]) -> str:
+    """Send notices together. What a sink did not foresee counts as no answer: it waits like that, and is shown.
+
+    Only its type and where it arose are told: what it says, or a traceback, may hold an address or a token.
+    """
+    try:
+        return sink.send(notices)
+    except (SinkUnavailable, AlertRefused, InvalidInput):
+        raise
+    except Exception as error:  # noqa: BLE001 - a thread that ended would try again every 10 s, and tell nobody
+        last = traceback.extract_tb(error.__traceback__)[-1]
+        place = "/".join(Path(last.filename).parts[-2:])
+        raise SinkUnavailable(f"Unforeseen {type(error).__name__} in {place}, line {last.lineno}.") from None

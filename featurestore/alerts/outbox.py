@@ -153,9 +153,9 @@ class Outbox:
             return list(last.values())
 
     def repeated(self, sink: str, now: datetime) -> None:
-        """Keep that a sink was told again of what is open."""
+        """Keep that a sink was told again of what is open, so it can be reached."""
         with self._database.writing() as connection:
-            _set_sink(connection, sink, repeated_at=now)
+            _set_sink(connection, sink, repeated_at=now, failures=0, due_at=None, error="")
 
 
 def _waiting(connection: Connection, chosen: ColumnElement[bool]) -> list[Waiting]:

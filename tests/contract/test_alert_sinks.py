@@ -144,6 +144,19 @@ def test_no_secret_is_in_any_error_log_or_repr(place: Place, caplog: pytest.LogC
         assert secret not in shown + caplog.text
 
 
+@pytest.mark.parametrize("kind", ["slack", "webhook", "alertmanager"])
+def test_an_answer_that_lies_about_its_encoding_means_what_its_status_says(kind: str, receiver: HttpReceiver) -> None:
+    receiver.headers["Content-Encoding"] = "gzip"
+    sink = sink_of(HTTP_KINDS[kind][0], lambda: NOW)
+    receiver.answers += [502, 400]
+    with pytest.raises(SinkUnavailable, match="HTTP 502"):
+        sink.send([notice()])
+    with pytest.raises(AlertRefused, match="HTTP 400"):
+        sink.send([notice()])
+    sink.send([notice()])
+    assert len(receiver.posted) == 1
+
+
 @pytest.mark.parametrize("kind", ["slack", "webhook", "alertmanager", "email"])
 def test_a_server_that_is_down_or_silent_is_given_up_within_its_time(
     kind: str, monkeypatch: pytest.MonkeyPatch, receiver: HttpReceiver

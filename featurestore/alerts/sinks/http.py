@@ -7,6 +7,7 @@ would go along.
 import logging
 import threading
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 
 import httpx
@@ -53,7 +54,7 @@ def post_json(
         raise InvalidInput("The address of this sink is none. It begins with http:// or https://.") from None
     except (httpx.LocalProtocolError, UnicodeError):
         raise InvalidInput("The address or the token of this sink has a character that HTTP does not carry.") from None
-    except httpx.TransportError as error:
+    except httpx.HTTPError as error:
         raise SinkUnavailable(f"No answer: {_unsaid(str(error) or type(error).__name__, url)}") from None
     finally:
         _sending.is_secret = False
@@ -69,12 +70,18 @@ def _judge(answer: httpx.Response, url: str) -> None:
 
 
 def _beginning(answer: httpx.Response) -> str:
-    """The first bytes of an answer, for a person; a long one is not waited for."""
+    """The first bytes of an answer, for a person; a long one is not waited for, and a compressed one is not unpacked.
+
+    An answer that breaks off, or lies about its encoding, says what it means by its status all the same.
+    """
+    if "content-encoding" in answer.headers:
+        return ""
     read = b""
-    for part in answer.iter_bytes():
-        read += part
-        if len(read) >= SHOWN_BYTES:
-            break
+    with suppress(httpx.HTTPError):
+        for part in answer.iter_raw():
+            read += part
+            if len(read) >= SHOWN_BYTES:
+                break
     return " ".join(read[:SHOWN_BYTES].decode(errors="replace").replace("\0", "").split())
 
 
