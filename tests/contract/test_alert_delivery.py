@@ -16,11 +16,11 @@ from featurestore.alerts.delivery import Delivery
 from featurestore.alerts.notice import Notice
 from featurestore.alerts.outbox import FIRST_WAIT, LEASE, LONGEST_WAIT, REFUSED_WAIT, Outbox
 from featurestore.alerts.routes import routing_from
-from featurestore.alerts.settings import WebhookSettings
+from featurestore.alerts.settings import EmailSettings, WebhookSettings
 from featurestore.alerts.sinks.sink import Sink, sink_of
 from featurestore.errors import AlertRefused, SinkUnavailable
 from tests.alert_problems import GROUPS, HOUR, MINUTE, SECOND, T0, WATCHED, ListSink, look, problem, said
-from tests.contract.receivers import http_receiver
+from tests.contract.receivers import http_receiver, mail_server
 from tests.offline_rows import SetClock
 from tests.scale import cases, exam_seed
 
@@ -203,6 +203,18 @@ def test_a_proxy_that_python_cannot_speak_to_is_shown_and_backed_off_from(
         monkeypatch.delenv("ALL_PROXY")
         desk.clock.now += FIRST_WAIT
         assert desk.deliver() == {"a": 1}
+
+
+def test_mail_is_delivered_once_by_a_server_that_answers_a_goodbye_in_its_own_way(desk: Desk) -> None:
+    desk.say((GROUPS[0], "WARN"))
+    with mail_server() as server:
+        server.answers["QUIT"] = "421 closing"
+        settings = EmailSettings("127.0.0.1", "store@example.org", ("ana@example.org",), server.port, "none")
+        desk.sinks["a"] = sink_of(settings, desk.clock)
+        assert desk.deliver() == {"a": 1, "b": 1}
+        desk.clock.now += HOUR
+        assert desk.deliver() == {}
+    assert len(server.mail) == 1
 
 
 def test_workers_at_once_deliver_once(desk: Desk) -> None:

@@ -344,6 +344,20 @@ def test_mail_that_some_are_refused_is_delivered_with_a_remark_and_that_all_are_
         sink.send([notice()])
 
 
+@pytest.mark.parametrize("goodbye", ["421 closing", "250 fine", "554 no", "what?"])
+def test_mail_that_was_taken_or_refused_stays_so_whatever_the_server_says_to_the_goodbye(
+    mail: MailServer, goodbye: str
+) -> None:
+    sink = sink_of(email_settings(mail.port), lambda: NOW)
+    mail.answers["QUIT"] = goodbye
+    assert sink.send([notice()]) == ""
+    assert len(mail.mail) == 1
+    for answer, error in (("554 no spam", AlertRefused), ("451 greylisted", SinkUnavailable)):
+        mail.answers["MAIL"] = answer
+        with pytest.raises(error, match=answer[:3]):
+            sink.send([notice()])
+
+
 @pytest.mark.parametrize("security", ["starttls", "tls"])
 def test_mail_goes_by_tls_with_a_password_only_where_the_certificate_is_trusted(
     security: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
