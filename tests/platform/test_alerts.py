@@ -16,10 +16,13 @@ import redis
 
 from featurestore.alerts.outbox import Outbox
 from featurestore.declaration import Catalog, FeatureGroup
+from featurestore.errors import StoreUnavailable
+from featurestore.heartbeat.book import HeartbeatBook
 from featurestore.heartbeat.process import Process
 from featurestore.heartbeat.stuck import StuckRun
 from featurestore.promotion import materialize_windows
 from featurestore.training import build_training_set
+from resources.store import StoreResource
 from sensors.alerts import alerts_sensor
 from sensors.freshness import freshness_sensor
 from sensors.stuck_runs import stuck_run_problems
@@ -86,10 +89,12 @@ class Life:
 
     def tick(self) -> None:
         for sensor in self.sensors:
-            resources = {"store": self.sandbox.resource()}
-            with dg.build_sensor_context(instance=self.sandbox.instance, resources=resources) as context:
-                for event in sensor.evaluate_tick(context).asset_events or ():
-                    self.sandbox.instance.report_runless_asset_event(event)
+            self.evaluate(sensor, self.sandbox.resource())
+
+    def evaluate(self, sensor: dg.SensorDefinition, store: StoreResource) -> None:
+        with dg.build_sensor_context(instance=self.sandbox.instance, resources={"store": store}) as context:
+            for event in sensor.evaluate_tick(context).asset_events or ():
+                self.sandbox.instance.report_runless_asset_event(event)
 
     def sell(self, **other: Any) -> None:
         self.number += 1
@@ -413,13 +418,19 @@ def test_a_file_that_a_landing_refused_is_a_breach_of_the_source_until_it_is_lan
     assert [one[1:5] for one in life.told()[2:]] == [("recovered", "BREACH", "landing", "raw/orders")]
 
 
-def test_a_run_that_stood_still_is_told_of_each_of_its_assets_until_its_work_is_done(life: Life) -> None:
+def stand_still(life: Life) -> HeartbeatBook:
+    """A run that stood still and was ended, and whose work is not done; the book that says so."""
     book = life.sandbox.resource().settings().heartbeats()
     book.beat("run-1", Process.current(), "kiosks.transform line 7", 0.0)
     (worker,) = book.look(MINUTE)
     still = StuckRun("run-1", (TABLE, "raw/orders"), "silent", T0, 3 * MINUTE, "host-a", 4711, worker.doing, T0)
     assert book.claim(worker, still)
     book.tell("run-1", done="Its process was killed", retried_as="run-2")
+    return book
+
+
+def test_a_run_that_stood_still_is_told_of_each_of_its_assets_until_its_work_is_done(life: Life) -> None:
+    book = stand_still(life)
     life.live(life.sandbox.now + 2 * STEP)
     assert [one[1:] for one in life.told()] == [
         ("opened", "WARN", "stuck", NAME, TABLE),
@@ -435,6 +446,42 @@ def test_a_run_that_stood_still_is_told_of_each_of_its_assets_until_its_work_is_
         ("recovered", "WARN", "stuck", NAME),
         ("recovered", "WARN", "stuck", "raw/orders"),
     ]
+
+
+def test_while_the_bucket_cannot_be_reached_what_waits_is_told_and_what_is_known_otherwise_is_booked(
+    life: Life, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    life.hook.answers.append(503)
+    life.live(T0 + 4 * HOUR + 20 * MINUTE, jobs=False)
+    assert (life.told(), life.waiting()) == ([], 1)
+    stand_still(life)
+    life.sandbox.now += STEP
+    life.evaluate(life.sensors[1], bucket_that_is_gone(life, monkeypatch))
+    wanted = [("opened", "freshness", NAME), ("opened", "stuck", NAME), ("opened", "stuck", "raw/orders")]
+    assert [(one[1], one[3], one[4]) for one in life.told()] == wanted
+    life.sandbox.resource().settings().heartbeats().close("run-1", "run-2 succeeded")
+    life.restart()
+    with pytest.raises(StoreUnavailable):
+        life.evaluate(life.sensors[1], bucket_that_is_gone(life, monkeypatch))
+    assert len(life.told()) == 3, "who never read the registry books nothing"
+    life.hook.answers.append(503)
+    life.sandbox.now += STEP
+    life.tick()
+    assert (len(life.told()), life.waiting()) == (3, 3)
+    life.restart()
+    life.sandbox.now += STEP
+    with pytest.raises(StoreUnavailable):
+        life.evaluate(life.sensors[1], bucket_that_is_gone(life, monkeypatch))
+    assert [one[1] for one in life.told()[3:]] == ["raised", "recovered", "recovered"], "and delivers all the same"
+
+
+def bucket_that_is_gone(life: Life, monkeypatch: pytest.MonkeyPatch) -> StoreResource:
+    """A store whose bucket nobody answers for; its metadata database is elsewhere, and there."""
+    monkeypatch.setenv("FEATURESTORE_METADATA_URL", f"sqlite:///{life.sandbox.root / 'metadata.db'}")
+    monkeypatch.setenv("FEATURESTORE_ROOT", "s3://gone/store")
+    for name, value in (("ENDPOINT_URL", "http://127.0.0.1:9"), ("ACCESS_KEY_ID", "a"), ("SECRET_ACCESS_KEY", "b")):
+        monkeypatch.setenv(f"AWS_{name}", value)
+    return StoreResource(now=life.sandbox.now.isoformat())
 
 
 @pytest.mark.exam
