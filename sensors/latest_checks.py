@@ -19,13 +19,15 @@ from checks.landing import REFUSED_FILES, landing_spec
 from checks.parity import parity_spec
 from checks.quality import drift_spec
 from featurestore.alerts.kinds import Kind
-from featurestore.alerts.problem import Findings, Problem, source_name
+from featurestore.alerts.problem import Findings, Key, Problem, source_name
 from featurestore.clock import Clock
 from featurestore.declaration import Catalog, FeatureGroup
 from featurestore.declaration.tier import LOOK_EVERY
 from featurestore.settings import Settings
 
 CHECKS_A_QUERY = 500
+OF_GROUPS: tuple[Kind, ...] = ("parity", "drift", "gate")
+"""The kinds that some groups have a check for, and others none."""
 TOLD = {
     AssetCheckExecutionRecordStatus.SUCCEEDED: True,
     AssetCheckExecutionRecordStatus.FAILED: False,
@@ -45,12 +47,13 @@ class Looked:
 
 def latest_checks(catalog: Catalog) -> Callable[[dg.SensorEvaluationContext, Settings, Clock], Findings | None]:
     """The finder of one code location; it looks as often as freshness is looked at."""
-    return _LatestChecks(dict(_looked_at(catalog))).look
+    return _LatestChecks(dict(_looked_at(catalog)), [group.stored_name for group in catalog.groups]).look
 
 
 @dataclass
 class _LatestChecks:
     checks: Mapping[dg.AssetCheckKey, Looked]
+    groups: Sequence[str]
     looked_at: datetime | None = field(default=None)
 
     def look(self, context: dg.SensorEvaluationContext, _settings: Settings, clock: Clock) -> Findings | None:
@@ -64,7 +67,12 @@ class _LatestChecks:
             problem for key, record in found if (problem := _problem(self.checks[key], key, record, now)) is not None
         )
         self.looked_at = now
-        return Findings(now, problems, spoken)
+        return Findings(now, problems, spoken, self._unchecked())
+
+    def _unchecked(self) -> frozenset[Key]:
+        """The kinds that the groups of this location have no check for; those of other locations are theirs to speak of."""
+        checked = {(one.kind, one.name) for one in self.checks.values()}
+        return frozenset((kind, name) for kind in OF_GROUPS for name in self.groups if (kind, name) not in checked)
 
 
 def _looked_at(catalog: Catalog) -> Iterator[tuple[dg.AssetCheckKey, Looked]]:

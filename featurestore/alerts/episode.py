@@ -14,7 +14,7 @@ from featurestore.alerts.kinds import SEVERITIES
 from featurestore.alerts.problem import Findings, Key, Problem, Watched
 
 Event = Literal["opened", "raised", "recovered", "closed"]
-"""How an episode changes; *closed*: nobody looks any more, because its group is no longer declared or alerts nobody."""
+"""How an episode changes; *closed*: nobody looks any more, because its group is no longer declared, alerts nobody, or has no such check."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +111,10 @@ def _ends(
             yield Change("closed", one.watched, one.problem, one, f"{name} is no longer declared.")
         elif watched[name].alerts == "off":
             yield Change("closed", watched[name], one.problem, one, f"{name} is declared with alerts='off' now.")
+        elif key in findings.unchecked:
+            yield Change(
+                "closed", watched[name], one.problem, one, f"{name} is declared without a check of {key[0]} now."
+            )
         elif key not in found and key in findings.spoken_for:
             yield Change("recovered", watched[name], one.problem, one)
 

@@ -91,6 +91,17 @@ def test_episodes_of_what_is_no_longer_declared_or_alerts_nobody_are_closed_and_
     assert book.reconcile(look(T0 + 2 * MINUTE, problem(GROUPS[0]), problem(GROUPS[2])), fewer, ROUTING) == []
 
 
+def test_an_episode_whose_check_is_no_longer_declared_is_closed_and_says_so(book: AlertBook) -> None:
+    drifts = [problem(name, kind="drift") for name in GROUPS[:2]]
+    book.reconcile(look(T0, *drifts, spoken=[one.key for one in drifts]), WATCHED, ROUTING)
+    assert book.reconcile(look(T0 + MINUTE, spoken=[]), WATCHED, ROUTING) == []
+    without = replace(look(T0 + 2 * MINUTE, spoken=[]), unchecked=frozenset([drifts[0].key, ("parity", GROUPS[0])]))
+    (closed,) = book.reconcile(without, WATCHED, ROUTING)
+    assert said([closed]) == [("closed", "WARN", GROUPS[0])]
+    assert closed.reason == f"{GROUPS[0]} is declared without a check of drift now."
+    assert [one.key for one in book.open_episodes()] == [drifts[1].key], "of what others look at they speak"
+
+
 def test_a_sink_that_is_added_while_an_episode_goes_on_is_told_of_it_once(book: AlertBook) -> None:
     book.reconcile(look(T0, problem()), WATCHED, NOBODY)
     assert (told(book), len(book.open_episodes())) == ([], 1)

@@ -327,6 +327,32 @@ def test_a_load_that_its_gate_refused_is_told_until_one_passes(life: Life) -> No
     assert [one[1:5] for one in life.told()[before + 1 :]] == [("recovered", "BREACH", "gate", "kiosk_profile")]
 
 
+def test_an_alert_of_a_check_that_is_no_longer_declared_is_closed_by_the_location_of_its_group_alone(
+    life: Life, valkey_url: str
+) -> None:
+    life.sandbox.online_url = valkey_url
+    with redis.Redis.from_url(valkey_url) as server:
+        server.flushall()
+        life.use(kiosk_profile, HOURLY)
+        life.sandbox.ingest(register, [{"kiosk": name, "seats": 4} for name in "abc"])
+        assert life.sandbox.run("offline/kiosk_profile", "online/kiosk_profile").success
+        server.delete("kiosk_profile:b")
+    assert not life.sandbox.run("online/kiosk_profile").success
+    life.live(life.sandbox.now + STEP, jobs=False, feed=False)
+    life.sandbox.use(catalog(replace(kiosk_profile, online=None), HOURLY))
+    elsewhere = alerts_sensor(catalog(HOURLY))
+    life.sandbox.now += STEP
+    life.evaluate(elsewhere, life.sandbox.resource())
+    told = [one for one in life.told() if one[3] == "parity"]
+    assert [one[1] for one in told] == ["opened"]
+    life.restart()
+    life.live(life.sandbox.now + 2 * STEP, jobs=False, feed=False)
+    told = [one for one in life.told() if one[3] == "parity"]
+    assert [one[1] for one in told] == ["opened", "closed"]
+    (document,) = [one for one in life.hook.documents() if one["event"] == "closed"]
+    assert document["reason"] == "kiosk_profile is declared without a check of parity now."
+
+
 def test_a_value_that_is_not_the_tables_is_told_until_the_copy_is_built_anew(life: Life, valkey_url: str) -> None:
     life.sandbox.online_url = valkey_url
     with redis.Redis.from_url(valkey_url) as server:
