@@ -87,7 +87,7 @@ class Delivery:
             if taken is None:
                 return sent
             sent += taken
-        self._repeat(name, sink)
+        self._repeat(name, worker, sink)
         return sent
 
     def _send(self, name: str, sink: Sink, rows: Sequence[Waiting], blocked: set[tuple[str, str]]) -> int | None:
@@ -118,23 +118,24 @@ class Delivery:
             sent += taken
         return sent
 
-    def _repeat(self, name: str, sink: Sink) -> None:
+    def _repeat(self, name: str, worker: str, sink: Sink) -> None:
         """Tell a sink again of what is open, if it forgets; one that cannot be told now is told a minute later."""
         if sink.repeat_every is None:
             return
         open_notices = self.outbox.to_repeat(name, self.clock(), sink.repeat_every)
         if open_notices is None:
             return
-        try:
-            if open_notices:
-                _sent(sink, open_notices)
-        except SinkUnavailable as error:
-            self.outbox.unreachable(name, self.clock(), str(error))
-        except (AlertRefused, InvalidInput) as error:
-            log.error(f"Sink {name!r} does not take what is repeated: {error}")
-            self.outbox.repeated(name, self.clock())
-        else:
-            self.outbox.repeated(name, self.clock())
+        for batch in sink.batches(open_notices):
+            try:
+                if not self.outbox.lease(name, worker, self.clock()):
+                    return
+                _sent(sink, batch)
+            except SinkUnavailable as error:
+                self.outbox.unreachable(name, self.clock(), str(error))
+                return
+            except (AlertRefused, InvalidInput) as error:
+                log.error(f"Sink {name!r} does not take what is repeated: {error}")
+        self.outbox.repeated(name, self.clock())
 
 
 def _sent(sink: Sink, notices: Sequence[Notice]) -> str:

@@ -3,24 +3,27 @@
 import random
 import threading
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from featurestore.alerts.book import AlertBook
+from featurestore.alerts.book import KEPT, AlertBook
 from featurestore.alerts.delivery import Delivery
 from featurestore.alerts.notice import Notice
 from featurestore.alerts.outbox import FIRST_WAIT, LEASE, LONGEST_WAIT, REFUSED_WAIT, Outbox
+from featurestore.alerts.problem import Problem, Watched
 from featurestore.alerts.routes import routing_from
-from featurestore.alerts.settings import EmailSettings, WebhookSettings
+from featurestore.alerts.settings import AlertmanagerSettings, EmailSettings, WebhookSettings
+from featurestore.alerts.sinks.alertmanager import ALERTS_A_POST
 from featurestore.alerts.sinks.sink import Sink, sink_of
 from featurestore.errors import AlertRefused, SinkUnavailable
 from tests.alert_problems import GROUPS, HOUR, MINUTE, SECOND, T0, WATCHED, ListSink, look, problem, said
-from tests.contract.receivers import http_receiver, mail_server
+from tests.contract.receivers import HttpReceiver, http_receiver, mail_server
 from tests.offline_rows import SetClock
 from tests.scale import cases, exam_seed
 
@@ -305,6 +308,105 @@ def test_a_sink_that_forgets_is_told_again_each_minute_of_what_is_open_and_not_o
         13: [raised],
         18: [raised],
     }
+
+
+@dataclass
+class Pager:
+    """A desk whose sink `a` is an Alertmanager: which alerts it has, by the labels that make them."""
+
+    desk: Desk
+    receiver: HttpReceiver
+
+    def look(self, watched: Watched, *problems: Problem) -> None:
+        """A look and a delivery, a minute later than what was before."""
+        self.desk.clock.now += MINUTE
+        self.desk.book.reconcile(look(self.desk.clock.now, *problems), WATCHED | {watched.name: watched}, ALL)
+        self.desk.deliver()
+
+    def firing(self) -> list[dict[str, str]]:
+        ends = {tuple(sorted(alert["labels"].items())): alert["endsAt"] for post in self.posts() for alert in post}
+        now = self.desk.clock.now
+        return [dict(labels) for labels, end in ends.items() if datetime.fromisoformat(end) > now]
+
+    def posts(self) -> list[list[dict[str, Any]]]:
+        return self.receiver.documents()
+
+
+@pytest.fixture
+def pager(desk: Desk) -> Iterator[Pager]:
+    with http_receiver() as receiver:
+        desk.sinks["a"] = sink_of(AlertmanagerSettings(receiver.url), desk.clock)
+        yield Pager(desk, receiver)
+
+
+def test_alertmanager_has_one_alert_of_an_episode_whatever_becomes_of_its_asset_owner_and_urgency(pager: Pager) -> None:
+    name = GROUPS[0]
+    before, after = WATCHED[name], Watched(name, "team:others", "daily", "page")
+    pager.look(before, problem(asset=f"offline/{name}"))
+    pager.look(after, problem(asset="raw/orders", status="BREACH"))
+    (alert,) = pager.firing()
+    assert (alert["severity"], alert["asset"], alert["owner"]) == ("critical", "raw/orders", "team:others")
+    pager.look(before, problem(asset="raw/orders", status="BREACH"))
+    assert pager.firing() == [alert], "what was told stays as it was told"
+    pager.look(replace(before, alerts="off"))
+    assert pager.firing() == []
+
+
+@pytest.mark.parametrize("changed", ["owner", "tier", "alerts"])
+def test_alertmanager_ends_an_alert_of_what_was_declared_otherwise_meanwhile(pager: Pager, changed: str) -> None:
+    before = WATCHED[GROUPS[0]]
+    pager.look(before, problem(status="BREACH"))
+    assert [one["urgency"] for one in pager.firing()] == ["page"]
+    pager.look(replace(before, **{changed: "ticket" if changed == "alerts" else "other"}))
+    assert pager.firing() == []
+
+
+def test_alertmanager_has_one_alert_of_more_of_the_same(pager: Pager) -> None:
+    watched = WATCHED[GROUPS[0]]
+    pager.look(watched, problem(extent=1))
+    pager.look(watched, problem(extent=2, asset="raw/orders"))
+    assert [one["asset"] for one in pager.firing()] == ["raw/orders"]
+
+
+def test_each_alertmanager_ends_what_it_was_told_itself(pager: Pager) -> None:
+    """One of them was added to the routes later, when the group had another owner."""
+    before, after = WATCHED[GROUPS[0]], replace(WATCHED[GROUPS[0]], owner="team:others")
+    with http_receiver() as other:
+        pager.desk.sinks["b"] = sink_of(AlertmanagerSettings(other.url), pager.desk.clock)
+        pager.desk.book.reconcile(look(T0, problem()), WATCHED, replace(ALL, default=("b",)))
+        pager.look(after, problem())
+        second = Pager(pager.desk, other)
+        assert [one["owner"] for one in (*pager.firing(), *second.firing())] == ["team:others", "team:kiosks"]
+        pager.look(before, problem(status="BREACH"))
+        assert [one["owner"] for one in (*pager.firing(), *second.firing())] == ["team:kiosks", "team:kiosks"]
+        pager.look(after)
+        assert pager.firing() == second.firing() == []
+
+
+def test_alertmanager_is_told_again_of_what_was_told_longer_ago_than_anything_is_kept(pager: Pager) -> None:
+    watched = WATCHED[GROUPS[0]]
+    pager.look(watched, problem())
+    pager.desk.clock.now += KEPT + MINUTE
+    pager.look(watched, problem(), problem(GROUPS[1]))
+    assert [one["group"] for one in pager.firing()] == list(GROUPS[:2])
+    pager.look(watched, problem(GROUPS[1]))
+    assert [one["group"] for one in pager.firing()] == [GROUPS[1]]
+
+
+def test_what_is_told_again_goes_in_posts_that_a_proxy_takes_and_one_that_is_refused_ends_no_other(
+    pager: Pager,
+) -> None:
+    many = {f"g{n:03}": replace(WATCHED[GROUPS[0]], name=f"g{n:03}") for n in range(3 * ALERTS_A_POST)}
+    clock, book = pager.desk.clock, pager.desk.book
+    book.reconcile(look(clock.now, *map(problem, many), spoken=[]), many, replace(ALL, default=("a",)))
+    while pager.desk.outbox.backlog():
+        pager.desk.deliver()
+    assert max(map(len, pager.posts())) == ALERTS_A_POST
+    clock.now += 20 * MINUTE
+    assert pager.firing() == []
+    pager.receiver.answers += [413]
+    pager.desk.deliver()
+    assert len(pager.firing()) == 2 * ALERTS_A_POST
 
 
 def wait_until(happened: Callable[[], bool]) -> None:
