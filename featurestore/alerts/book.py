@@ -57,10 +57,10 @@ class AlertBook(Book):
             The notices made, whether anybody is told or not.
         """
         with self._database.reading() as connection:
-            if not _steps(connection, findings, watched, routing):
+            if not _steps(connection, findings, watched, routing, self._clock()):
                 return []
         with self._database.writing() as connection:
-            steps = _steps(connection, findings, watched, routing)
+            steps = _steps(connection, findings, watched, routing, self._clock())
             notices = [_take(connection, *step, findings.at, dagster_url) for step in steps]
             _forget(connection, self._clock() - KEPT)
         return notices
@@ -82,11 +82,13 @@ Step = tuple[Change, tuple[str, ...]]
 """A change, and the sinks that are told of it."""
 
 
-def _steps(connection: Connection, findings: Findings, watched: Mapping[str, Watched], routing: Routing) -> list[Step]:
+def _steps(
+    connection: Connection, findings: Findings, watched: Mapping[str, Watched], routing: Routing, now: datetime
+) -> list[Step]:
     known = {one.key: one for one in read_episodes(connection, EPISODES.c.ended_at.is_(None))}
     found = [problem.key for problem in findings.problems]
     ended = _ended(connection, [key for key in found if key not in known])
-    made = changes(known, findings, watched, ended)
+    made = changes(known, findings, watched, ended, now)
     made.sort(key=lambda one: (EVENTS.index(one.event), one.problem.blamed.asset if one.problem.blamed else ""))
     changed = {one.problem.key for one in made}
     going_on = [known[key] for key in found if key in known and key not in changed]

@@ -310,6 +310,37 @@ def test_a_sink_that_forgets_is_told_again_each_minute_of_what_is_open_and_not_o
     }
 
 
+AHEAD = 6 * HOUR
+
+
+@pytest.mark.parametrize("answer", [DOWN, NO])
+def test_a_clock_that_was_ahead_for_one_tick_silences_nobody_when_it_is_right_again(
+    desk: Desk, answer: Exception
+) -> None:
+    desk.say((GROUPS[0], "WARN"))
+    desk.answers("a", answer)
+    desk.clock.now += AHEAD
+    desk.say((GROUPS[0], "WARN"), (GROUPS[1], "WARN"))
+    desk.deliver()
+    desk.clock.now -= AHEAD
+    desk.deliver()
+    assert sorted(one.group for one in desk.taken("a")) == sorted(GROUPS[:2])
+    assert desk.outbox.backlog() == []
+
+
+def test_a_notice_of_a_clock_that_was_a_little_ahead_is_delivered_at_once(desk: Desk) -> None:
+    desk.clock.now += 10 * MINUTE
+    desk.say((GROUPS[0], "WARN"))
+    desk.clock.now -= 10 * MINUTE
+    assert desk.deliver() == {"a": 1, "b": 1}
+
+
+def test_a_lease_of_a_clock_that_was_ahead_has_ended(desk: Desk) -> None:
+    desk.say((GROUPS[0], "WARN"))
+    assert desk.outbox.lease("a", "dead", desk.clock.now + AHEAD)
+    assert desk.deliver() == {"a": 1, "b": 1}
+
+
 @dataclass
 class Pager:
     """A desk whose sink `a` is an Alertmanager: which alerts it has, by the labels that make them."""
@@ -391,6 +422,21 @@ def test_alertmanager_is_told_again_of_what_was_told_longer_ago_than_anything_is
     assert [one["group"] for one in pager.firing()] == list(GROUPS[:2])
     pager.look(watched, problem(GROUPS[1]))
     assert [one["group"] for one in pager.firing()] == [GROUPS[1]]
+
+
+def test_alertmanager_has_what_a_clock_that_was_ahead_found_until_it_is_over(pager: Pager) -> None:
+    watched = WATCHED[GROUPS[0]]
+    pager.desk.clock.now += AHEAD
+    pager.look(watched, problem())
+    pager.desk.clock.now -= AHEAD
+    pager.look(watched, problem(status="BREACH"))
+    assert [one["severity"] for one in pager.firing()] == ["critical"]
+    before = len(pager.posts())
+    pager.look(watched, problem(status="BREACH"))
+    (alerts,) = pager.posts()[before:]
+    assert alerts[-1]["labels"]["severity"] == "critical", "and is told again of it as it is now"
+    pager.look(watched)
+    assert pager.firing() == []
 
 
 def test_what_is_told_again_goes_in_posts_that_a_proxy_takes_and_one_that_is_refused_ends_no_other(

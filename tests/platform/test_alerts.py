@@ -474,6 +474,22 @@ def test_a_run_that_stood_still_is_told_of_each_of_its_assets_until_its_work_is_
     ]
 
 
+def test_what_a_clock_that_is_hours_ahead_for_one_tick_finds_is_over_at_the_next(
+    life: Life, hook: HttpReceiver
+) -> None:
+    hook.answers += [503]
+    life.sandbox.now += 6 * HOUR
+    life.tick()
+    assert (life.told(), life.waiting()) == ([], 1)
+    life.sandbox.now -= 6 * HOUR
+    life.live(life.sandbox.now + 2 * STEP)
+    assert [one[1:5] for one in life.told()] == [
+        ("opened", "BREACH", "freshness", NAME),
+        ("recovered", "BREACH", "freshness", NAME),
+    ]
+    assert life.waiting() == 0
+
+
 def test_while_the_bucket_cannot_be_reached_what_waits_is_told_and_what_is_known_otherwise_is_booked(
     life: Life, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -59,14 +59,14 @@ class AlertmanagerSink:
 
 
 def alerts_of(notice: Notice, now: datetime) -> list[dict[str, Any]]:
-    """The alerts that a notice is, as the API takes them."""
-    previous = notice.previous or _before(notice)
+    """The alerts that a notice is, as the API takes them. What was made by a clock that was ahead begins and ends now."""
+    over, previous = min(notice.at, now), notice.previous or _before(notice)
     if notice.is_over:
-        return [_alert(notice, previous or notice.told, notice.at)]
-    current = _alert(notice, notice.told, now if notice.event == "test" else now + AHEAD)
+        return [_alert(notice, previous or notice.told, over, over)]
+    current = _alert(notice, notice.told, now, now if notice.event == "test" else now + AHEAD)
     if previous is None or _labels(notice, previous) == current["labels"]:
         return [current]
-    return [_alert(notice, previous, notice.at), current]
+    return [_alert(notice, previous, over, over), current]
 
 
 def _before(notice: Notice) -> Told | None:
@@ -91,7 +91,7 @@ def _labels(notice: Notice, told: Told) -> dict[str, str]:
     return {name: value for name, value in labels.items() if value}
 
 
-def _alert(notice: Notice, told: Told, ends_at: datetime) -> dict[str, Any]:
+def _alert(notice: Notice, told: Told, begun_by: datetime, ends_at: datetime) -> dict[str, Any]:
     blamed = notice.blamed
     return {
         "labels": _labels(notice, told),
@@ -102,7 +102,7 @@ def _alert(notice: Notice, told: Told, ends_at: datetime) -> dict[str, Any]:
             "first_late": f"{blamed.asset} of {blamed.owner or 'nobody declared'}: {blamed.text}",
             "todo": notice.remedy,
         },
-        "startsAt": told.status_since.isoformat(),
-        "endsAt": max(ends_at, told.status_since).isoformat(),
+        "startsAt": min(told.status_since, begun_by).isoformat(),
+        "endsAt": ends_at.isoformat(),
         **({"generatorURL": notice.url} if notice.url else {}),
     }
