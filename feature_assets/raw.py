@@ -1,15 +1,18 @@
 """`raw/<source>`: the landing files of a day, appended once each."""
 
+from collections.abc import Iterator
 from typing import Any
 
 import dagster as dg
 
-from checks.landing import landing_result, landing_spec
+from checks.landing import landing_result, landing_spec, refused_files
 from feature_assets.catalogue import owners, raw_key, source_columns
 from feature_assets.partitions import backfill_policy, landing_days
 from featurestore.declaration import Catalog, Daily, Source
-from featurestore.ingestion import take_in
-from featurestore.landing import misnamed_files
+from featurestore.ingestion import TakenIn, take_in
+from featurestore.landing import landed_marks, misnamed_files
+from featurestore.location import Location
+from featurestore.offline.store import OfflineStore
 from resources.store import StoreResource
 
 
@@ -36,33 +39,50 @@ def raw_asset(catalog: Catalog, source: Source, cadence: Daily) -> dg.AssetsDefi
         pool=f"raw_{source.name}",
         check_specs=[check],
     )
-    def raw(context: dg.AssetExecutionContext, store: StoreResource) -> dg.MaterializeResult:  # type: ignore[type-arg]
+    def raw(
+        context: dg.AssetExecutionContext, store: StoreResource
+    ) -> Iterator[dg.AssetCheckResult | dg.MaterializeResult]:  # type: ignore[type-arg]
         days = None if source.is_timeless else context.partition_keys
         offline, landing = store.offline(), store.settings().landing
-        table = offline.source(source)
         taken = take_in(offline, catalog, landing, source, days, context.run.run_id)
-        done = taken.ingestion
         if taken.late:
             context.log.warning(f"Rows came too late for windows of {sorted(taken.late)}: {taken.late}")
-        if done.refused_files:
-            listed = "\n".join(done.refused_files.values())
-            raise dg.Failure(
-                f"{len(done.refused_files)} landing files are refused, {done.files} others are appended.\n{listed}",
-                allow_retries=False,
-            )
-        counts: dict[str, Any] = {
-            "files": done.files,
-            "files_known_before": done.files_known_before + taken.files_unchanged,
-            "rows": done.rows,
-            "rows_refused": done.rows_refused,
-            **({"rows_late": dg.MetadataValue.json(taken.late)} if taken.late else {}),
-        }
-        if done.refused_because:
-            counts |= {"refused_because": done.refused_because, "refused_folder": table.refused_location.uri}
-        misnamed = [] if source.is_timeless else misnamed_files(landing, source.name, cadence)
-        left_out = landing_result(check, table.refused_location, misnamed)
+        left_out = _left_out(check, offline, landing, source, cadence)
         if not left_out.passed:
             context.log.warning(left_out.description)
-        return dg.MaterializeResult(metadata=counts, check_results=[left_out])
+        if refused := taken.ingestion.refused_files:
+            yield left_out
+            listed = "\n".join(refused.values())
+            raise dg.Failure(
+                f"{len(refused)} landing files are refused, {taken.ingestion.files} others are appended.\n{listed}",
+                allow_retries=False,
+            )
+        counts = _counts(taken, offline.source(source).refused_location)
+        yield dg.MaterializeResult(metadata=counts, check_results=[left_out])
 
     return raw
+
+
+def _left_out(
+    check: dg.AssetCheckSpec, offline: OfflineStore, landing: Location, source: Source, cadence: Daily
+) -> dg.AssetCheckResult:
+    """What is left out of the source, whatever days the run is of."""
+    misnamed = [] if source.is_timeless else misnamed_files(landing, source.name, cadence)
+    refused = refused_files(offline.receipts(source).latest(), landed_marks(landing, source.name))
+    return landing_result(check, offline.source(source).refused_location, misnamed, refused)
+
+
+def _counts(taken: TakenIn, refused_rows: Location) -> dict[str, Any]:
+    """The metadata of a materialization: what was done with the files of its days."""
+    done = taken.ingestion
+    counts: dict[str, Any] = {
+        "files": done.files,
+        "files_known_before": done.files_known_before + taken.files_unchanged,
+        "rows": done.rows,
+        "rows_refused": done.rows_refused,
+    }
+    if taken.late:
+        counts["rows_late"] = dg.MetadataValue.json(taken.late)
+    if done.refused_because:
+        counts |= {"refused_because": done.refused_because, "refused_folder": refused_rows.uri}
+    return counts

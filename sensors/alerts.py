@@ -27,6 +27,7 @@ from resources.store import StoreResource
 from sensors.latest_checks import latest_checks
 
 EVERY = timedelta(seconds=10)
+NOT_APPLIED = "Nothing has been applied yet: featurestore apply."
 Finder = Callable[[dg.SensorEvaluationContext, Settings, Clock], Findings | None]
 """Looks for problems and says which kinds and groups it speaks for; None: it did not look this time. No two speak for the same."""
 
@@ -49,14 +50,11 @@ def alerts_sensor(catalog: Catalog, finders: Iterable[Finder] = ()) -> dg.Sensor
         description="Tells people once of each thing that is late, held, drifted or wrong, and when it is well again.",
     )
     def alerts(context: dg.SensorEvaluationContext, store: StoreResource) -> dg.SkipReason:
-        settings = store.settings()
-        registry = RegistryHistory(settings.root).current()
-        if registry is None:
-            return dg.SkipReason("Nothing has been applied yet: featurestore apply.")
+        settings, clock, is_applied = store.settings(), store.clock(), True
         try:
-            desk.look(context, settings, registry, store.clock())
+            is_applied = desk.look(context, settings, clock)
         finally:
-            told = desk.deliver(settings, store.clock())
+            told = desk.deliver(settings, clock) if is_applied else NOT_APPLIED
         return dg.SkipReason(told)
 
     return alerts
@@ -74,15 +72,24 @@ def book_alerts(settings: Settings, registry: RegistrySnapshot, findings: Findin
 
 @dataclass
 class _Desk:
-    """What the ticks of one code server share: one delivers at a time, whatever its leases."""
+    """What the ticks of one code server share: the registry as it was last read; one delivers at a time, whatever its leases."""
 
     finders: Sequence[Finder]
     lock: threading.Lock = field(default_factory=threading.Lock)
+    registry: RegistrySnapshot | None = None
 
-    def look(
-        self, context: dg.SensorEvaluationContext, settings: Settings, registry: RegistrySnapshot, clock: Clock
-    ) -> None:
-        """Ask every finder; one that cannot look leaves its episodes as they are, and keeps no other from looking."""
+    def look(self, context: dg.SensorEvaluationContext, settings: Settings, clock: Clock) -> bool:
+        """Ask every finder; one that cannot look leaves its episodes as they are, and keeps no other from looking.
+
+        Returns:
+            Whether anything has been applied.
+
+        Raises:
+            FeatureStoreError: the registry cannot be read, and never was; or nothing can be booked.
+        """
+        registry = self._read(settings)
+        if registry is None:
+            return False
         for finder in self.finders:
             try:
                 found = finder(context, settings, clock)
@@ -91,6 +98,17 @@ class _Desk:
                 continue
             if found is not None:
                 book_alerts(settings, registry, found, clock)
+        return True
+
+    def _read(self, settings: Settings) -> RegistrySnapshot | None:
+        """The registry; while the store cannot be reached, as it was before: the checks and the heartbeats are elsewhere."""
+        try:
+            self.registry = RegistryHistory(settings.root).current()
+        except FeatureStoreError as error:
+            if self.registry is None:
+                raise
+            log.warning(f"What is wrong is booked by what was declared before: {error}")
+        return self.registry
 
     def deliver(self, settings: Settings, clock: Clock) -> str:
         """Deliver what waits; what was done, for the page of the sensor.

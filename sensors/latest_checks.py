@@ -15,17 +15,19 @@ from dagster._core.storage.asset_check_execution_record import (
 )
 
 from checks.gate import GATE
-from checks.landing import landing_spec
+from checks.landing import REFUSED_FILES, landing_spec
 from checks.parity import parity_spec
 from checks.quality import drift_spec
 from featurestore.alerts.kinds import Kind
-from featurestore.alerts.problem import Findings, Problem, source_name
+from featurestore.alerts.problem import Findings, Key, Problem, source_name
 from featurestore.clock import Clock
 from featurestore.declaration import Catalog, FeatureGroup
 from featurestore.declaration.tier import LOOK_EVERY
 from featurestore.settings import Settings
 
 CHECKS_A_QUERY = 500
+OF_GROUPS: tuple[Kind, ...] = ("parity", "drift", "gate")
+"""The kinds that some groups have a check for, and others none."""
 TOLD = {
     AssetCheckExecutionRecordStatus.SUCCEEDED: True,
     AssetCheckExecutionRecordStatus.FAILED: False,
@@ -35,21 +37,23 @@ TOLD = {
 
 @dataclass(frozen=True, slots=True)
 class Looked:
-    """A check that is looked at, and what a problem of it is."""
+    """A check that is looked at, and what a problem of it is; `extent` names its metadata that says how much of it there is."""
 
     kind: Kind
     name: str
     remedy: str
+    extent: str = ""
 
 
 def latest_checks(catalog: Catalog) -> Callable[[dg.SensorEvaluationContext, Settings, Clock], Findings | None]:
     """The finder of one code location; it looks as often as freshness is looked at."""
-    return _LatestChecks(dict(_looked_at(catalog))).look
+    return _LatestChecks(dict(_looked_at(catalog)), [group.stored_name for group in catalog.groups]).look
 
 
 @dataclass
 class _LatestChecks:
     checks: Mapping[dg.AssetCheckKey, Looked]
+    groups: Sequence[str]
     looked_at: datetime | None = field(default=None)
 
     def look(self, context: dg.SensorEvaluationContext, _settings: Settings, clock: Clock) -> Findings | None:
@@ -63,15 +67,21 @@ class _LatestChecks:
             problem for key, record in found if (problem := _problem(self.checks[key], key, record, now)) is not None
         )
         self.looked_at = now
-        return Findings(now, problems, spoken)
+        return Findings(now, problems, spoken, self._unchecked())
+
+    def _unchecked(self) -> frozenset[Key]:
+        """The kinds that the groups of this location have no check for; those of other locations are theirs to speak of."""
+        checked = {(one.kind, one.name) for one in self.checks.values()}
+        return frozenset((kind, name) for kind in OF_GROUPS for name in self.groups if (kind, name) not in checked)
 
 
 def _looked_at(catalog: Catalog) -> Iterator[tuple[dg.AssetCheckKey, Looked]]:
     for source in catalog.sources:
         remedy = (
-            "Mend what the feed delivers; the warning ends when the refused rows are deleted and the files renamed."
+            "Mend what the feed delivers. It ends with a run of the source after refused files are landed again or taken away, refused rows "
+            "deleted, and files that no run reads renamed."
         )
-        yield landing_spec(source).key, Looked("landing", source_name(source.name), remedy)
+        yield landing_spec(source).key, Looked("landing", source_name(source.name), remedy, REFUSED_FILES)
     for group in catalog.groups:
         yield from _of_group(group)
 
@@ -116,7 +126,14 @@ def _problem(looked: Looked, key: dg.AssetCheckKey, record: AssetCheckExecutionR
         since=min(now, datetime.fromtimestamp(record.create_timestamp, UTC)),
         text=f"{asset}: {_text(evaluation) or f'check {key.name} failed.'}",
         remedy=looked.remedy,
+        extent=_extent(looked, evaluation),
     )
+
+
+def _extent(looked: Looked, evaluation: dg.AssetCheckEvaluation) -> int:
+    """How much of it there is, as far as the check says so."""
+    found = evaluation.metadata.get(looked.extent)
+    return int(found.value or 0) if isinstance(found, dg.IntMetadataValue) else 0
 
 
 def _text(evaluation: dg.AssetCheckEvaluation) -> str:

@@ -10,10 +10,10 @@ from datetime import datetime, timedelta
 from itertools import chain
 from uuid import uuid4
 
-from sqlalchemy import Connection, delete, func, insert, select, update
+from sqlalchemy import Connection, delete, exists, func, insert, select, update
 
 from featurestore.alerts.episode import Change, Episode, changes
-from featurestore.alerts.notice import Notice, document_of, notice_of
+from featurestore.alerts.notice import Notice, Told, document_of, notice_from, notice_id, notice_of
 from featurestore.alerts.problem import Findings, Key, Watched
 from featurestore.alerts.routes import NOBODY, Routing
 from featurestore.alerts.rows import episode_values, read_episodes
@@ -21,7 +21,7 @@ from featurestore.metadata.database import Book, Database
 from featurestore.metadata.tables import ALERTS, EPISODES, OUTBOX
 
 KEPT = timedelta(days=90)
-"""How long ended episodes and delivered notices are kept."""
+"""How long ended episodes and what was delivered of them are kept."""
 EVENTS = ("opened", "raised", "recovered", "closed")
 
 
@@ -57,10 +57,10 @@ class AlertBook(Book):
             The notices made, whether anybody is told or not.
         """
         with self._database.reading() as connection:
-            if not _steps(connection, findings, watched, routing):
+            if not _steps(connection, findings, watched, routing, self._clock()):
                 return []
         with self._database.writing() as connection:
-            steps = _steps(connection, findings, watched, routing)
+            steps = _steps(connection, findings, watched, routing, self._clock())
             notices = [_take(connection, *step, findings.at, dagster_url) for step in steps]
             _forget(connection, self._clock() - KEPT)
         return notices
@@ -82,11 +82,13 @@ Step = tuple[Change, tuple[str, ...]]
 """A change, and the sinks that are told of it."""
 
 
-def _steps(connection: Connection, findings: Findings, watched: Mapping[str, Watched], routing: Routing) -> list[Step]:
+def _steps(
+    connection: Connection, findings: Findings, watched: Mapping[str, Watched], routing: Routing, now: datetime
+) -> list[Step]:
     known = {one.key: one for one in read_episodes(connection, EPISODES.c.ended_at.is_(None))}
     found = [problem.key for problem in findings.problems]
     ended = _ended(connection, [key for key in found if key not in known])
-    made = changes(known, findings, watched, ended)
+    made = changes(known, findings, watched, ended, now)
     made.sort(key=lambda one: (EVENTS.index(one.event), one.problem.blamed.asset if one.problem.blamed else ""))
     changed = {one.problem.key for one in made}
     going_on = [known[key] for key in found if key in known and key not in changed]
@@ -139,8 +141,17 @@ def _take(connection: Connection, change: Change, sinks: tuple[str, ...], at: da
         chosen = update(EPISODES).where(EPISODES.c.episode_id == episode_id)
         connection.execute(chosen.values(**episode_values(after), ended_at=ended_at))
     for sink in sinks:
-        connection.execute(insert(OUTBOX).values(**_outbox_row(notice, sink)))
+        row = _outbox_row(replace(notice, previous=_previous(connection, sink, episode_id, number)), sink)
+        connection.execute(insert(OUTBOX).values(**row))
     return notice
+
+
+def _previous(connection: Connection, sink: str, episode_id: str, number: int) -> Told | None:
+    """What a sink was told last of an episode, or will have been by the time that it gets what comes next."""
+    earlier = OUTBOX.c.notice_id.in_([notice_id(episode_id, one) for one in range(1, number)])
+    chosen = select(OUTBOX.c.notice).where(OUTBOX.c.sink == sink, earlier).order_by(OUTBOX.c.number.desc()).limit(1)
+    document = connection.execute(chosen).scalar()
+    return None if document is None else notice_from(document).told
 
 
 def _after(before: Episode, change: Change, sinks: tuple[str, ...], number: int, at: datetime) -> Episode:
@@ -167,5 +178,9 @@ def _outbox_row(notice: Notice, sink: str) -> dict[str, object]:
 
 
 def _forget(connection: Connection, before: datetime) -> None:
-    connection.execute(delete(OUTBOX).where(OUTBOX.c.delivered_at < before))
+    """What was told of an episode that goes on is kept however old it is: it is told again, and ended in the same words."""
+    goes_on = exists().where(
+        EPISODES.c.kind == OUTBOX.c.kind, EPISODES.c.group_name == OUTBOX.c.group_name, EPISODES.c.ended_at.is_(None)
+    )
+    connection.execute(delete(OUTBOX).where(OUTBOX.c.delivered_at < before, ~goes_on))
     connection.execute(delete(EPISODES).where(EPISODES.c.ended_at < before))

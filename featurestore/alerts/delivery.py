@@ -7,10 +7,13 @@ sent again, with the same id. A sink that cannot be reached is tried again after
 import logging
 import threading
 import time
+import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from uuid import uuid4
 
+from featurestore.alerts.notice import Notice
 from featurestore.alerts.outbox import Outbox, Waiting
 from featurestore.alerts.sinks.sink import Sink
 from featurestore.clock import Clock
@@ -84,14 +87,14 @@ class Delivery:
             if taken is None:
                 return sent
             sent += taken
-        self._repeat(name, sink)
+        self._repeat(name, worker, sink)
         return sent
 
     def _send(self, name: str, sink: Sink, rows: Sequence[Waiting], blocked: set[tuple[str, str]]) -> int | None:
         """Send some notices together; those refused, one by one. None: the sink cannot be reached."""
         numbers = [row.number for row in rows]
         try:
-            remark = sink.send([row.notice for row in rows])
+            remark = _sent(sink, [row.notice for row in rows])
         except SinkUnavailable as error:
             log.warning(f"Sink {name!r} of alerts cannot be reached: {error}")
             self.outbox.unreachable(name, self.clock(), str(error))
@@ -115,20 +118,36 @@ class Delivery:
             sent += taken
         return sent
 
-    def _repeat(self, name: str, sink: Sink) -> None:
+    def _repeat(self, name: str, worker: str, sink: Sink) -> None:
         """Tell a sink again of what is open, if it forgets; one that cannot be told now is told a minute later."""
         if sink.repeat_every is None:
             return
         open_notices = self.outbox.to_repeat(name, self.clock(), sink.repeat_every)
         if open_notices is None:
             return
-        try:
-            if open_notices:
-                sink.send(open_notices)
-        except SinkUnavailable as error:
-            self.outbox.unreachable(name, self.clock(), str(error))
-        except (AlertRefused, InvalidInput) as error:
-            log.error(f"Sink {name!r} does not take what is repeated: {error}")
-            self.outbox.repeated(name, self.clock())
-        else:
-            self.outbox.repeated(name, self.clock())
+        for batch in sink.batches(open_notices):
+            try:
+                if not self.outbox.lease(name, worker, self.clock()):
+                    return
+                _sent(sink, batch)
+            except SinkUnavailable as error:
+                self.outbox.unreachable(name, self.clock(), str(error))
+                return
+            except (AlertRefused, InvalidInput) as error:
+                log.error(f"Sink {name!r} does not take what is repeated: {error}")
+        self.outbox.repeated(name, self.clock())
+
+
+def _sent(sink: Sink, notices: Sequence[Notice]) -> str:
+    """Send notices together. What a sink did not foresee counts as no answer: it waits like that, and is shown.
+
+    Only its type and where it arose are told: what it says, or a traceback, may hold an address or a token.
+    """
+    try:
+        return sink.send(notices)
+    except (SinkUnavailable, AlertRefused, InvalidInput):
+        raise
+    except Exception as error:  # noqa: BLE001 - a thread that ended would try again every 10 s, and tell nobody
+        last = traceback.extract_tb(error.__traceback__)[-1]
+        place = "/".join(Path(last.filename).parts[-2:])
+        raise SinkUnavailable(f"Unforeseen {type(error).__name__} in {place}, line {last.lineno}.") from None

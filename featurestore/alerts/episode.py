@@ -14,7 +14,7 @@ from featurestore.alerts.kinds import SEVERITIES
 from featurestore.alerts.problem import Findings, Key, Problem, Watched
 
 Event = Literal["opened", "raised", "recovered", "closed"]
-"""How an episode changes; *closed*: nobody looks any more, because its group is no longer declared or alerts nobody."""
+"""How an episode changes; *closed*: nobody looks any more, because its group is no longer declared, alerts nobody, or has no such check."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +64,11 @@ class Change:
 
 
 def changes(
-    known: Mapping[Key, Episode], findings: Findings, watched: Mapping[str, Watched], ended: Mapping[Key, datetime]
+    known: Mapping[Key, Episode],
+    findings: Findings,
+    watched: Mapping[str, Watched],
+    ended: Mapping[Key, datetime],
+    now: datetime,
 ) -> list[Change]:
     """What a look changes.
 
@@ -73,17 +77,18 @@ def changes(
         findings: What the look found.
         watched: Everything that is declared, by name.
         ended: When the last episode of each key ended, as far as there was one: an older look does not open it again.
+        now: What came after it was written by a clock that was ahead, and holds up no look.
 
     Returns:
         Problems first, in the order of the look, then ends in the order of the episodes; a look that is not newer than an
         episode's last change does not change it.
     """
     found = {problem.key: problem for problem in findings.problems if _alerts(watched, problem.group)}
-    fresh = {key: one for key, one in known.items() if one.changed_at < findings.at}
+    fresh = {key: one for key, one in known.items() if _is_newer(findings, one.changed_at, now)}
     opened = [
         Change("opened", watched[problem.group], problem)
         for key, problem in found.items()
-        if key not in known and (key not in ended or ended[key] < findings.at)
+        if key not in known and (key not in ended or _is_newer(findings, ended[key], now))
     ]
     raised = [
         Change("raised", watched[one.problem.group], found[key], one)
@@ -91,6 +96,10 @@ def changes(
         if key in found and is_worse(found[key], one.problem)
     ]
     return [*opened, *raised, *_ends(fresh, found, findings, watched)]
+
+
+def _is_newer(findings: Findings, change: datetime, now: datetime) -> bool:
+    return change < findings.at or change > now
 
 
 def is_worse(problem: Problem, told: Problem) -> bool:
@@ -111,6 +120,10 @@ def _ends(
             yield Change("closed", one.watched, one.problem, one, f"{name} is no longer declared.")
         elif watched[name].alerts == "off":
             yield Change("closed", watched[name], one.problem, one, f"{name} is declared with alerts='off' now.")
+        elif key in findings.unchecked:
+            yield Change(
+                "closed", watched[name], one.problem, one, f"{name} is declared without a check of {key[0]} now."
+            )
         elif key not in found and key in findings.spoken_for:
             yield Change("recovered", watched[name], one.problem, one)
 

@@ -4,7 +4,7 @@ Its JSON form has a version and a stable id; it is also the body of the generic 
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any, Literal
 
@@ -14,6 +14,18 @@ from featurestore.alerts.problem import Blame
 from featurestore.errors import InvalidInput
 
 VERSION = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Told:
+    """What a sink was told before, as far as it may know an alert by it; every field as in that notice."""
+
+    status: Severity
+    status_since: datetime
+    owner: str
+    tier: str
+    urgency: Urgency
+    asset: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,6 +45,7 @@ class Notice:
         asset, since, text, remedy, blamed: Of the problem.
         reason: Why it was closed.
         url: Dagster's page of the asset to look at; "" if nobody said where Dagster is.
+        previous: What the sink that this is for was told last of this episode; None if it was told nothing.
     """
 
     notice_id: str
@@ -55,10 +68,23 @@ class Notice:
     blamed: Blame
     reason: str = ""
     url: str = ""
+    previous: Told | None = None
 
     @property
     def is_over(self) -> bool:
         return self.event in ("recovered", "closed")
+
+    @property
+    def told(self) -> Told:
+        """What is told by this one."""
+        return Told(
+            status=self.status,
+            status_since=self.status_since,
+            owner=self.owner,
+            tier=self.tier,
+            urgency=self.urgency,
+            asset=self.asset,
+        )
 
 
 def notice_of(change: Change, episode_id: str, number: int, at: datetime, dagster_url: str) -> Notice:
@@ -74,7 +100,7 @@ def notice_of(change: Change, episode_id: str, number: int, at: datetime, dagste
     status = problem.status if change.event in ("opened", "raised") or episode is None else episode.problem.status
     blamed = problem.blamed or Blame(problem.asset, change.watched.owner, problem.since, problem.text)
     return Notice(
-        notice_id=f"{episode_id}-{number}",
+        notice_id=notice_id(episode_id, number),
         episode_id=episode_id,
         event=change.event,
         at=at,
@@ -95,6 +121,11 @@ def notice_of(change: Change, episode_id: str, number: int, at: datetime, dagste
         reason=change.reason,
         url=f"{dagster_url.rstrip('/')}/assets/{blamed.asset}" if dagster_url else "",
     )
+
+
+def notice_id(episode_id: str, number: int) -> str:
+    """The id of the notice of an episode that has a number, from 1 on."""
+    return f"{episode_id}-{number}"
 
 
 def document_of(notice: Notice) -> dict[str, Any]:
@@ -121,6 +152,7 @@ def document_of(notice: Notice) -> dict[str, Any]:
         "todo": notice.remedy,
         "reason": notice.reason,
         "url": notice.url,
+        "previous": None if notice.previous is None else _told_document(notice.previous),
     }
 
 
@@ -141,6 +173,7 @@ def notice_from(document: Mapping[str, Any]) -> Notice:
         episode_id=document["episode"],
         blamed=blame_from(document["first_late"]),
         remedy=document["todo"],
+        previous=_told_from(document.get("previous")),
         **values,
     )
 
@@ -156,3 +189,14 @@ def blame_document(blame: Blame) -> dict[str, str]:
 def blame_from(document: Mapping[str, str]) -> Blame:
     since = datetime.fromisoformat(document["since"])
     return Blame(document["asset"], document["owner"], since, document["text"])
+
+
+def _told_document(told: Told) -> dict[str, str]:
+    return {**asdict(told), "status_since": told.status_since.isoformat()}
+
+
+def _told_from(document: Mapping[str, Any] | None) -> Told | None:
+    """Of a notice that an earlier version kept nothing is known."""
+    if document is None:
+        return None
+    return Told(**{**document, "status_since": datetime.fromisoformat(document["status_since"])})

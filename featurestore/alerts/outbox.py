@@ -2,6 +2,9 @@
 
 A sink is delivered to by one worker at a time, which holds its lease; a lease that is not extended ends by itself. Notices of one kind
 and group go to a sink in the order in which they were made: what cannot be delivered holds up its own successors and nothing else.
+
+An instant further ahead than anything is ever put off was kept by a clock that was ahead: it counts as past, so that one such tick
+silences nobody once the clock is right again.
 """
 
 from collections.abc import Sequence
@@ -67,7 +70,7 @@ class Outbox:
                 values = {"sink": sink, "leased_by": worker, "leased_until": until, "failures": 0, "error": ""}
                 connection.execute(insert(SINKS).values(**values))
                 return True
-            if row.leased_until is not None and row.leased_until > now and row.leased_by != worker:
+            if row.leased_by != worker and _is_ahead(row.leased_until, now, LEASE):
                 return False
             _set_sink(connection, sink, leased_by=worker, leased_until=until)
             return True
@@ -82,22 +85,23 @@ class Outbox:
         """Whether a sink is due, and has notices to get or open episodes to be told of again."""
         with self._database.reading() as connection:
             row = connection.execute(select(SINKS).where(SINKS.c.sink == sink)).one_or_none()
-            if row is not None and row.due_at is not None and row.due_at > now:
+            if row is not None and _is_ahead(row.due_at, now, LONGEST_WAIT):
                 return False
-            waiting = select(OUTBOX.c.number).where(OUTBOX.c.sink == sink, OUTBOX.c.delivered_at.is_(None))
-            if connection.execute(waiting.where(OUTBOX.c.due_at <= now).limit(1)).one_or_none() is not None:
+            due = (OUTBOX.c.attempts == 0) | (OUTBOX.c.due_at <= now) | (OUTBOX.c.due_at > now + REFUSED_WAIT)
+            waiting = select(OUTBOX.c.number).where(OUTBOX.c.sink == sink, OUTBOX.c.delivered_at.is_(None), due)
+            if connection.execute(waiting.limit(1)).one_or_none() is not None:
                 return True
             return repeat_every is not None and _is_repeat_due(row.repeated_at if row else None, now, repeat_every)
 
     def due(self, sink: str, now: datetime) -> list[Waiting]:
         """The notices that a sink can have now, in their order; of a kind and group nothing after one that waits."""
-        columns = (OUTBOX.c.number, OUTBOX.c.kind, OUTBOX.c.group_name, OUTBOX.c.due_at)
+        columns = (OUTBOX.c.number, OUTBOX.c.kind, OUTBOX.c.group_name, OUTBOX.c.attempts, OUTBOX.c.due_at)
         chosen = select(*columns).where(OUTBOX.c.sink == sink, OUTBOX.c.delivered_at.is_(None))
         held: set[tuple[str, str]] = set()
         numbers: list[int] = []
         with self._database.reading() as connection:
-            for number, kind, group, due_at in connection.execute(chosen.order_by(OUTBOX.c.number)):
-                if due_at > now:
+            for number, kind, group, attempts, due_at in connection.execute(chosen.order_by(OUTBOX.c.number)):
+                if attempts and _is_ahead(due_at, now, REFUSED_WAIT):
                     held.add((kind, group))
                 elif (kind, group) not in held:
                     numbers.append(number)
@@ -142,7 +146,8 @@ class Outbox:
             rows = connection.execute(
                 select(OUTBOX.c.notice, OUTBOX.c.delivered_at)
                 .join(EPISODES, (EPISODES.c.kind == OUTBOX.c.kind) & (EPISODES.c.group_name == OUTBOX.c.group_name))
-                .where(OUTBOX.c.sink == sink, EPISODES.c.ended_at.is_(None), OUTBOX.c.made_at >= EPISODES.c.opened_at)
+                .where(OUTBOX.c.sink == sink, EPISODES.c.ended_at.is_(None))
+                .where(OUTBOX.c.notice_id.startswith(EPISODES.c.episode_id))
                 .order_by(OUTBOX.c.number)
             )
             last: dict[str, Notice] = {}
@@ -153,9 +158,9 @@ class Outbox:
             return list(last.values())
 
     def repeated(self, sink: str, now: datetime) -> None:
-        """Keep that a sink was told again of what is open."""
+        """Keep that a sink was told again of what is open, so it can be reached."""
         with self._database.writing() as connection:
-            _set_sink(connection, sink, repeated_at=now)
+            _set_sink(connection, sink, repeated_at=now, failures=0, due_at=None, error="")
 
 
 def _waiting(connection: Connection, chosen: ColumnElement[bool]) -> list[Waiting]:
@@ -167,5 +172,10 @@ def _set_sink(connection: Connection, sink: str, **values: object) -> None:
     connection.execute(update(SINKS).where(SINKS.c.sink == sink).values(**values))
 
 
+def _is_ahead(instant: datetime | None, now: datetime, longest: timedelta) -> bool:
+    """Whether something is put off still; nothing is for longer than `longest`."""
+    return instant is not None and now < instant <= now + longest
+
+
 def _is_repeat_due(repeated_at: datetime | None, now: datetime, every: timedelta) -> bool:
-    return repeated_at is None or repeated_at + every <= now
+    return repeated_at is None or not repeated_at <= now < repeated_at + every

@@ -71,11 +71,14 @@ class Findings:
         at: When it looked.
         problems: Everything that is wrong, in the order of the registry; at most one of a key.
         spoken_for: The keys that it can vouch for: one without a problem is well. What could not be read is left out, and stays as it was.
+        unchecked: The keys that nobody looks at any more, since what is declared asks for no such check. Others may have others: a look
+            names only keys of what it would look at itself.
     """
 
     at: datetime
     problems: tuple[Problem, ...]
     spoken_for: frozenset[Key]
+    unchecked: frozenset[Key] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,6 @@
 """What a notice says to a person: a headline, and a line for each thing that there is to know. Pure."""
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 from featurestore.alerts.notice import Notice
 from featurestore.freshness.judgement import span
@@ -12,7 +12,7 @@ def headline(notice: Notice) -> str:
     if notice.event == "test":
         return f"Test: {what}"
     if notice.event == "recovered":
-        return f"Recovered: {what}, after {span(notice.at - notice.opened_at)}"
+        return f"Recovered: {what}, after {_between(notice.opened_at, notice.at)}"
     if notice.event == "closed":
         return f"Closed: {what}"
     if notice.event == "raised":
@@ -30,7 +30,7 @@ def lines(notice: Notice) -> list[tuple[str, str]]:
     owner = notice.owner or "nobody declared"
     told = [
         ("What" if not notice.is_over else "Was", notice.text),
-        ("Since", f"{instant(notice.since)} ({span(notice.at - notice.since)})"),
+        ("Since", f"{instant(notice.since)} ({_between(notice.since, notice.at)})"),
         ("First late", f"{blamed.asset} of {blamed.owner or 'nobody declared'}" + _why(notice)),
         ("Owner", f"{owner}, tier {notice.tier}" if notice.tier else owner),
     ]
@@ -54,6 +54,11 @@ def instant(at: datetime) -> str:
     '2026-03-01 07:05:00 UTC'
     """
     return f"{at.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"
+
+
+def _between(begin: datetime, end: datetime) -> str:
+    """How long something went on; by a clock that was ahead at its beginning, not at all."""
+    return span(max(end - begin, timedelta(0)))
 
 
 def _why(notice: Notice) -> str:

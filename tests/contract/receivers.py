@@ -28,11 +28,15 @@ class Posted:
 
 @dataclass
 class HttpReceiver:
-    """Keeps what is posted. `answers` are the next statuses, then 200; `seconds` is how long each answer takes."""
+    """Keeps what is posted. `answers` are the next statuses, then 200; `seconds` is how long each answer takes, `text` what it says.
+
+    In the text "{authorization}" becomes what came in that header; `headers` are further headers of each answer.
+    """
 
     answers: list[int] = field(default_factory=list)
     seconds: float = 0.0
     text: str = "ok"
+    headers: dict[str, str] = field(default_factory=dict)
     posted: list[Posted] = field(default_factory=list)
     url: str = ""
 
@@ -53,8 +57,11 @@ def http_receiver(port: int = 0) -> Iterator[HttpReceiver]:
             if status < 300:
                 headers = {name.lower(): value for name, value in self.headers.items()}
                 receiver.posted.append(Posted(self.path, headers, json.loads(body), time.time()))
-            answer = f"{receiver.text} {self.path}".encode()
+            text = receiver.text.replace("{authorization}", self.headers.get("Authorization", ""))
+            answer = f"{text} {self.path}".encode()
             self.send_response(status)
+            for name, value in receiver.headers.items():
+                self.send_header(name, value)
             self.send_header("Content-Length", str(len(answer)))
             self.end_headers()
             self.wfile.write(answer)

@@ -13,6 +13,7 @@ from featurestore.alerts.notice import Notice
 from featurestore.alerts.outbox import LEASE, Outbox
 from featurestore.alerts.problem import Key, Problem
 from featurestore.alerts.routes import NOBODY
+from featurestore.alerts.text import headline
 from tests.alert_problems import GROUPS, MINUTE, ROUTING, SECOND, T0, WATCHED, look, problem, said
 from tests.offline_rows import SetClock
 from tests.scale import cases, exam_seed
@@ -70,12 +71,30 @@ def test_what_a_look_does_not_speak_for_stays_as_it_is(book: AlertBook) -> None:
     assert said(book.reconcile(others, WATCHED, ROUTING)) == [("recovered", "WARN", GROUPS[1])]
 
 
-def test_a_look_that_is_older_than_the_last_change_changes_nothing(book: AlertBook) -> None:
+def test_a_look_that_is_older_than_the_last_change_changes_nothing(book: AlertBook, clock: SetClock) -> None:
+    clock.now = T0 + 5 * MINUTE
     book.reconcile(look(T0 + 2 * MINUTE, problem()), WATCHED, ROUTING)
     assert book.reconcile(look(T0 + MINUTE), WATCHED, ROUTING) == []
     book.reconcile(look(T0 + 4 * MINUTE), WATCHED, ROUTING)
     assert book.reconcile(look(T0 + 3 * MINUTE, problem(status="BREACH")), WATCHED, ROUTING) == []
     assert book.open_episodes() == []
+
+
+def test_an_episode_of_a_clock_that_was_ahead_is_raised_recovers_and_comes_again(
+    book: AlertBook, clock: SetClock
+) -> None:
+    def at(minute: int, *problems: Problem) -> list[tuple[str, str, str]]:
+        clock.now = T0 + minute * MINUTE
+        return said(book.reconcile(look(clock.now, *problems), WATCHED, ROUTING))
+
+    name, ahead = GROUPS[0], 360
+    assert at(ahead, problem()) == [("opened", "WARN", name)]
+    assert at(1, problem(status="BREACH")) == [("raised", "BREACH", name)]
+    assert at(2) == [("recovered", "BREACH", name)]
+    assert headline(told(book)[-1]) == f"Recovered: freshness of {name}, after 0.0 s"
+    assert at(3, problem()) == [("opened", "WARN", name)]
+    assert at(ahead + 4) == [("recovered", "WARN", name)]
+    assert at(5, problem()) == [("opened", "WARN", name)]
 
 
 def test_episodes_of_what_is_no_longer_declared_or_alerts_nobody_are_closed_and_say_so(book: AlertBook) -> None:
@@ -89,6 +108,17 @@ def test_episodes_of_what_is_no_longer_declared_or_alerts_nobody_are_closed_and_
         f"{GROUPS[1]} is no longer declared.",
     ]
     assert book.reconcile(look(T0 + 2 * MINUTE, problem(GROUPS[0]), problem(GROUPS[2])), fewer, ROUTING) == []
+
+
+def test_an_episode_whose_check_is_no_longer_declared_is_closed_and_says_so(book: AlertBook) -> None:
+    drifts = [problem(name, kind="drift") for name in GROUPS[:2]]
+    book.reconcile(look(T0, *drifts, spoken=[one.key for one in drifts]), WATCHED, ROUTING)
+    assert book.reconcile(look(T0 + MINUTE, spoken=[]), WATCHED, ROUTING) == []
+    without = replace(look(T0 + 2 * MINUTE, spoken=[]), unchecked=frozenset([drifts[0].key, ("parity", GROUPS[0])]))
+    (closed,) = book.reconcile(without, WATCHED, ROUTING)
+    assert said([closed]) == [("closed", "WARN", GROUPS[0])]
+    assert closed.reason == f"{GROUPS[0]} is declared without a check of drift now."
+    assert [one.key for one in book.open_episodes()] == [drifts[1].key], "of what others look at they speak"
 
 
 def test_a_sink_that_is_added_while_an_episode_goes_on_is_told_of_it_once(book: AlertBook) -> None:

@@ -1,12 +1,15 @@
 """One suite over every sink, with real servers: what is taken, what comes later, what is refused, and that no secret is ever shown."""
 
+import json
 import logging
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from html import escape
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote, unquote
 
 import pytest
 
@@ -142,6 +145,55 @@ def test_no_secret_is_in_any_error_log_or_repr(place: Place, caplog: pytest.LogC
         shown += whole_text(failed.value)
     for secret in (SECRET, "hooksecretpath", TOKEN):
         assert secret not in shown + caplog.text
+
+
+@pytest.mark.parametrize("before", ["invalid ", "x" * (http.SHOWN_BYTES - 15), "x " * (http.SHOWN_BYTES // 2 - 4)])
+def test_a_token_that_an_answer_repeats_is_not_shown_whole_or_by_half(receiver: HttpReceiver, before: str) -> None:
+    receiver.text = before + "{authorization}, {authorization} is not good"
+    for kind in ("webhook", "alertmanager"):
+        for status in (401, 502):
+            receiver.answers.append(status)
+            with pytest.raises((AlertRefused, SinkUnavailable)) as failed:
+                sink_of(HTTP_KINDS[kind][0], lambda: NOW).send([notice()])
+            assert TOKEN not in whole_text(failed.value)
+            assert TOKEN[:5] not in str(failed.value)
+            assert f"HTTP {status}: {before[:5]}" in str(failed.value)
+
+
+def test_a_user_and_a_password_that_an_answer_repeats_are_not_shown(receiver: HttpReceiver) -> None:
+    receiver.answers.append(401)
+    receiver.text = f"nobody knows ana-banana with {TOKEN}: {{authorization}}"
+    settings = AlertmanagerSettings(url=receiver.url, username="ana-banana", password_env="ALERT_TOKEN")
+    with pytest.raises(AlertRefused) as failed:
+        sink_of(settings, lambda: NOW).send([notice()])
+    assert str(failed.value) == "HTTP 401: nobody knows ... with ...: Basic ... ..."
+
+
+@pytest.mark.parametrize("secret", ['to"ken<1>', "to%2Fken/1", "to ken"])
+def test_a_secret_that_an_answer_writes_in_another_way_is_not_shown(
+    receiver: HttpReceiver, monkeypatch: pytest.MonkeyPatch, secret: str
+) -> None:
+    monkeypatch.setenv("ALERT_TOKEN", secret)
+    settings = AlertmanagerSettings(url=receiver.url, username="ana", password_env="ALERT_TOKEN")
+    for written in (json.dumps(secret), quote(secret, safe=""), unquote(secret), escape(secret)):
+        receiver.answers.append(401)
+        receiver.text = f"no: {written} is wrong:"
+        with pytest.raises(AlertRefused) as failed:
+            sink_of(settings, lambda: NOW).send([notice()])
+        assert str(failed.value).replace('"', "") == "HTTP 401: no: ... is wrong: ..."
+
+
+@pytest.mark.parametrize("kind", ["slack", "webhook", "alertmanager"])
+def test_an_answer_that_lies_about_its_encoding_means_what_its_status_says(kind: str, receiver: HttpReceiver) -> None:
+    receiver.headers["Content-Encoding"] = "gzip"
+    sink = sink_of(HTTP_KINDS[kind][0], lambda: NOW)
+    receiver.answers += [502, 400]
+    with pytest.raises(SinkUnavailable, match="HTTP 502"):
+        sink.send([notice()])
+    with pytest.raises(AlertRefused, match="HTTP 400"):
+        sink.send([notice()])
+    sink.send([notice()])
+    assert len(receiver.posted) == 1
 
 
 @pytest.mark.parametrize("kind", ["slack", "webhook", "alertmanager", "email"])
@@ -290,6 +342,20 @@ def test_mail_that_some_are_refused_is_delivered_with_a_remark_and_that_all_are_
     mail.refused["ana@example.org"] = "550 unknown"
     with pytest.raises(AlertRefused, match="Nobody was accepted"):
         sink.send([notice()])
+
+
+@pytest.mark.parametrize("goodbye", ["421 closing", "250 fine", "554 no", "what?"])
+def test_mail_that_was_taken_or_refused_stays_so_whatever_the_server_says_to_the_goodbye(
+    mail: MailServer, goodbye: str
+) -> None:
+    sink = sink_of(email_settings(mail.port), lambda: NOW)
+    mail.answers["QUIT"] = goodbye
+    assert sink.send([notice()]) == ""
+    assert len(mail.mail) == 1
+    for answer, error in (("554 no spam", AlertRefused), ("451 greylisted", SinkUnavailable)):
+        mail.answers["MAIL"] = answer
+        with pytest.raises(error, match=answer[:3]):
+            sink.send([notice()])
 
 
 @pytest.mark.parametrize("security", ["starttls", "tls"])

@@ -16,10 +16,13 @@ import redis
 
 from featurestore.alerts.outbox import Outbox
 from featurestore.declaration import Catalog, FeatureGroup
+from featurestore.errors import StoreUnavailable
+from featurestore.heartbeat.book import HeartbeatBook
 from featurestore.heartbeat.process import Process
 from featurestore.heartbeat.stuck import StuckRun
 from featurestore.promotion import materialize_windows
 from featurestore.training import build_training_set
+from resources.store import StoreResource
 from sensors.alerts import alerts_sensor
 from sensors.freshness import freshness_sensor
 from sensors.stuck_runs import stuck_run_problems
@@ -86,10 +89,12 @@ class Life:
 
     def tick(self) -> None:
         for sensor in self.sensors:
-            resources = {"store": self.sandbox.resource()}
-            with dg.build_sensor_context(instance=self.sandbox.instance, resources=resources) as context:
-                for event in sensor.evaluate_tick(context).asset_events or ():
-                    self.sandbox.instance.report_runless_asset_event(event)
+            self.evaluate(sensor, self.sandbox.resource())
+
+    def evaluate(self, sensor: dg.SensorDefinition, store: StoreResource) -> None:
+        with dg.build_sensor_context(instance=self.sandbox.instance, resources={"store": store}) as context:
+            for event in sensor.evaluate_tick(context).asset_events or ():
+                self.sandbox.instance.report_runless_asset_event(event)
 
     def sell(self, **other: Any) -> None:
         self.number += 1
@@ -322,6 +327,32 @@ def test_a_load_that_its_gate_refused_is_told_until_one_passes(life: Life) -> No
     assert [one[1:5] for one in life.told()[before + 1 :]] == [("recovered", "BREACH", "gate", "kiosk_profile")]
 
 
+def test_an_alert_of_a_check_that_is_no_longer_declared_is_closed_by_the_location_of_its_group_alone(
+    life: Life, valkey_url: str
+) -> None:
+    life.sandbox.online_url = valkey_url
+    with redis.Redis.from_url(valkey_url) as server:
+        server.flushall()
+        life.use(kiosk_profile, HOURLY)
+        life.sandbox.ingest(register, [{"kiosk": name, "seats": 4} for name in "abc"])
+        assert life.sandbox.run("offline/kiosk_profile", "online/kiosk_profile").success
+        server.delete("kiosk_profile:b")
+    assert not life.sandbox.run("online/kiosk_profile").success
+    life.live(life.sandbox.now + STEP, jobs=False, feed=False)
+    life.sandbox.use(catalog(replace(kiosk_profile, online=None), HOURLY))
+    elsewhere = alerts_sensor(catalog(HOURLY))
+    life.sandbox.now += STEP
+    life.evaluate(elsewhere, life.sandbox.resource())
+    told = [one for one in life.told() if one[3] == "parity"]
+    assert [one[1] for one in told] == ["opened"]
+    life.restart()
+    life.live(life.sandbox.now + 2 * STEP, jobs=False, feed=False)
+    told = [one for one in life.told() if one[3] == "parity"]
+    assert [one[1] for one in told] == ["opened", "closed"]
+    (document,) = [one for one in life.hook.documents() if one["event"] == "closed"]
+    assert document["reason"] == "kiosk_profile is declared without a check of parity now."
+
+
 def test_a_value_that_is_not_the_tables_is_told_until_the_copy_is_built_anew(life: Life, valkey_url: str) -> None:
     life.sandbox.online_url = valkey_url
     with redis.Redis.from_url(valkey_url) as server:
@@ -387,13 +418,45 @@ def test_rows_that_a_landing_refused_are_a_warning_of_the_source(life: Life) -> 
     assert (document["owner"], document["tier"]) == ("team:kiosks", "")
 
 
-def test_a_run_that_stood_still_is_told_of_each_of_its_assets_until_its_work_is_done(life: Life) -> None:
+def test_a_file_that_a_landing_refused_is_a_breach_of_the_source_until_it_is_landed_again(life: Life) -> None:
+    sandbox, (first, second) = life.sandbox, ("2025-03-01", "2025-03-02")
+    sandbox.land(orders, [order("x", T0, order_id=None)], "2025-03-01.parquet")
+    assert sandbox.run("raw/orders", partitions=[first]).success
+    life.live(sandbox.now + STEP)
+    cut = sandbox.land(orders, [order("y", T0)], "2025-03-01T05.parquet")
+    whole = cut.read_bytes()
+    cut.write_bytes(whole[: len(whole) // 2])
+    assert not sandbox.run("raw/orders", partitions=[first]).success
+    life.live(sandbox.now + STEP)
+    sandbox.land(orders, [order("z", T0)], "2025-03-02.parquet")
+    assert sandbox.run("raw/orders", partitions=[second]).success
+    life.live(sandbox.now + 2 * STEP)
+    wanted = [("opened", "WARN", "landing", "raw/orders"), ("raised", "BREACH", "landing", "raw/orders")]
+    assert [one[1:5] for one in life.told()] == wanted, "a run of other files does not hide it"
+    document = life.hook.documents()[-1]
+    assert "2025-03-01T05.parquet' of source 'orders' is not a whole Parquet file" in document["text"]
+    assert "after refused files are landed again or taken away" in document["todo"]
+    cut.write_bytes(whole)
+    for file in (sandbox.root / "raw" / "refused").rglob("*.parquet"):
+        file.unlink()
+    assert sandbox.run("raw/orders", partitions=[first]).success
+    life.live(sandbox.now + STEP)
+    assert [one[1:5] for one in life.told()[2:]] == [("recovered", "BREACH", "landing", "raw/orders")]
+
+
+def stand_still(life: Life) -> HeartbeatBook:
+    """A run that stood still and was ended, and whose work is not done; the book that says so."""
     book = life.sandbox.resource().settings().heartbeats()
     book.beat("run-1", Process.current(), "kiosks.transform line 7", 0.0)
     (worker,) = book.look(MINUTE)
     still = StuckRun("run-1", (TABLE, "raw/orders"), "silent", T0, 3 * MINUTE, "host-a", 4711, worker.doing, T0)
     assert book.claim(worker, still)
     book.tell("run-1", done="Its process was killed", retried_as="run-2")
+    return book
+
+
+def test_a_run_that_stood_still_is_told_of_each_of_its_assets_until_its_work_is_done(life: Life) -> None:
+    book = stand_still(life)
     life.live(life.sandbox.now + 2 * STEP)
     assert [one[1:] for one in life.told()] == [
         ("opened", "WARN", "stuck", NAME, TABLE),
@@ -409,6 +472,58 @@ def test_a_run_that_stood_still_is_told_of_each_of_its_assets_until_its_work_is_
         ("recovered", "WARN", "stuck", NAME),
         ("recovered", "WARN", "stuck", "raw/orders"),
     ]
+
+
+def test_what_a_clock_that_is_hours_ahead_for_one_tick_finds_is_over_at_the_next(
+    life: Life, hook: HttpReceiver
+) -> None:
+    hook.answers += [503]
+    life.sandbox.now += 6 * HOUR
+    life.tick()
+    assert (life.told(), life.waiting()) == ([], 1)
+    life.sandbox.now -= 6 * HOUR
+    life.live(life.sandbox.now + 2 * STEP)
+    assert [one[1:5] for one in life.told()] == [
+        ("opened", "BREACH", "freshness", NAME),
+        ("recovered", "BREACH", "freshness", NAME),
+    ]
+    assert life.waiting() == 0
+
+
+def test_while_the_bucket_cannot_be_reached_what_waits_is_told_and_what_is_known_otherwise_is_booked(
+    life: Life, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    life.hook.answers.append(503)
+    life.live(T0 + 4 * HOUR + 20 * MINUTE, jobs=False)
+    assert (life.told(), life.waiting()) == ([], 1)
+    stand_still(life)
+    life.sandbox.now += STEP
+    life.evaluate(life.sensors[1], bucket_that_is_gone(life, monkeypatch))
+    wanted = [("opened", "freshness", NAME), ("opened", "stuck", NAME), ("opened", "stuck", "raw/orders")]
+    assert [(one[1], one[3], one[4]) for one in life.told()] == wanted
+    life.sandbox.resource().settings().heartbeats().close("run-1", "run-2 succeeded")
+    life.restart()
+    with pytest.raises(StoreUnavailable):
+        life.evaluate(life.sensors[1], bucket_that_is_gone(life, monkeypatch))
+    assert len(life.told()) == 3, "who never read the registry books nothing"
+    life.hook.answers.append(503)
+    life.sandbox.now += STEP
+    life.tick()
+    assert (len(life.told()), life.waiting()) == (3, 3)
+    life.restart()
+    life.sandbox.now += STEP
+    with pytest.raises(StoreUnavailable):
+        life.evaluate(life.sensors[1], bucket_that_is_gone(life, monkeypatch))
+    assert [one[1] for one in life.told()[3:]] == ["raised", "recovered", "recovered"], "and delivers all the same"
+
+
+def bucket_that_is_gone(life: Life, monkeypatch: pytest.MonkeyPatch) -> StoreResource:
+    """A store whose bucket nobody answers for; its metadata database is elsewhere, and there."""
+    monkeypatch.setenv("FEATURESTORE_METADATA_URL", f"sqlite:///{life.sandbox.root / 'metadata.db'}")
+    monkeypatch.setenv("FEATURESTORE_ROOT", "s3://gone/store")
+    for name, value in (("ENDPOINT_URL", "http://127.0.0.1:9"), ("ACCESS_KEY_ID", "a"), ("SECRET_ACCESS_KEY", "b")):
+        monkeypatch.setenv(f"AWS_{name}", value)
+    return StoreResource(now=life.sandbox.now.isoformat())
 
 
 @pytest.mark.exam

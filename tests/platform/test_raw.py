@@ -146,3 +146,34 @@ def test_timeless_source_has_no_misnamed_files(sandbox: Sandbox) -> None:
     result = sandbox.run("raw/register")
     assert result.success
     assert landing_check(result).passed
+
+
+def test_refused_file_is_an_error_of_every_run_until_it_is_landed_again(sandbox: Sandbox) -> None:
+    files = land_days(sandbox)
+    whole = cut_in_half(files[2])
+    for days in ([day_key(2)], [day_key(3)]):
+        check = landing_check(sandbox.run(RAW, partitions=days))
+        assert (check.passed, check.severity) == (False, dg.AssetCheckSeverity.ERROR)
+        assert "1 landing files are refused, and windows are computed without them" in str(check.description)
+        assert f"{day_key(2)}.parquet' of source 'orders' is not a whole Parquet file" in str(check.description)
+        assert check.metadata["refused_files"].value == 1
+    files[2].write_bytes(whole)
+    assert landing_check(sandbox.run(RAW, partitions=[day_key(2)])).passed
+
+
+def test_refused_file_that_is_taken_away_is_an_error_no_more(sandbox: Sandbox) -> None:
+    files = land_days(sandbox)
+    cut_in_half(files[2])
+    sandbox.run(RAW, partitions=[day_key(2)])
+    files[2].unlink()
+    assert landing_check(sandbox.run(RAW, partitions=[day_key(3)])).passed
+
+
+def test_of_many_refused_files_a_few_are_told_with_their_reasons(sandbox: Sandbox) -> None:
+    files = land_days(sandbox, 6)
+    for file in files[:5]:
+        cut_in_half(file)
+    check = landing_check(sandbox.run(RAW, partitions=[day_key(0), day_key(5)]))
+    assert "5 landing files are refused" in str(check.description)
+    assert str(check.description).count("is not a whole Parquet file") == 3
+    assert "And 2 more. Land each again under its name" in str(check.description)

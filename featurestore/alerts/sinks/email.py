@@ -3,7 +3,7 @@
 import smtplib
 import ssl
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import timedelta
 from email.message import EmailMessage
 from email.utils import format_datetime
@@ -48,12 +48,21 @@ class EmailSink:
             opened: smtplib.SMTP = smtplib.SMTP_SSL(settings.host, settings.port, timeout=STEP_SECONDS, context=context)
         else:
             opened = smtplib.SMTP(settings.host, settings.port, timeout=STEP_SECONDS)
-        with opened as server:
+        try:
             if settings.security == "starttls":
-                server.starttls(context=context)
+                opened.starttls(context=context)
             if settings.username:
-                server.login(settings.username, password)
-            yield server
+                opened.login(settings.username, password)
+            yield opened
+        finally:
+            _leave(opened)
+
+
+def _leave(server: smtplib.SMTP) -> None:
+    """Whatever the server says to a goodbye: what it took it has, and what it refused it has not."""
+    with suppress(smtplib.SMTPException, OSError):
+        server.quit()
+    server.close()
 
 
 def message_of(notice: Notice, settings: EmailSettings) -> EmailMessage:
