@@ -100,20 +100,29 @@ class Life:
         self.number += 1
         self.sandbox.ingest(orders, [order(self.number, self.sandbox.now, **other)])
 
-    def compute(self, start: datetime, group: FeatureGroup = HOURLY) -> None:
-        """The job of one window."""
+    def compute(self, start: datetime, group: FeatureGroup = HOURLY) -> list[str]:
+        """The job of one window, and how that ended."""
         window = group.cadence.window_at(start)  # type: ignore[union-attr]
-        materialize_windows(
+        done = materialize_windows(
             self.sandbox.offline, self.sandbox.catalog, group, [window], run_id=f"run-{self.sandbox.now:%d%H%M}"
         )
+        return [outcome.status for outcome in done.outcomes]
 
-    def live(self, until: datetime, *, jobs: bool = True, feed: bool = True) -> None:
+    def fail(self, start: datetime) -> None:
+        """The job of one window, whose transform raises."""
+
+        def burns(window: Any, orders: Any) -> Any:
+            raise ArithmeticError("the kiosk is on fire")
+
+        assert self.compute(start, replace(HOURLY, transform=burns)) == ["quarantined"]
+
+    def live(self, until: datetime, *, jobs: bool = True, feed: bool = True, failing: bool = False) -> None:
         while self.sandbox.now < until:
             self.sandbox.now += STEP
             if feed and self.sandbox.now.minute % 30 == 0:
                 self.sell()
             if jobs and self.sandbox.now.minute == 10 and self.sandbox.now > T0 + HOUR:
-                self.compute(self.sandbox.now - HOUR - STEP)
+                (self.fail if failing else self.compute)(self.sandbox.now - HOUR - STEP)
             self.tick()
 
     def told(self) -> list[Told]:
@@ -172,7 +181,7 @@ def test_a_source_that_dies_under_green_jobs_is_told_once_and_blamed(life: Life)
     assert life.told()[1:] == [("01 07:30", "recovered", "BREACH", "freshness", NAME, "raw/orders")]
 
 
-def test_a_job_that_fails_warns_pages_and_is_well_when_its_windows_are_caught_up(life: Life) -> None:
+def test_a_job_that_dies_warns_pages_and_is_well_when_its_windows_are_caught_up(life: Life) -> None:
     life.live(T0 + 5 * HOUR + 10 * MINUTE, jobs=False)
     wanted = [
         ("01 04:20", "opened", "WARN", "freshness", NAME, TABLE),
@@ -187,6 +196,17 @@ def test_a_job_that_fails_warns_pages_and_is_well_when_its_windows_are_caught_up
         life.compute(T0 + hour * HOUR)
     life.live(T0 + 5 * HOUR + 50 * MINUTE)
     assert life.told()[2:] == [("01 05:20", "recovered", "BREACH", "freshness", NAME, TABLE)]
+
+
+def test_a_transform_that_raises_is_told_at_once_and_pages_as_a_job_that_dies_does(life: Life) -> None:
+    life.live(T0 + 5 * HOUR + 10 * MINUTE, failing=True)
+    assert [one[:4] for one in life.told()] == [
+        ("01 04:10", "opened", "WARN", "quarantine"),
+        ("01 04:20", "opened", "WARN", "freshness"),
+        ("01 04:40", "raised", "BREACH", "freshness"),
+        ("01 05:10", "raised", "WARN", "quarantine"),
+    ]
+    assert "featurestore backfill inspect run-010410 says what was found" in life.hook.documents()[0]["todo"]
 
 
 @pytest.mark.exam
