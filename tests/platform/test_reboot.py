@@ -69,7 +69,7 @@ class Machine:
     @contextmanager
     def up(self) -> Iterator[None]:
         """`make up`, until the block ends it in its own way."""
-        with (self.home / "up.log").open("ab") as log:
+        with (self.home / "up.log").open("wb") as log:
             process = subprocess.Popen(
                 [sys.executable, "-m", "deploy.up"], cwd=REPOSITORY, env=self.environment, stdout=log, stderr=log
             )
@@ -81,7 +81,7 @@ class Machine:
             process.wait(60)
 
     def says(self, text: str, process: "subprocess.Popen[bytes]") -> bool:
-        log = (self.home / "up.log").read_text().rpartition("Starting\n")[2]
+        log = (self.home / "up.log").read_text()
         assert process.poll() is None, log
         return text in log
 
@@ -92,8 +92,6 @@ class Machine:
         for pid in [*sorted(processes_marked(self.mark)), valkey]:
             kill(pid)
         wait_for("the end of every process", lambda: processes_marked(self.mark) == {}, 30)
-        with (self.home / "up.log").open("a") as log:
-            log.write("Starting\n")
 
     def ingest(self, source: Source, rows: list[dict[str, object]]) -> None:
         """Rows that were taken in before anything goes down; no landing file of them stays."""
