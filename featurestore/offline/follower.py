@@ -59,7 +59,7 @@ class LedgerFollower:
     held: dict[datetime, LedgerEntry] = field(default_factory=dict)
     """The newest windows in quarantine, by their start."""
     materialized_at: datetime | None = None
-    """When the newest promoted window was first promoted."""
+    """When the newest promoted window was first promoted; None while none is in production."""
     written: deque[Written] = field(default_factory=lambda: deque(maxlen=REMEMBERED))
     """The last versions of the group's table, as far as a promotion made them."""
     newest: int = -1

@@ -266,7 +266,7 @@ def test_windows_are_counted_as_by_hand(
 
 
 def newest_came_at(entries: Sequence[tuple[int, str]]) -> datetime | None:
-    """When a window was last promoted that was not there, above all that were."""
+    """When a window was last promoted that was not there, above all that were; None while none is there."""
     promoted, at = set[int](), None
     for number, (place, status) in enumerate(entries):
         if status == "promoted":
@@ -275,6 +275,7 @@ def newest_came_at(entries: Sequence[tuple[int, str]]) -> datetime | None:
             promoted.add(place)
         elif status == "rolled_back":
             promoted.discard(place)
+            at = at if promoted else None
     return at
 
 
