@@ -1,8 +1,8 @@
 """What a tick of the sensors of due windows and of freshness costs: `python -m benchmarks.schedule --groups 1000`.
 
 Hourly groups with a month of windows in their ledgers, on a local disk. Printed: the first look of a new process, a look while nothing
-is due, and the look at an hour's end, when every group owes a window; of freshness the first look, the next ones, and what it takes to
-keep what a look found.
+is due, and the look at an hour's end, when every group owes a window; of freshness the first look, the next ones, what it takes to keep
+what a look found, and looks that ask a Valkey on loopback for the copy of every group.
 """
 
 import argparse
@@ -21,8 +21,11 @@ from featurestore.freshness.watch import FreshnessWatch
 from featurestore.location import Location
 from featurestore.offline.ledger import Ledger, LedgerEntry
 from featurestore.offline.store import OfflineStore
+from featurestore.online.redis.valkey import EmbeddedValkey
+from featurestore.online.stores import OnlineStores
 from featurestore.registry.compile import compile_snapshot
 from featurestore.schedule.watch import NEW_GROUPS_A_LOOK, Watch
+from featurestore.settings import Settings
 
 HOUR = timedelta(hours=1)
 NOW = datetime(2025, 2, 1, 12, 30, tzinfo=UTC)
@@ -55,6 +58,13 @@ def measure(root: Location, count: int) -> None:
     said("freshness, again", freshness.look)
     said("freshness, kept for the first time", lambda: journal.record(list(freshness.look().values())))
     said("freshness, looked at and kept again", lambda: journal.record(list(freshness.look().values())))
+    with EmbeddedValkey(Path(root.path) / "valkey") as server:
+        online = OnlineStores(Settings(root, root, server.url), lambda: NOW, store.registry.group)
+        served = FreshnessWatch(store, online.parts_of)
+        said("freshness with copies, first look", served.look)
+        for _ in range(3):
+            said("freshness with copies, again", served.look)
+        online.close()
 
 
 def entries() -> list[LedgerEntry]:
