@@ -7,7 +7,6 @@ import dagster as dg
 from checks.freshness import freshness_result, freshness_spec, last_asset
 from featurestore.declaration import FeatureGroup
 from featurestore.declaration.tier import warning_after
-from featurestore.freshness.judgement import GroupFreshness, span
 from featurestore.freshness.watch import FreshnessWatch
 from resources.store import StoreResource
 
@@ -38,11 +37,10 @@ def policy_of(group: FeatureGroup, key: dg.AssetKey) -> dg.FreshnessPolicy | Non
     return dg.FreshnessPolicy.time_window(fail_window=slo, warn_window=warning if warning < slo else None)
 
 
-def confirmation(group: FeatureGroup, found: GroupFreshness) -> dg.AssetMaterialization:
+def confirmation(group: FeatureGroup) -> dg.AssetMaterialization:
     """The one cheap event of a refresh with nothing due: everything is there. It is reported where nothing follows it."""
-    ago = "never" if found.materialization_lag is None else f"{span(found.materialization_lag)} ago"
     return dg.AssetMaterialization(
         last_asset(group),
-        description=f"Confirmed: everything due is there. Last known {ago}.",
+        description="Confirmed: everything due is there.",
         metadata={"confirmed": True},
     )

@@ -72,7 +72,7 @@ class Untold:
         """The events of one group, by the present look."""
         name = group.stored_name
         if name in self.confirmed:
-            yield confirmation(group, found[name])
+            yield confirmation(group)
         if name in self.changed:
             yield freshness_evaluation(freshness_spec(group), found[name])
 
@@ -155,14 +155,17 @@ class Looks:
     ) -> Mapping[str, GroupFreshness]:
         known = [group.stored_name for group in groups if group.stored_name in features.registry.groups]
         watch, now = self._watch_of(features), features.clock()
-        found = watch.look(journal.confirmed(), known, now)
+        unreadable: dict[str, str] = {}
+        found = watch.look(journal.confirmed(), known, now, unreadable)
+        for name, why in unreadable.items():
+            log.warning("The freshness of group %s cannot be told: %s", name, why)
         due = {name for name, one in found.items() if one.is_refresh_due}
         if due:
             journal.confirm(due, now)
         # A group that is confirmed is as fresh as it is known to be: what is kept of it says so at once.
         after = {name: watch.confirmed(one, now) if name in due else one for name, one in found.items()}
         journal.record(list(after.values()))
-        late = late_groups(features.registry, after, now, watch.unreadable)
+        late = late_groups(features.registry, after, now, unreadable)
         book_alerts(features.settings, features.registry, late, features.clock)
         for trouble in publish(self._watched.online if self._watched else features.online, after.values()):
             log.warning("Readers are not told of a look at freshness: %s", trouble)

@@ -10,6 +10,7 @@ from typing import Any
 
 import polars as pl
 
+from featurestore.errors import StoreUnavailable
 from featurestore.freshness.facts import WindowFacts
 from featurestore.offline.follower import REMEMBERED, LedgerFollower, Written
 from featurestore.offline.ledger import Ledger
@@ -93,11 +94,12 @@ class TableFollower:
     materialized_at: datetime | None = None
     last_event: datetime | None = None
     written: deque[Written] = field(default_factory=lambda: deque(maxlen=REMEMBERED))
+    events_of: int | None = None
+    """The version of which the newest pushed event was read."""
 
     def look(self) -> None:
         """Take in the commits since the last look; of a table seen for the first time the last ones."""
-        before = self.version
-        if before is None:
+        if self.version is None:
             newest = self.table.version()
             if newest is None:
                 return
@@ -108,13 +110,17 @@ class TableFollower:
             if entry.has_changed_data and made_at is not None:
                 self.materialized_at = made_at
                 self.written.append(Written(entry.version, made_at, made_at, made_at))
-        if self.version != before and self.table.group.kind == "pushed":
+        if self.version != self.events_of and self.table.group.kind == "pushed":
             self._take_newest_event()
+            self.events_of = self.version
 
     def _take_newest_event(self) -> None:
         rows = self.table.scan(event_since=newest_value(self.table.view().table, "event_time"))
         newest = rows.filter(pl.col("event_time") == pl.col("event_time").max())
-        found = newest.select(pl.col("event_time").max(), pl.col("created_at").min()).collect()
+        try:
+            found = newest.select(pl.col("event_time").max(), pl.col("created_at").min()).collect()
+        except (pl.exceptions.PolarsError, OSError) as error:
+            raise StoreUnavailable(f"The newest rows of {self.table.location.uri} cannot be read: {error}") from error
         self.last_event, self.materialized_at = found.row(0)
 
 

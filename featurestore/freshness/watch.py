@@ -11,7 +11,7 @@ from datetime import datetime
 from functools import cached_property
 from typing import Protocol
 
-from featurestore.errors import FeatureStoreError
+from featurestore.errors import FeatureStoreError, StoreUnavailable
 from featurestore.freshness.copies import Copies, Parts, Served
 from featurestore.freshness.facts import GroupFacts, OnlineFacts, WindowFacts
 from featurestore.freshness.follow import SourceFollower, TableFollower, window_facts, window_follower
@@ -47,8 +47,6 @@ class FreshnessWatch:
         self.registry = store.registry
         self._store = store
         self._copies = None if parts_of is None else Copies(parts_of)
-        self.unreadable: dict[str, str] = {}
-        """Groups that the last look says nothing of, since what they rest on cannot be read, and why."""
         self._groups: dict[str, Follower] = {
             group.name: self._follower(group) for group in self.registry.groups.values()
         }
@@ -63,6 +61,7 @@ class FreshnessWatch:
         confirmed: Mapping[str, datetime] | None = None,
         groups: Iterable[str] | None = None,
         now: datetime | None = None,
+        unreadable: dict[str, str] | None = None,
     ) -> dict[str, GroupFreshness]:
         """Look once.
 
@@ -70,17 +69,26 @@ class FreshnessWatch:
             confirmed: When each group was last confirmed to hold everything due; groups may be missing.
             groups: Only these; default every group.
             now: Look as of this instant; default what the store's clock says.
+            unreadable: Where it is given, it gets the groups that rest on something that cannot be read, and why, and the others
+                are looked at all the same.
 
         Returns:
-            The freshness of each, in the registry's order, but for those that are `unreadable` now. An online part that does not
-            answer shows in the facts.
+            The freshness of each, in the registry's order, but for those that are unreadable. An online part that does not answer
+            shows in the facts.
 
         Raises:
-            StoreUnavailable: nothing can be read at all.
+            StoreUnavailable: nothing can be read at all, or something cannot and `unreadable` is not given.
         """
         now = now or self._store.clock()
         names = list(self._groups) if groups is None else [self.registry.group(name).name for name in groups]
-        readable = self._follow(names)
+        troubles = self._follow(names)
+        if unreadable is None and troubles:
+            raise StoreUnavailable(
+                f"The freshness of {', '.join(troubles)} cannot be told: {next(iter(troubles.values()))}"
+            )
+        if unreadable is not None:
+            unreadable |= troubles
+        readable = [name for name in names if name not in troubles]
         online = self._online(readable, now)
         return {
             name: self._freshness(self.registry.groups[name], confirmed or {}, online.get(name), now)
@@ -97,22 +105,19 @@ class FreshnessWatch:
             return window_follower(group, self._store.ledger(group.name))
         return TableFollower(self._store.table(group.name))
 
-    def _follow(self, names: Sequence[str]) -> list[str]:
-        """Read what was written since; the groups of which all could be read."""
+    def _follow(self, names: Sequence[str]) -> dict[str, str]:
+        """Read what was written since; the groups of which not all could be read, and why."""
         sources = {name: [one.name for one in self.registry.sources_of(name) if one.event_time] for name in names}
         read = sorted({source for of in sources.values() for source in of})
         followed: dict[str, Look] = {f"offline/{name}": self._groups[name] for name in names}
         followed |= {f"raw/{name}": self._sources[name] for name in read}
         troubles = self._each(followed)
         rests_on = {name: [f"offline/{name}", *(f"raw/{source}" for source in sources[name])] for name in names}
-        for name in names:
-            found = [f"{asset}: {troubles[asset]}" for asset in rests_on[name] if asset in troubles]
-            if found:
-                self.unreadable[name] = "; ".join(found)
-                log.warning("The freshness of group %s cannot be told: %s", name, self.unreadable[name])
-            else:
-                self.unreadable.pop(name, None)
-        return [name for name in names if name not in self.unreadable]
+        found = {
+            name: [f"{asset}: {troubles[asset]}" for asset in assets if asset in troubles]
+            for name, assets in rests_on.items()
+        }
+        return {name: "; ".join(told) for name, told in found.items() if told}
 
     def _each(self, followed: Mapping[str, Look]) -> dict[str, FeatureStoreError]:
         """Look at each, whatever becomes of the others; by name what could not be read. If none could, that is raised."""

@@ -106,17 +106,21 @@ def test_a_ledger_that_cannot_be_read_keeps_no_other_group_from_being_looked_at(
     whole = entry.read_bytes()
     entry.write_bytes(whole[:100])
     watch = FreshnessWatch(chain.store, None)
-    found = watch.look()
+    unreadable: dict[str, str] = {}
+    found = watch.look(unreadable=unreadable)
     assert (HOURLY in found, DAILY in found) == (False, True)
-    assert list(watch.unreadable) == [HOURLY]
-    assert f"offline/{HOURLY}: Log entry" in watch.unreadable[HOURLY]
-    findings = late_groups(chain.store.registry, found, chain.clock.now, watch.unreadable)
+    assert list(unreadable) == [HOURLY]
+    assert f"offline/{HOURLY}: Log entry" in unreadable[HOURLY]
+    with pytest.raises(
+        StoreUnavailable, match=f"The freshness of {HOURLY} cannot be told: offline/{HOURLY}: Log entry"
+    ):
+        watch.look()
+    findings = late_groups(chain.store.registry, found, chain.clock.now, unreadable)
     told = [(one.group, one.status) for one in findings.problems if "cannot be read" in one.text]
     assert told == [(HOURLY, "BREACH")]
     assert ("freshness", HOURLY) not in findings.spoken_for
     entry.write_bytes(whole)
     assert watch.look()[HOURLY].status == "OK"
-    assert not watch.unreadable
 
 
 def test_when_nothing_can_be_read_that_is_the_error(chain: Shops) -> None:
@@ -146,3 +150,18 @@ def test_a_correction_of_an_old_event_makes_a_pushed_group_neither_late_nor_fres
     follower.look()
     assert follower.last_event == world.clock.now - MINUTE
     assert follower.materialized_at == world.clock.now + MICROSECOND, "pushes at one instant stay apart"
+
+
+def test_rows_of_a_push_that_cannot_be_read_are_read_by_the_next_look(tmp_path: Path) -> None:
+    world = Clicks(tmp_path)
+    now = world.clock.now
+    world.push(row("a", now - MINUTE), to="offline")
+    follower = TableFollower(world.table)
+    (file,) = tmp_path.rglob("*.parquet")
+    whole = file.read_bytes()
+    file.write_bytes(b"no Parquet")
+    with pytest.raises(StoreUnavailable, match=r"The newest rows of .* cannot be read"):
+        follower.look()
+    file.write_bytes(whole)
+    follower.look()
+    assert (follower.materialized_at, follower.last_event) == (now, now - MINUTE)
