@@ -52,13 +52,13 @@ class Page:
 
     def press(self, label: str) -> None:
         """Press the last button with a label: that of the dialog, where there is one."""
-        self.until(f"button {label}", lambda: self._buttons(label)[-1].click() is None)
+        self.until(f"button {label}", lambda: any(button.click() is None for button in self.buttons(label)[-1:]))
 
     def follow(self, label: str) -> None:
         """Press what has exactly a text and is no button."""
         self.until(label, lambda: self.driver.find_element(By.XPATH, f"//*[text()='{label}']").click() is None)
 
-    def _buttons(self, label: str) -> list[WebElement]:
+    def buttons(self, label: str) -> list[WebElement]:
         return [b for b in self.driver.find_elements(By.XPATH, f"//button[contains(., '{label}')]") if b.is_enabled()]
 
     def shows(self, *words: str) -> None:

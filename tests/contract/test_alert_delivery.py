@@ -3,7 +3,7 @@
 import random
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from itertools import pairwise
@@ -26,6 +26,7 @@ from tests.alert_problems import GROUPS, HOUR, MINUTE, SECOND, T0, WATCHED, List
 from tests.contract.receivers import HttpReceiver, http_receiver, mail_server
 from tests.offline_rows import SetClock
 from tests.scale import cases, exam_seed
+from tests.waiting import wait_for
 
 ALL = routing_from(
     'default = ["a", "b"]\n[sinks.a]\nkind = "slack"\nurl_env = "A"\n[sinks.b]\nkind = "slack"\nurl_env = "B"', "test"
@@ -160,9 +161,9 @@ def test_a_slow_sink_holds_up_no_other_and_no_round(desk: Desk) -> None:
     assert time.monotonic() - began < 8
     assert desk.deliver(budget_seconds=0.5) == {}, "who is at it keeps the sink"
     free.set()
-    wait_until(lambda: len(desk.outbox.backlog()) == 1)
+    wait_for("the episode", lambda: len(desk.outbox.backlog()) == 1, 30)
     assert len(desk.taken("a")) == 1, "after its time is up no further batch is begun"
-    wait_until(lambda: desk.deliver() == {"a": 1})
+    wait_for("the delivery", lambda: desk.deliver() == {"a": 1}, 30)
 
 
 @pytest.mark.parametrize("is_forgetful", [False, True])
@@ -453,10 +454,3 @@ def test_what_is_told_again_goes_in_posts_that_a_proxy_takes_and_one_that_is_ref
     pager.receiver.answers += [413]
     pager.desk.deliver()
     assert len(pager.firing()) == 2 * ALERTS_A_POST
-
-
-def wait_until(happened: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 30
-    while not happened():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)

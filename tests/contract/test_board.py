@@ -38,6 +38,7 @@ from tests.offline_rows import SetClock
 from tests.platform.airline import processes_marked
 from tests.scale import cases, exam_scale, require_programs
 from tests.unit.test_freshness import HOUR, MINUTE, hourly, judged
+from tests.waiting import wait_for
 
 HOSTILE = "\"><script>alert(1)</script>&'{{ 7*7 }}"
 VOID = {"meta", "input", "br", "link"}
@@ -483,7 +484,8 @@ def test_a_signal_ends_the_board_and_all_of_it(filled: Project, tmp_path: Path, 
         taken = filled.run("board", "--port", str(board.port), exit_code=1)
         assert "cannot be had" in taken.output
         assert board.end(number) == 0
-    assert processes_marked(mark) == {}
+    # The helper that Python gave its processes ends a moment after them.
+    wait_for("the end of every process", lambda: processes_marked(mark) == {}, 15)
     said = board.log.read_text()
     assert f"The board of {filled.root} is at {board.url}" in said
     assert "Traceback" not in said

@@ -33,6 +33,7 @@ from tests.contract.riders import (
     start_materializer,
 )
 from tests.scale import cases
+from tests.waiting import wait_for
 
 NOON = START + 12 * HOUR
 RATING = Feature("rating", pl.Float64, "Mean rating")
@@ -285,9 +286,7 @@ def test_the_steps_answer_holds_what_dagster_shows(riders: Riders) -> None:
 
 def wait_until_half_served(riders: Riders, expected: int) -> None:
     """Wait until some riders, and not all, have the value."""
-    deadline = time.monotonic() + 30
-    while riders.trips(MANY[100]) != [expected]:
-        assert time.monotonic() < deadline
+    wait_for("the first values", lambda: riders.trips(MANY[100]) == [expected], 30, pause=0)
 
 
 def test_a_materializer_killed_in_the_middle_is_followed_by_one_that_converges(riders: Riders) -> None:

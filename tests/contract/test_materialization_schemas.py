@@ -4,8 +4,7 @@ All of it over the hot tier, and over the warm one; a feature is added to a grou
 """
 
 import threading
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import replace
 from datetime import timedelta
@@ -30,6 +29,7 @@ from featurestore.registry.history import RegistryHistory
 from featurestore.store import FeatureStore
 from tests.contract import dynamo
 from tests.contract.riders import CITY, GROUP, HOUR, START, TRIPS, Riders, declared, hour, rides, row
+from tests.waiting import wait_for
 
 NOON = START + 12 * HOUR
 RATING = Feature("rating", pl.Float64, "Mean rating")
@@ -170,7 +170,7 @@ def test_a_feature_is_added_while_readers_read_on_and_every_answer_is_that_of_th
             riders.promote([10], [*newer, *nulls])
             assert not riders.step().was_rebuilt
             riders.assert_online_is_the_past(names)
-            wait_for(lambda: ("PRESENT", "NULL_VALUE") in seen)
+            wait_for("the added feature", lambda: ("PRESENT", "NULL_VALUE") in seen, 30, pause=0.005)
     finally:
         is_over.set()
         reader.join()
@@ -218,7 +218,7 @@ def test_a_feature_is_added_to_both_tiers_while_the_hot_one_loses_rows_and_every
             both.evict(names[::3])
             both.assert_online_is_the_past(names)
             tiers.clear()
-            wait_for(lambda: len(tiers) > 0)
+            wait_for("a first read", lambda: len(tiers) > 0, 30, pause=0.005)
     finally:
         is_over.set()
         for reader in readers:
@@ -309,10 +309,3 @@ def test_version_2_of_a_group_lives_beside_version_1(riders: Riders) -> None:
         assert both.materialize([name], rebuild=True)[name].was_rebuilt
         assert both.materialize([GROUP])[GROUP].keys == 0
     assert one.get_online_features([f"{GROUP}:trips"], {"rider": ["a"]}).frame["trips"].to_list() == [1]
-
-
-def wait_for(has_come: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 30
-    while not has_come():
-        assert time.monotonic() < deadline
-        time.sleep(0.005)

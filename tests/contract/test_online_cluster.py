@@ -89,7 +89,7 @@ def calls(server: redis.Redis) -> int:
     return int(server.info("commandstats").get("cmdstat_evalsha_ro", {}).get("calls", 0))
 
 
-def soon(is_so: Callable[[], bool], seconds: float = 5.0) -> bool:
+def soon(is_so: Callable[[], bool], seconds: float = 30.0) -> bool:
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         if is_so():

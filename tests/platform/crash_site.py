@@ -8,10 +8,9 @@ import os
 import signal
 import subprocess
 import sys
-import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,6 +23,7 @@ from deploy.platform import HOST, is_listening
 from featurestore.backfill.dagster_api import find_assets, launch_partition_backfill
 from featurestore.ports import free_port
 from tests.platform.airline import REPOSITORY, processes_marked
+from tests.waiting import wait_for
 
 QUEUE = {"dequeue_interval_seconds": 1, "max_user_code_failure_retries": 30, "user_code_failure_retry_delay": 1}
 STOCK = ("dagster._core.run_coordinator", "QueuedRunCoordinator")
@@ -198,10 +198,3 @@ def kill(pid: int, number: signal.Signals = signal.SIGKILL) -> bool:
     except ProcessLookupError:
         return False
     return True
-
-
-def wait_for(what: str, happened: Callable[[], bool], seconds: float, pause: float = 0.1) -> None:
-    deadline = time.monotonic() + seconds
-    while not happened():
-        assert time.monotonic() < deadline, f"{what}: not within {seconds:.0f} s"
-        time.sleep(pause)

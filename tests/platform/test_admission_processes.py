@@ -14,10 +14,11 @@ from featurestore.metadata.request import AuditEntry, State
 from resources.run_tags import ADMISSION, BACKFILL, REASON
 from tests.platform.admission_location import NOW, catalog
 from tests.platform.airline import REPOSITORY, dagster_home
-from tests.platform.crash_site import Site, wait_for
+from tests.platform.crash_site import Site
 from tests.platform.kiosks import DAY, HOUR, T0, day_key, order, orders
 from tests.platform.run_queue import range_tags
 from tests.platform.sandbox import Sandbox
+from tests.waiting import wait_for
 
 ASSET = ("offline", "kiosk_sales_daily")
 LOCATION = REPOSITORY / "tests" / "platform" / "admission_location.py"

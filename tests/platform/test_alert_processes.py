@@ -17,10 +17,11 @@ from featurestore.registry.history import RegistryHistory
 from tests.contract.receivers import HttpReceiver, Posted, http_receiver
 from tests.platform.airline import REPOSITORY, dagster_home
 from tests.platform.alert_location import SLO, aging_profile, catalog
-from tests.platform.crash_site import Site, wait_for
+from tests.platform.crash_site import Site
 from tests.platform.kiosks import register
 from tests.platform.sandbox import Sandbox
 from tests.scale import cases
+from tests.waiting import wait_for
 
 pytestmark = pytest.mark.exam
 

@@ -32,10 +32,11 @@ from featurestore.settings import Settings
 from tests.platform import crash_location
 from tests.platform.airline import REPOSITORY
 from tests.platform.crash_location import ADMISSION, HOLD, LANDING, NOW, ROOT, catalog, sales_daily
-from tests.platform.crash_site import ADMITTING, STOCK, UNFINISHED, Site, crash_home, kill, wait_for
+from tests.platform.crash_site import ADMITTING, STOCK, UNFINISHED, Site, crash_home, kill
 from tests.platform.kiosks import DAY, HOUR, LIMIT, MINUTE, T0, day_key, order, orders
 from tests.platform.sandbox import Sandbox
 from tests.scale import cases
+from tests.waiting import wait_for
 
 DAYS = 20
 KEYS = [day_key(day) for day in range(DAYS)]

@@ -14,6 +14,7 @@ import redis
 from click.testing import CliRunner
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
+from selenium.webdriver.remote.webelement import WebElement
 
 from deploy.platform import running_platform
 from feature_assets.groups.flights import catalog
@@ -117,19 +118,22 @@ def launch_range(page: Page, first: str, last: str) -> None:
     page.open(f"/assets/{ASSET}?view=partitions")
     page.shows(f"{GROUP}", "Partitions Selected")
     page.press("Materialize")
-    page.until("the launch dialog", lambda: page._buttons("Confirm") or "Launch runs to materialize" in page.text)
-    if page._buttons(
-        "Confirm"
-    ):  # The rows were landed without a run of the raw assets, and the page asks if that is meant.
+    page.until("the launch dialog", lambda: page.buttons("Confirm") or "Launch runs to materialize" in page.text)
+    if page.buttons("Confirm"):
+        # The rows were landed without a run of the raw assets, and the page asks if that is meant.
         page.press("Confirm")
     page.press("Show all partitions")
-    boxes = page.driver.find_elements(By.CSS_SELECTOR, "input[type=text]")
-    chosen = [box for box in boxes if box.is_displayed()][-1]
+    page.until("the box of partitions", lambda: boxes(page))
+    chosen = boxes(page)[-1]
     chosen.send_keys(Keys.CONTROL, "a")
     chosen.send_keys(f"[{first}...{last}]", Keys.ENTER)
     page.shows(f"{DAYS} partitions")
     page.picture("backfill-launch")
     page.press("Launch backfill")
+
+
+def boxes(page: Page) -> list[WebElement]:
+    return [box for box in page.driver.find_elements(By.CSS_SELECTOR, "input[type=text]") if box.is_displayed()]
 
 
 def held_backfill(page: Page, site: Site) -> str:

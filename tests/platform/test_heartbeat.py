@@ -20,9 +20,9 @@ from featurestore.heartbeat.worker import Worker
 from featurestore.location import Location
 from featurestore.settings import Settings
 from resources.heartbeat import FAREWELL_SECONDS, STEP, Heart, Work
-from tests.platform.crash_site import wait_for
 from tests.platform.kiosks import HOUR, T0, day_key, kiosk_sales_daily, kiosks, order, orders
 from tests.platform.sandbox import Sandbox
+from tests.waiting import wait_for
 
 SALES = "offline/kiosk_sales_daily"
 SECONDS = 20

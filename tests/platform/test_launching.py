@@ -29,10 +29,11 @@ from featurestore.promotion import materialize_windows
 from tests.cli_project import DAY, LAST_WINDOW, Project, departure, fill
 from tests.platform import crash_location
 from tests.platform.crash_location import LANDING, NOW, ROOT
-from tests.platform.crash_site import Site, crash_home, wait_for
+from tests.platform.crash_site import Site, crash_home
 from tests.platform.fake_dagster import FakeDagster, serving
 from tests.platform.kiosks import HOUR, T0, TOO_MUCH, day_key, order, orders
 from tests.platform.sandbox import Sandbox
+from tests.waiting import wait_for
 
 GROUP = "carrier_delay_daily"
 ASSET = f"offline/{GROUP}"

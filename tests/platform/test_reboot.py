@@ -34,9 +34,10 @@ from featurestore.online.redis.valkey import EmbeddedValkey
 from featurestore.ports import free_port
 from featurestore.schedule.due import settling
 from tests.platform.airline import DAY, FIRST, REPOSITORY, dagster_home, flight, key, processes_marked
-from tests.platform.crash_site import UNFINISHED, kill, wait_for
+from tests.platform.crash_site import UNFINISHED, kill
 from tests.platform.sandbox import Sandbox
 from tests.scale import cases, exam_seed
+from tests.waiting import wait_for
 
 pytestmark = pytest.mark.exam
 

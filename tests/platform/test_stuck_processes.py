@@ -16,7 +16,7 @@ from featurestore.heartbeat.book import HeartbeatBook
 from featurestore.location import Location
 from featurestore.settings import Settings
 from tests.platform.crash_location import STUCK, catalog
-from tests.platform.crash_site import kill, wait_for
+from tests.platform.crash_site import kill
 from tests.platform.test_backfill_crash import (
     ASSETS,
     DONE,
@@ -25,6 +25,7 @@ from tests.platform.test_backfill_crash import (
     assert_same,
     running_twins,
 )
+from tests.waiting import wait_for
 
 pytestmark = pytest.mark.exam
 
@@ -83,7 +84,9 @@ def assert_recorded(twins: Twins, run: dg.DagsterRun, why: str, pid: int) -> Non
     (record,) = book(twins).stuck(since=twins.killed.now)
     assert (record.run_id, record.why, record.pid) == (run.run_id, why, pid)
     assert record.retried_as is not None
-    assert "succeeded" in record.outcome
+    # The last partition of the retry may be seen a tick before its success.
+    done = (f"Its retry {record.retried_as} succeeded.", "All that it was to compute is computed.")
+    assert record.outcome in done
 
 
 def test_frozen_worker_is_killed_and_its_run_retried_once(twins: Twins, tmp_path: Path) -> None:

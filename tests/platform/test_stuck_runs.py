@@ -33,11 +33,12 @@ from sensors.lost_retries import PATIENCE, TIMES, LostRetries
 from sensors.stuck_records import StuckRecords
 from sensors.stuck_runs import StuckRuns, stuck_runs
 from tests.platform.airline import dagster_home
-from tests.platform.crash_site import crash_home, wait_for
+from tests.platform.crash_site import crash_home
 from tests.platform.kiosks import HOUR, MINUTE, T0, TOO_MUCH, day_key, kiosk_profile, kiosks, order, orders
 from tests.platform.run_queue import ORIGIN, range_tags
 from tests.platform.sandbox import Sandbox
 from tests.unit.test_heartbeat import told_of
+from tests.waiting import wait_for
 
 SECOND = timedelta(seconds=1)
 SALES = dg.AssetKey(["offline", "kiosk_sales_daily"])

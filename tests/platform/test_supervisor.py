@@ -10,9 +10,8 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,6 +29,7 @@ from featurestore.errors import InvalidInput, StoreUnavailable, UnknownName
 from featurestore.ports import free_ports
 from tests.platform.airline import DAY, FIRST, REPOSITORY, dagster_home, flight, key, processes_marked
 from tests.platform.sandbox import Sandbox
+from tests.waiting import wait_for
 
 pytestmark = pytest.mark.exam
 
@@ -79,13 +79,6 @@ def site(tmp_path: Path, valkey_url: str) -> Iterator[Site]:
         sandbox.ingest(departures, [*rows, flight(BAD_DAY, "UA", IMPOSSIBLE)])
         assert not sandbox.run(ASSET, partitions=[key(2), key(BAD_DAY)]).success
         yield Site(home, sandbox, f"mark-{uuid4().hex}")
-
-
-def wait_for(what: str, happened: Callable[[], bool], seconds: float) -> None:
-    deadline = time.monotonic() + seconds
-    while not happened():
-        assert time.monotonic() < deadline, f"{what}: not within {seconds:.0f} s"
-        time.sleep(0.5)
 
 
 def test_backfill_over_graphql_ends_through_the_daemon_and_moves_the_online_copy(site: Site) -> None:
