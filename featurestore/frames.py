@@ -12,6 +12,7 @@ import polars as pl
 
 from featurestore.errors import InvalidInput
 
+SHOWN_CHARACTERS = 200
 Rows = Any
 """A Polars frame, pyarrow table, pandas frame, list of dicts or dict of lists."""
 
@@ -44,6 +45,24 @@ def as_polars(rows: Rows, name: str) -> pl.DataFrame:
     raise InvalidInput(
         f"{name} is a {type(rows).__name__}. Pass a Polars, Arrow or pandas frame, a list of dicts or a dict of lists."
     )
+
+
+def plain_rows(rows: pl.DataFrame) -> tuple[dict[str, Any], ...]:
+    """A few rows as values that JSON and a message can hold: times as text, also those that Python has no value for, and long text cut."""
+    texts = [_iso(column) for column in rows if isinstance(column.dtype, pl.Datetime | pl.Date)]
+    return tuple({name: _cut(value) for name, value in row.items()} for row in rows.with_columns(texts).to_dicts())
+
+
+def _iso(column: pl.Series) -> pl.Series:
+    if column.dtype == pl.Date:
+        return column.dt.to_string("%Y-%m-%d")
+    return column.dt.to_string("%Y-%m-%dT%H:%M:%S%.f" + ("%:z" if getattr(column.dtype, "time_zone", None) else ""))
+
+
+def _cut(value: Any) -> Any:
+    if not isinstance(value, str) or len(value) <= SHOWN_CHARACTERS:
+        return value
+    return f"{value[:SHOWN_CHARACTERS]}... ({len(value)} characters)"
 
 
 @dataclass(frozen=True)

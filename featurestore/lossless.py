@@ -9,6 +9,7 @@ from typing import Any
 import polars as pl
 
 from featurestore.errors import InvalidInput, SchemaMismatch
+from featurestore.frames import plain_rows
 
 EXAMPLES = 10
 
@@ -47,11 +48,7 @@ def column_faults(missing: list[str], unknown: list[str]) -> str:
 def named_rows(rows: pl.DataFrame, mask: pl.Expr, columns: list[str]) -> list[dict[str, Any]]:
     """The first ten rows that a mask holds for: their positions, from 0, and some columns."""
     found = rows.with_row_index("row").filter(mask).select("row", *columns).head(EXAMPLES)
-    return [{name: _plain(value) for name, value in row.items()} for row in found.to_dicts()]
-
-
-def _plain(value: Any) -> Any:
-    return value.isoformat() if hasattr(value, "isoformat") else value
+    return list(plain_rows(found))
 
 
 def _cast(column: pl.Series, dtype: pl.DataType, what: str) -> pl.Series:

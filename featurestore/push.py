@@ -23,9 +23,6 @@ from featurestore.offline.log import PUSHED_AT
 from featurestore.offline.pushed import known_rows
 from featurestore.offline.table import FeatureTable
 from featurestore.online.materialization.pushed import PushedPart, Tiers, write_pushed
-from featurestore.online.message.encode import encode
-from featurestore.online.message.layout import MessageLayout
-from featurestore.online.message.schema import layout_of
 from featurestore.online.tier import MaterializationState
 from featurestore.registry.snapshot import RegisteredGroup
 
@@ -122,7 +119,6 @@ def checked_rows(group: RegisteredGroup, rows: Rows, now: datetime) -> pl.DataFr
     if not verdict.passed:
         found = "; ".join(f"{finding}, e.g. {list(finding.examples)}" for finding in verdict.findings)
         raise InvalidInput(f"{what} are refused as a whole, and nothing is written: {found}.")
-    _refuse_unservable(group, known.with_columns(created_at=pl.lit(now).cast(TIMESTAMP)), what)
     return cast
 
 
@@ -141,30 +137,6 @@ def _refuse_unfit(group: RegisteredGroup, rows: pl.DataFrame, now: datetime, wha
             raise InvalidInput(
                 f"{what} are refused as a whole, and nothing is written: {count} {fault}: {found}. Mend or drop them."
             )
-
-
-def _refuse_unservable(group: RegisteredGroup, known: pl.DataFrame, what: str) -> None:
-    """A value too long for a message, or beyond the calendar, would stop every later materialization of the group."""
-    fields = tuple(field for field in layout_of(group).fields if field.can_be_refused)
-    if not group.is_online or not fields:
-        return
-    error = _unservable(group, MessageLayout(fields), known)
-    if error is None:
-        return
-    first, end = 0, known.height
-    while end - first > 1:
-        middle = (first + end) // 2
-        is_before = _unservable(group, MessageLayout(fields), known[first:middle]) is not None
-        first, end = (first, middle) if is_before else (middle, end)
-    raise InvalidInput(f"{what} are refused as a whole, and nothing is written: row {first}: {error}") from error
-
-
-def _unservable(group: RegisteredGroup, layout: MessageLayout, known: pl.DataFrame) -> InvalidInput | None:
-    try:
-        encode(layout, known, schema_number=group.schema_number, fence=0)
-    except InvalidInput as error:
-        return error
-    return None
 
 
 def _check_destination(group: RegisteredGroup, to: str) -> None:

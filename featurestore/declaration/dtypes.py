@@ -4,6 +4,8 @@ Only types that survive the whole way belong here: transform, Delta table, Proto
 """
 
 import math
+from collections.abc import Mapping
+from types import MappingProxyType
 
 import polars as pl
 
@@ -32,6 +34,16 @@ REACH: dict[str, tuple[float, float]] = {
     "float64": (-_LARGEST_FLOAT64, _LARGEST_FLOAT64),
 }
 """The smallest and the largest number that each numeric dtype holds."""
+BOUNDS: Mapping[pl.DataType, tuple[int, int]] = MappingProxyType(
+    {TIMESTAMP: (-62_135_596_800_000_000, 253_402_300_799_999_999), pl.Date(): (-719_162, 2_932_896)}
+)
+"""The first and the last instant and day that can be shown: of the years 1 to 9999, as Python's calendar has them."""
+CALENDAR = "years 1 to 9999"
+
+
+def in_calendar(column: pl.Expr, dtype: pl.DataType) -> pl.Expr:
+    """Whether an instant or a day can be shown; a null can."""
+    return column.to_physical().is_between(*BOUNDS[dtype]).fill_null(True)
 
 
 def as_dtype(dtype: pl.DataType | type[pl.DataType] | pl.datatypes.DataTypeClass) -> pl.DataType:

@@ -1,18 +1,23 @@
 """The gate between staging and production: a pandera schema generated from the declaration, and its verdict on a partition.
 
-Checked are dtypes, null keys, uniqueness, ranges, null (and NaN) fractions, lengths of vectors and lists, and coverage.
+Checked are dtypes, null keys, uniqueness, ranges, null (and NaN) fractions, lengths of vectors and lists, what could be neither
+shown nor stored online, and coverage.
 The module is pure: it is handed rows and says what is wrong with them.
 """
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
+from operator import not_
 from typing import Any
 
 import pandera.polars as pa
 import polars as pl
 from pandera.errors import SchemaError, SchemaErrors
 
+from featurestore.frames import plain_rows
+from featurestore.gate.servable import limits_of
 from featurestore.registry.snapshot import RegisteredFeature, RegisteredGroup
 
 EXAMPLES = 10
@@ -75,6 +80,7 @@ def judge(group: RegisteredGroup, rows: pl.DataFrame) -> Verdict:
         gate_schema(group).validate(rows, lazy=True)
     except SchemaErrors as errors:
         findings += _findings(group, rows, errors)
+    findings += _limit_findings(group, rows)
     return Verdict(rows.height, tuple(findings))
 
 
@@ -197,47 +203,48 @@ def _check_name(error: SchemaError) -> str:
 
 def _finding(group: RegisteredGroup, rows: pl.DataFrame, check: str, column: str, message: str) -> Finding:
     feature = next((f for f in group.features if f.name == column), None)
-    if feature is not None and check == "range":
-        bad = rows.filter(~_in_range(feature))
-        observed = f"[{bad[column].min()!s}, {bad[column].max()!s}]"
-        return Finding(
-            "range", column, observed, f"[{feature.ge}, {feature.le}]", bad.height, example_rows(group, bad, column)
-        )
-    if feature is not None and check == "null_fraction":
-        bad = rows.filter(_is_missing(feature))
-        return Finding(
-            check,
-            column,
-            f"{bad.height / rows.height:.4g}",
-            f"{feature.max_null_fraction:g}",
-            bad.height,
-            example_rows(group, bad, column),
-        )
-    if feature is not None and check == "length":
-        bad = rows.filter(~_has_length(feature))
-        return Finding(
-            check,
-            column,
-            str(bad[column].list.len().unique().to_list()),
-            feature.dtype_name,
-            bad.height,
-            example_rows(group, bad, column),
-        )
-    if feature is not None and check == "null_items":
-        bad = rows.filter(~_has_all_items(feature))
-        return Finding(check, column, "null inside a value", "none", bad.height, example_rows(group, bad, column))
+    if feature is not None and (seen := _seen(feature, rows, check)) is not None:
+        bad, observed, limit = seen
+        return Finding(check, column, observed, limit, bad.height, example_rows(group, bad, column))
     keys = [key for key in (*group.key_names, "event_time") if key in rows.columns]
     doubled = rows.filter(pl.struct(keys).is_duplicated())
     if doubled.height and column == group.name:
-        return Finding(
-            "uniqueness",
-            ", ".join(keys),
-            "repeated",
-            "one row each",
-            doubled.height,
-            example_rows(group, doubled, keys[0]),
-        )
+        examples = example_rows(group, doubled, keys[0])
+        return Finding("uniqueness", ", ".join(keys), "repeated", "one row each", doubled.height, examples)
     return Finding(check, column, message.splitlines()[0][:300], "the declared schema", rows.height)
+
+
+def _seen(feature: RegisteredFeature, rows: pl.DataFrame, check: str) -> tuple[pl.DataFrame, str, str] | None:
+    """The rows that a check of values found, what they have, and its limit; None for a check of the schema."""
+    column = feature.name
+    if check == "range":
+        bad = rows.filter(~_in_range(feature))
+        return bad, f"[{bad[column].min()!s}, {bad[column].max()!s}]", f"[{feature.ge}, {feature.le}]"
+    if check == "null_fraction":
+        bad = rows.filter(_is_missing(feature))
+        return bad, f"{bad.height / rows.height:.4g}", f"{feature.max_null_fraction:g}"
+    if check == "length":
+        bad = rows.filter(~_has_length(feature))
+        return bad, str(bad[column].list.len().unique().to_list()), feature.dtype_name
+    if check == "null_items":
+        return rows.filter(~_has_all_items(feature)), "null inside a value", "none"
+    return None
+
+
+def _limit_findings(group: RegisteredGroup, rows: pl.DataFrame) -> list[Finding]:
+    """One cheap pass for all limits, and a closer look at those that may be passed."""
+    limits = limits_of(group, rows.schema)
+    sieves = [limit.is_kept if limit.sieve is None else limit.sieve for limit in limits]
+    kept = rows.select(sieve.all().alias(str(number)) for number, sieve in enumerate(sieves)).row(0) if limits else ()
+    findings = []
+    for limit in itertools.compress(limits, map(not_, kept)):
+        bad = rows.filter(~limit.is_kept)
+        if bad.height:
+            observed = f"{bad.select(limit.measure.max()).item()}{limit.unit}"
+            shown = limit.column if limit.column in rows.columns else group.key_names[0]
+            examples = example_rows(group, bad, shown)
+            findings.append(Finding(limit.check, limit.column, observed, limit.most, bad.height, examples))
+    return findings
 
 
 def _coverage_findings(
@@ -265,12 +272,3 @@ def example_rows(group: RegisteredGroup, bad: pl.DataFrame, column: str) -> tupl
     """The first ten rows, as plain values: keys, event time and one column."""
     columns = dict.fromkeys([*group.key_names, *(c for c in ("event_time",) if c in bad.columns), column])
     return plain_rows(bad.head(EXAMPLES).select(list(columns)))
-
-
-def plain_rows(rows: pl.DataFrame) -> tuple[dict[str, Any], ...]:
-    """Rows as values that JSON can hold."""
-    return tuple({name: _plain(value) for name, value in row.items()} for row in rows.to_dicts())
-
-
-def _plain(value: Any) -> Any:
-    return value.isoformat() if hasattr(value, "isoformat") else value

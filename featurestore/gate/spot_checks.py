@@ -7,7 +7,8 @@ from typing import Any
 import polars as pl
 
 from featurestore.declaration.backfill import KnownValue
-from featurestore.gate.quality import Finding, plain_rows
+from featurestore.frames import plain_rows
+from featurestore.gate.quality import Finding
 from featurestore.registry.snapshot import RegisteredGroup
 
 NO_ROW = "no row"

@@ -11,6 +11,7 @@ import polars as pl
 
 from featurestore.declaration.windows import DAY, HOUR, TimeWindow
 from featurestore.errors import InvalidInput, SchemaMismatch
+from featurestore.frames import plain_rows
 from featurestore.lossless import column_faults
 from featurestore.offline.spans import of_windows
 from featurestore.registry.snapshot import RegisteredGroup
@@ -129,7 +130,7 @@ def refuse_doubles(group: RegisteredGroup, rows: pl.DataFrame, columns: Sequence
     doubled = rows.select(columns).filter(pl.struct(columns).is_duplicated())
     if doubled.height:
         raise InvalidInput(
-            f"{doubled.height} rows for group {group.name!r} share their {list(columns)}, for instance {doubled.row(0, named=True)}. "
+            f"{doubled.height} rows for group {group.name!r} share their {list(columns)}, for instance {plain_rows(doubled.head(1))[0]}. "
             "Keep one row each: the transform breaks the tie."
         )
 

@@ -16,7 +16,7 @@ from deltalake import CommitProperties, DeltaTable, Transaction, write_deltalake
 from deltalake.exceptions import CommitFailedError
 
 from featurestore.clock import Clock, system_clock
-from featurestore.declaration.dtypes import TIMESTAMP, storage_dtype
+from featurestore.declaration.dtypes import CALENDAR, TIMESTAMP, in_calendar, storage_dtype
 from featurestore.declaration.source import Source
 from featurestore.errors import InvalidInput, SchemaMismatch, StoreUnavailable
 from featurestore.location import Location
@@ -257,6 +257,8 @@ class SourceTable:
             reason = (
                 pl.when(event_time.is_null() | pl.col("knowledge_time").is_null())
                 .then(pl.lit("no event time or no knowledge time"))
+                .when(~in_calendar(event_time, TIMESTAMP) | ~in_calendar(pl.col("knowledge_time"), TIMESTAMP))
+                .then(pl.lit(f"a time that is not of the {CALENDAR}"))
                 .when(event_time > latest)
                 .then(pl.lit("event time in the future"))
                 .when(self._declared_knowledge() < event_time)

@@ -20,6 +20,7 @@ from featurestore.errors import InvalidInput, SchemaMismatch
 
 SEPARATOR = "|"
 _RESERVED_CLASS = r'[\x00-\x20\x7f-\x{a0}%:{}|#*?\[\]\\"]'
+_LONGEST_NUMBER = len(str(-(2**63)))
 _RESERVED = re.compile(_RESERVED_CLASS.replace(r"\x{a0}", "\xa0"))
 _RESERVED_ASCII = bytes(range(0x21)) + b'\x7f%:{}|#*?[]\\"'
 _KEY_TYPES: Mapping[pl.DataType, type] = MappingProxyType(
@@ -99,6 +100,22 @@ def _spell_column(frame: pl.DataFrame, name: str) -> pl.Series:
     texts = column.filter(reserved).unique()
     escaped = pl.Series([escape(text) for text in texts.to_list()], dtype=pl.String)
     return column.replace(texts, escaped)
+
+
+def spelled_bytes(name: str, dtype: pl.DataType) -> pl.Expr:
+    """How many bytes a key takes in its entity's id: of text exactly, of any other at most; 0 where it is null."""
+    if dtype != pl.String:
+        return pl.lit(_LONGEST_NUMBER)
+    column = pl.col(name)
+    escapes = column.str.count_matches(_RESERVED_CLASS) + column.str.count_matches("\xa0")
+    return (column.str.len_bytes() + 2 * escapes).fill_null(0)
+
+
+def most_spelled_bytes(name: str, dtype: pl.DataType) -> pl.Expr:
+    """How many bytes a key may take in its entity's id at most, found without a look at its characters; 0 where it is null."""
+    if dtype != pl.String:
+        return pl.lit(_LONGEST_NUMBER)
+    return 3 * pl.col(name).str.len_bytes().fill_null(0)
 
 
 def _key_column(frame: pl.DataFrame, name: str) -> pl.Series:

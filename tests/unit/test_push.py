@@ -145,6 +145,21 @@ REFUSED: dict[str, tuple[list[dict[str, Any]], type[FeatureStoreError], str]] = 
     "the future": ([row("a"), row("b", NOW + 5 * MINUTE + MICROSECOND)], InvalidInput, "true of the future.*'row': 1"),
     "a naive time": ([row("a", NOW.replace(tzinfo=None))], SchemaMismatch, "never guessed"),
     "a fraction of a click": ([row("a", clicks=1), row("b", clicks=1.5)], InvalidInput, "'row': 1, 'clicks': 1.5"),  # type: ignore[arg-type]
+    "a time before the calendar": (
+        [row("a"), {**row("b"), "event_time": datetime.fromisoformat("0001-01-01T00:00:00+14:00")}],
+        InvalidInput,
+        r"calendar of 'event_time' is 0000-12-31T10:00:00, limit years 1 to 9999.*'rider': 'b'",
+    ),
+    "a time after the calendar": (
+        [row("a"), {**row("b"), "event_time": datetime.fromisoformat("9999-12-31T23:59:59-10:00")}],
+        InvalidInput,
+        r"true of the future.*'row': 1.*\+10000-01-01T09:59:59",
+    ),
+    "a time before the calendar twice": (
+        [{**row("b"), "event_time": datetime.fromisoformat("0001-01-01T00:00:00+14:00")}] * 2,
+        InvalidInput,
+        r"one entity at one event time: .*0000-12-31T10:00:00\+00:00",
+    ),
     "a number in words": ([row("a", clicks="1")], SchemaMismatch, "column 'clicks' is String"),  # type: ignore[arg-type]
     "more digits than fit": ([row("a", score=0.1)], InvalidInput, "do not fit Float32 without change"),
     "a column too many": (
@@ -157,7 +172,11 @@ REFUSED: dict[str, tuple[list[dict[str, Any]], type[FeatureStoreError], str]] = 
         SchemaMismatch,
         "lack columns .'page'.. Give exactly",
     ),
-    "text that no message holds": ([row("a"), row("b"), row("c", page="x" * 20_000)], InvalidInput, "row 2: 'page'"),
+    "text that no message holds": (
+        [row("a"), row("b"), row("c", page="x" * 20_000)],
+        InvalidInput,
+        r"text_size of 'page' is 20000 bytes, limit 16383 bytes \(1 rows\), e.g. .*'rider': 'c'.*\(20000 characters\)",
+    ),
 }
 
 

@@ -1,6 +1,7 @@
 """The gate: its verdict on a partition, against a plain reading of the declaration, and what its report holds."""
 
 import json
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 
 from featurestore.declaration.dtypes import TIMESTAMP, dtype_name
 from featurestore.gate.quality import EXAMPLES, gate_schema, judge, judge_windows, with_coverage
+from featurestore.online.keys import entity_id
 from featurestore.registry.snapshot import RegisteredFeature, RegisteredGroup
 from tests.catalogs import HOUR, T0
 from tests.offline_rows import group_of
@@ -150,6 +152,93 @@ def test_examples_name_the_failing_rows() -> None:
         "ratio": 2.0,
     }
     assert str(finding) == "range of 'ratio' is [2.0, 2.0], limit [-1.0, 1.0] (15 rows)"
+
+
+def held(
+    keys: tuple[tuple[str, str], ...], tiers: tuple[str, ...] = ("hot", "warm"), *, is_online: bool = True
+) -> RegisteredGroup:
+    """A group of one text feature, one list of texts and one day."""
+    features = tuple(
+        RegisteredFeature(name, dtype, number, 1, max_length=length)
+        for number, (name, dtype, length) in enumerate(
+            [("note", "string", None), ("tags", "list<string>", 1000), ("since", "date", None)], start=32
+        )
+    )
+    return replace(group_of(kind="events", keys=keys), features=features, tiers=tiers, is_online=is_online)
+
+
+def held_rows(group: RegisteredGroup, **values: list[Any]) -> pl.DataFrame:
+    count = len(next(iter(values.values())))
+    times = {name: [T0] * count for name in ("event_time", "knowledge_time", "window_start")}
+    rest = {"note": ["x"] * count, "tags": [["x"]] * count, "since": [None] * count}
+    marks = {"is_deleted": [False] * count, "schema_number": [1] * count}
+    return frame(
+        [
+            dict(zip(all_of, row, strict=True))
+            for all_of in [{**times, **marks, **rest, **values}]
+            for row in zip(*all_of.values(), strict=True)
+        ],
+        group,
+    )
+
+
+ID_TEXTS = st.one_of(
+    st.text(max_size=30), st.text("ab:| %{}\xa0é", min_size=600, max_size=720), st.text(min_size=2040, max_size=2060)
+)
+
+
+@settings(max_examples=cases(1000, 50), deadline=None)
+@given(st.lists(st.tuples(ID_TEXTS, st.integers(-(2**63), 2**63 - 1)), min_size=1, max_size=5, unique=True))
+def test_a_key_passes_if_and_only_if_dynamodb_takes_its_id(keys: list[tuple[str, int]]) -> None:
+    group = held((("name", "string"), ("number", "int64")))
+    verdict = judge(group, held_rows(group, name=[name for name, _ in keys], number=[number for _, number in keys]))
+    sizes = [len(entity_id(key).encode()) for key in keys]
+    room = len(str(-(2**63)))
+    found = [finding for finding in verdict.findings if finding.check == "key_size"]
+    assert bool(found) or all(size <= 2048 for size in sizes), "one that is too long passed"
+    assert not found or any(len(entity_id([name]).encode()) + 1 + room > 2048 for name, _ in keys), "none was too long"
+
+
+@pytest.mark.parametrize(
+    ("case", "check", "column"),
+    [
+        ({"note": ["x", "x" * 16_383]}, None, None),
+        ({"note": ["x", "x" * 16_384]}, "text_size", "note"),
+        ({"name": ["a", "b" * 2049]}, "key_size", "held"),
+        ({"tags": [["x"], ["y" * 500] * 900]}, "item_size", "held"),
+        ({"tags": [["x"], ["y" * 400] * 900]}, None, None),
+        ({"since": [0, 2_932_896]}, None, None),
+        ({"since": [0, 2_932_897]}, "calendar", "since"),
+        ({"since": [0, -719_163]}, "calendar", "since"),
+        ({"event_time": [0, -62_135_596_800_000_001]}, "calendar", "event_time"),
+        ({"knowledge_time": [0, 253_402_300_800_000_000]}, "calendar", "knowledge_time"),
+    ],
+)
+def test_what_no_tier_holds_and_nothing_shows_is_found(
+    case: dict[str, list[Any]], check: str | None, column: str
+) -> None:
+    group = held((("name", "string"),))
+    rows = held_rows(group, name=["a", "b"])
+    rows = rows.with_columns(pl.Series(name, values).cast(rows.schema[name]) for name, values in case.items())
+    verdict = judge(group, rows)
+    if check is None:
+        assert verdict.passed
+        return
+    [finding] = verdict.findings
+    assert (finding.check, finding.failing_rows) == (check, 1)
+    assert finding.column == (group.name if column == "held" else column)
+    assert finding.examples[0]["name"].startswith("b")
+    assert all(len(str(value)) < 300 for value in finding.examples[0].values())
+    json.dumps(verdict.as_dict())
+
+
+@pytest.mark.parametrize(("tiers", "is_online", "found"), [(("hot",), True, 1), ((), True, 3), ((), False, 0)])
+def test_sizes_are_those_of_the_tiers_that_a_group_may_have(
+    tiers: tuple[str, ...], is_online: bool, found: int
+) -> None:
+    group = held((("name", "string"),), tiers, is_online=is_online)
+    rows = held_rows(group, name=["a" * 3000], note=["x" * 20_000], tags=[["y" * 500] * 900])
+    assert [finding.check for finding in judge(group, rows).findings] == ["text_size", "key_size", "item_size"][:found]
 
 
 @pytest.mark.parametrize(("missing", "is_good"), [(4, True), (5, True), (6, False)])

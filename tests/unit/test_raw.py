@@ -15,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from featurestore.declaration import Source
+from featurestore.declaration.dtypes import BOUNDS, TIMESTAMP
 from featurestore.location import Location
 from featurestore.offline.raw import ALWAYS, CLOCK_SKEW, LandingFile, SourceTable
 from tests.catalogs import DAY, HOUR, MINUTE, T0, TIME, Clock, landing_file, parquet, register, sale, sales, visits
@@ -231,6 +232,18 @@ def test_a_row_that_cannot_be_is_set_aside_with_its_reason(tmp_path: Path, case:
     assert aside.height == 1
     assert reason in aside["refusal"][0]
     assert aside["amount"].to_list() == [row["amount"]]
+
+
+@pytest.mark.parametrize("beyond", [-1, 1])
+def test_a_time_beyond_the_calendar_is_set_aside(tmp_path: Path, beyond: int) -> None:
+    table, microseconds = table_in(tmp_path), BOUNDS[TIMESTAMP][beyond > 0] + beyond
+    times = pl.Series([microseconds, 0]).cast(TIMESTAMP)
+    rows = pl.DataFrame([sale(1, T0), sale(2, T0)], schema=dict(sales.schema)).with_columns(
+        event_time=times, known_at=times
+    )
+    done = table.ingest([LandingFile("a.parquet", parquet(rows))])
+    assert (done.rows, done.refused_because) == (1, {"a time that is not of the years 1 to 9999": 1})
+    assert refused_rows(table).height == 1
 
 
 def test_refused_rows_are_counted_by_reason_over_the_files_of_one_ingestion(tmp_path: Path) -> None:

@@ -39,7 +39,7 @@ _VERSIONED = re.compile(r"(.+)_v([0-9]+)")
 _SIGN = 1 << 63
 _TAGGED = struct.Struct("<2xq2xq2xq")
 _SORTABLE = struct.Struct(">QQQ")
-_OVERHEAD_BYTES = 200
+ITEM_OVERHEAD_BYTES = 200
 """Attribute names, fence, expiry and version, generously; a sort key has at most 100 bytes."""
 
 
@@ -193,7 +193,7 @@ def _check_size(group: str, entity_id: str, message: bytes) -> None:
             f"An entity id of group {group!r} takes {len(entity_id.encode())} bytes: {entity_id[:60]!r}... DynamoDB stores "
             f"{LARGEST_ENTITY_ID_BYTES}. Use a shorter key, or declare Online(tiers=('hot',))."
         )
-    if len(message) + len(entity_id.encode()) + _OVERHEAD_BYTES > LARGEST_ITEM_BYTES:
+    if len(message) + len(entity_id.encode()) + ITEM_OVERHEAD_BYTES > LARGEST_ITEM_BYTES:
         raise InvalidInput(
             f"The message of entity {entity_id[:60]!r} of group {group!r} takes {len(message)} bytes; a DynamoDB item holds "
             f"{LARGEST_ITEM_BYTES}. Shorten its lists or strings, or declare Online(tiers=('hot',))."

@@ -12,6 +12,7 @@ import polars as pl
 
 from featurestore.declaration.dtypes import TIMESTAMP
 from featurestore.errors import InvalidInput, StaleWriter
+from featurestore.frames import plain_rows
 from featurestore.offline.changes import Changes
 from featurestore.offline.table import FeatureTable
 from featurestore.online.advance import furthest
@@ -187,7 +188,7 @@ def _refuse_rows(group: RegisteredGroup, target: MaterializationState, rows: pl.
     future = rows.filter(pl.col("event_time") > now).select(*group.key_names, "event_time")
     if future.height:
         raise InvalidInput(
-            f"{future.height} keys of group {group.name!r} have rows that are true of the future, first {future.row(0, named=True)}; "
+            f"{future.height} keys of group {group.name!r} have rows that are true of the future, first {plain_rows(future.head(1))[0]}; "
             f"it is {now.isoformat()}. Such a row would keep every later value out: correct its window, or this machine's clock."
         )
     # Only these can be too long or beyond the calendar; the others need not be encoded twice.

@@ -9,10 +9,11 @@ from operator import or_
 
 import polars as pl
 
+from featurestore.declaration.dtypes import BOUNDS, in_calendar
 from featurestore.frontier import latest_as_of
 from featurestore.offline.table import FeatureTable
 from featurestore.offline.view import TableView
-from featurestore.online.message.layout import BOUNDS, MessageLayout
+from featurestore.online.message.layout import MessageLayout
 from featurestore.online.message.schema import layout_of
 from featurestore.online.tier import MaterializationState
 
@@ -116,7 +117,7 @@ def _value_faults(layout: MessageLayout) -> list[pl.Expr]:
             faults += [column.str.len_bytes() > field.longest_bytes]
             faults += [] if field.max_length is None else [column.str.len_chars() > field.max_length]
         elif field.dtype in BOUNDS:
-            faults += [~column.to_physical().is_between(*BOUNDS[field.dtype])]
+            faults += [~in_calendar(column, field.dtype)]
         elif not field.is_scalar:
             faults += [column.list.drop_nulls().list.len() != column.list.len()]
             length = column.list.len()

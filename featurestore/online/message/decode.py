@@ -14,6 +14,7 @@ from typing import cast
 import numpy as np
 import polars as pl
 
+from featurestore.declaration.dtypes import BOUNDS
 from featurestore.errors import InvalidInput
 from featurestore.online.message.canonical import Part, RowLayout, read_part
 from featurestore.online.message.columns import (
@@ -32,7 +33,6 @@ from featurestore.online.message.columns import (
 from featurestore.online.message.integrity import check_intact, sealed
 from featurestore.online.message.joined import Batch
 from featurestore.online.message.layout import (
-    BOUNDS,
     HEADER_AT,
     HEADER_DTYPE,
     HEADER_SIZE,

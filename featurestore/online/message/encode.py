@@ -9,10 +9,10 @@ from itertools import pairwise
 import numpy as np
 import polars as pl
 
+from featurestore.declaration.dtypes import BOUNDS
 from featurestore.errors import InvalidInput, SchemaMismatch
 from featurestore.online.message.checksum import sums_of_messages, sums_of_rows
 from featurestore.online.message.layout import (
-    BOUNDS,
     CHECKSUM_SLICE,
     TIMESTAMP,
     Block,

@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from featurestore.declaration.dtypes import BOUNDS
 from featurestore.online.message.checksum import sum_of, sums_of_rows
 from featurestore.online.message.layout import (
-    BOUNDS,
     CHECKSUM_SLICE,
     HEADER_SIZE,
     HEADER_TAGS,

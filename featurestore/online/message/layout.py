@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from featurestore.declaration.dtypes import dtype_name
+from featurestore.declaration.dtypes import BOUNDS, dtype_name
 from featurestore.errors import DeclarationError, unknown_name
 from featurestore.online.message.checksum import base_of
 
@@ -33,10 +33,6 @@ BEFORE_EVERYTHING = datetime(1700, 1, 1, tzinfo=UTC)
 TIMESTAMP = pl.Datetime("us", "UTC")
 MESSAGE_FORMAT = 2
 """Goes up with every change of the bytes that `codec` draws: copies of another format are built anew."""
-BOUNDS: Mapping[pl.DataType, tuple[int, int]] = MappingProxyType(
-    {TIMESTAMP: (-62_135_596_800_000_000, 253_402_300_799_999_999), pl.Date(): (-719_162, 2_932_896)}
-)
-"""The first and the last instant and day that can be shown: of the years 1 to 9999, as Python's calendar has them."""
 HEADER_NUMBERS: Mapping[str, int] = MappingProxyType(
     {
         "fence": 16,
