@@ -30,11 +30,7 @@ class DistinctSketch:
     @classmethod
     def of(cls, words: Words) -> "DistinctSketch":
         """The sketch of hashed values; repeated ones change nothing."""
-        registers = np.zeros(REGISTERS, dtype=np.uint8)
-        index = (words >> np.uint64(64 - INDEX_BITS)).astype(np.int64)
-        _, lengths = np.frexp((words & np.uint64((1 << RUN_BITS) - 1)).astype(np.float64))
-        np.maximum.at(registers, index, (RUN_BITS + 1 - lengths).astype(np.uint8))
-        return cls(registers.tobytes())
+        return distinct_sketches(words[np.newaxis], np.ones((1, len(words)), dtype=bool))[0]
 
     def estimate(self) -> float:
         """How many distinct values, about.
@@ -48,6 +44,17 @@ class DistinctSketch:
             total = 0.5 * (total + counts[length])
         total += REGISTERS * _sigma(counts[0] / REGISTERS)
         return ALPHA * REGISTERS**2 / total
+
+
+def distinct_sketches(words: Words, is_there: npt.NDArray[np.bool_]) -> list[DistinctSketch]:
+    """The sketch of each row of hashed values, of shape (sketches, values), as far as they are there."""
+    registers = np.zeros((len(words), REGISTERS), dtype=np.uint8)
+    first: npt.NDArray[np.int64] = REGISTERS * np.arange(len(words))
+    index = (words >> np.uint64(64 - INDEX_BITS)).astype(np.int64) + first[:, np.newaxis]
+    _, lengths = np.frexp((words & np.uint64((1 << RUN_BITS) - 1)).astype(np.float64))
+    runs = (RUN_BITS + 1 - lengths).astype(np.uint8)
+    np.maximum.at(registers.reshape(-1), index[is_there], runs[is_there])
+    return [DistinctSketch(row.tobytes()) for row in registers]
 
 
 def merged_distinct(sketches: Sequence[DistinctSketch]) -> DistinctSketch:

@@ -17,6 +17,7 @@ An int64 beyond 2^53 is rounded to a float in min, max, mean and quantiles, and 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import groupby
 from typing import Any
 
 import numpy as np
@@ -24,12 +25,14 @@ import polars as pl
 
 from featurestore.gate.drift import Vectors, pooled, vectors_of
 from featurestore.gate.profile import as_matrix, as_numbers
-from featurestore.quality.distinct import DistinctSketch, merged_distinct
+from featurestore.quality.distinct import DistinctSketch, distinct_sketches, merged_distinct
 from featurestore.quality.hashing import Words, hash_floats, hash_values, hash_vectors
 from featurestore.quality.quantiles import Floats, QuantileSketch, merged_quantiles
 from featurestore.quality.top_values import TopValues, merged_top_values
 from featurestore.registry.snapshot import RegisteredFeature
 
+_VALUES_AT_ONCE = 1 << 16
+"""Of float columns: so many that a call of NumPy costs little of each, and so few that its cache holds them."""
 WITH_TOP_VALUES = ("string", "bool", "int64", "int32")
 
 
@@ -99,7 +102,15 @@ def window_statistics(
     """
     numbers = rows["schema_number"]
     oldest = numbers.min() if len(numbers) else None
-    return [_of_feature(feature, _known(feature, rows, oldest), start) for feature in features]
+    columns = [_known(feature, rows, oldest) for feature in features]
+    found: dict[int, FeatureStatistics] = {}
+    for places in _batches(features, columns):
+        together = _of_floats([features[place] for place in places], [columns[place] for place in places])
+        found |= zip(places, together, strict=True)
+    return [
+        found[place] if place in found else _of_feature(feature, columns[place], start)
+        for place, feature in enumerate(features)
+    ]
 
 
 def merged_statistics(parts: Sequence[FeatureStatistics]) -> FeatureStatistics:
@@ -131,6 +142,38 @@ def _known(feature: RegisteredFeature, rows: pl.DataFrame, oldest: Any) -> pl.Se
     return rows.filter(pl.col("schema_number") >= feature.since)[feature.name]
 
 
+def _batches(features: Sequence[RegisteredFeature], columns: Sequence[pl.Series]) -> list[list[int]]:
+    """The places of the float columns, those of one length together, as many as are measured at once."""
+    batches: list[list[int]] = []
+    for length, places in groupby(
+        (place for place, feature in enumerate(features) if feature.dtype.is_float()), key=lambda at: len(columns[at])
+    ):
+        size, alike = max(1, _VALUES_AT_ONCE // max(1, length)), list(places)
+        batches += [alike[first : first + size] for first in range(0, len(alike), size)]
+    return batches
+
+
+def _of_floats(features: Sequence[RegisteredFeature], columns: Sequence[pl.Series]) -> list[FeatureStatistics]:
+    """Columns of one length; nulls are NaN in NumPy, and both are sorted to the end."""
+    given = np.stack([column.to_numpy() for column in columns]).astype(np.float64, copy=False)
+    is_there = ~np.isnan(given)
+    sketches, counts = distinct_sketches(hash_floats(given), is_there), is_there.sum(axis=1).tolist()
+    return [
+        FeatureStatistics(
+            feature.name,
+            feature.dtype_name,
+            len(column),
+            nulls,
+            len(column) - nulls - count,
+            **_summary(ordered[:count]),
+            distinct=sketch,
+        )
+        for feature, column, nulls, count, ordered, sketch in zip(
+            features, columns, (c.null_count() for c in columns), counts, np.sort(given, axis=1), sketches, strict=True
+        )
+    ]
+
+
 @dataclass(frozen=True, slots=True)
 class _Measured:
     """What is left of a column: its values on the scale of the type, in any order, and words for those that differ."""
@@ -150,7 +193,7 @@ def _of_feature(feature: RegisteredFeature, values: pl.Series, start: datetime) 
         len(values),
         nulls,
         len(values) - nulls - measured.count,
-        **_summary(measured.numbers),
+        **_summary(np.sort(measured.numbers)),
         distinct=DistinctSketch.of(measured.words),
         top=measured.top,
         vectors=measured.vectors,
@@ -158,11 +201,7 @@ def _of_feature(feature: RegisteredFeature, values: pl.Series, start: datetime) 
 
 
 def _measured(feature: RegisteredFeature, values: pl.Series, start: datetime) -> _Measured:
-    """Floats in NumPy alone, and categories counted once: a call into Polars for each step would cost more than the step."""
-    if feature.dtype.is_float():
-        given = values.to_numpy()
-        floats = given[~np.isnan(given)].astype(np.float64, copy=False)
-        return _Measured(len(floats), floats, hash_floats(floats))
+    """Any but a float; categories are counted once."""
     present = values.drop_nulls() if values.null_count() else values
     if feature.dtype_name in WITH_TOP_VALUES:
         counted = present.value_counts(name="n")
@@ -182,9 +221,8 @@ def _numbers(feature: RegisteredFeature, present: pl.Series) -> Floats:
     return np.empty(0) if feature.dtype_name == "string" else present.to_numpy().astype(np.float64)
 
 
-def _summary(numbers: Floats) -> dict[str, Any]:
-    """Values that may be infinite; of none there is no summary."""
-    ordered = np.sort(numbers)
+def _summary(ordered: Floats) -> dict[str, Any]:
+    """Values in ascending order, which may be infinite; of none there is no summary."""
     if not len(ordered):
         return {"lowest": None, "highest": None, "mean": None, "quantiles": QuantileSketch(ordered, 0)}
     with np.errstate(invalid="ignore", over="ignore"):

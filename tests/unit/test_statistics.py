@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import featurestore.quality.statistics as measuring
 from featurestore.declaration.dtypes import parse_dtype, storage_dtype
 from featurestore.quality.distinct import RELATIVE_ERROR, DistinctSketch, merged_distinct
 from featurestore.quality.frame import (
@@ -306,6 +307,38 @@ def test_merged_top_values_keep_the_error_that_they_state(windows: list[dict[int
     exact = merged_top_values(parts)
     if all(part.is_complete for part in parts):
         assert exact.short == 0
+
+
+# Features beside each other.
+
+WINDOWS = st.lists(
+    st.tuples(st.sampled_from(["float64", "float32", "int64", "string"]), st.sampled_from([1, 2])), max_size=9
+)
+
+
+@settings(max_examples=cases(500, 40), deadline=None)
+@given(WINDOWS, st.lists(st.sampled_from([1, 2]), max_size=60), st.data())
+def test_features_of_a_window_are_measured_as_each_alone(
+    shape: list[tuple[str, int]], numbers: list[int], data: Any
+) -> None:
+    """However many columns are measured at once."""
+    features = [RegisteredFeature(f"x{n}", dtype, 32 + n, since) for n, (dtype, since) in enumerate(shape)]
+    values = st.lists(st.none() | FLOATS, min_size=len(numbers), max_size=len(numbers))
+    given_values = [pl.Series(one.name, data.draw(values), dtype=pl.Float64) for one in features]
+    typed = [
+        series.cast(pl.String) if one.dtype == pl.String else series.cast(storage_dtype(one.dtype), strict=False)
+        for one, series in zip(features, given_values, strict=True)
+    ]
+    rows = pl.DataFrame([pl.Series("schema_number", numbers, dtype=pl.Int32), *typed])
+    alone = [window_statistics([one], rows, START) for one in features]
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(measuring, "_VALUES_AT_ONCE", data.draw(st.sampled_from([1, 60, 100_000])))
+        together = window_statistics(features, rows, START)
+    assert stored_rows([window_of(together)]).equals(stored_rows([window_of([one for [one] in alone])]))
+
+
+def window_of(found: Sequence[FeatureStatistics]) -> WindowStatistics:
+    return WindowStatistics(START, tuple(found), 1, "run", START)
 
 
 # What is counted at all.
