@@ -9,9 +9,12 @@ import polars as pl
 from featurestore.clock import Clock
 from featurestore.declaration import Catalog, Entity, Feature, FeatureGroup, FeatureService, Online, pushed_group
 from featurestore.registry.history import RegistryHistory
+from featurestore.serving.options import Limits
 from featurestore.store import FeatureStore
 
 MEMORY = "memory://"
+PATIENT = Limits(timeout_seconds=30.0, longest_timeout_seconds=30.0)
+"""Of a server in this process, where its time is not what is looked at: tests share their machine."""
 DAY, HOUR, MICROSECOND = timedelta(days=1), timedelta(hours=1), timedelta(microseconds=1)
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 OWNER = "team:couriers"

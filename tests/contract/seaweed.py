@@ -15,8 +15,8 @@ from featurestore.ports import free_ports
 BUCKET = "lake"
 KEY_ID = "seaweed-test-key"
 SECRET = "seaweed-test-secret"
-START_SECONDS = 30
-STOP_SECONDS = 15
+START_SECONDS = 120
+STOP_SECONDS = 60
 PORTS = [f"{part}.port{kind}" for part in ("master", "volume", "filer", "s3", "admin") for kind in ("", ".grpc")]
 
 
@@ -68,10 +68,12 @@ def _options(endpoint: str) -> dict[str, str]:
 
 
 def _wait_until_up(process: subprocess.Popen[bytes], location: Location, log: Path) -> None:
+    """Wait until it takes a file: it lists its buckets before it has anywhere to put one."""
     deadline = time.monotonic() + START_SECONDS
     while process.poll() is None and time.monotonic() < deadline:
         try:
-            location.names()
+            location.write("up", b"up")
+            location.delete("up")
         except FeatureStoreError:
             time.sleep(0.1)
         else:

@@ -43,9 +43,11 @@ def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedCluste
 
 @pytest.fixture
 def tier(servers: EmbeddedCluster) -> Iterator[RedisClusterTier]:
+    servers.wait_until_whole()  # a node that stood still for long in the last test has to be found well again
     for number in range(len(servers.nodes)):
         servers.client(number).flushall()
-    made = RedisClusterTier(seeds_of(servers.url), clock)
+    # Patient, so that a busy machine is not taken for a node that is away.
+    made = RedisClusterTier(seeds_of(servers.url.replace("socket_timeout=5", "socket_timeout=30")), clock)
     yield made
     made.close()
 
@@ -89,7 +91,7 @@ def calls(server: redis.Redis) -> int:
     return int(server.info("commandstats").get("cmdstat_evalsha_ro", {}).get("calls", 0))
 
 
-def soon(is_so: Callable[[], bool], seconds: float = 30.0) -> bool:
+def soon(is_so: Callable[[], bool], seconds: float = 60.0) -> bool:
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         if is_so():
@@ -147,16 +149,16 @@ def test_a_frozen_node_costs_its_keys_and_the_deadline_and_then_nothing(
     with frozen(servers, stopped):
         for one in (copy, fresh):
             started = time.monotonic()
-            replies = one.tier.read_many({GROUP: KEYS}, timeout_seconds=1.0)[GROUP]
-            assert time.monotonic() - started < 2.0
+            replies = one.tier.read_many({GROUP: KEYS}, timeout_seconds=2.0)[GROUP]
+            assert time.monotonic() - started < 4.0, "and not the 5 s of the address"
             assert replies.unanswered == set(lost)
             assert "does not answer (TimeoutError)" in replies.cause
 
         def cause() -> str:
-            return copy.tier.read_many({GROUP: KEYS}, timeout_seconds=0.05)[GROUP].cause
+            return copy.tier.read_many({GROUP: KEYS}, timeout_seconds=0.25)[GROUP].cause
 
         assert soon(lambda: "is left alone for a moment" in cause())
-        replies = copy.tier.read_many({GROUP: KEYS}, timeout_seconds=1.0)[GROUP]
+        replies = copy.tier.read_many({GROUP: KEYS}, timeout_seconds=2.0)[GROUP]
         assert replies.unanswered == set(lost)
         assert [v for p, v in enumerate(values(replies)) if p not in lost] == [5] * (len(KEYS) - len(lost))
     assert soon(lambda: not copy.tier.read_many({GROUP: KEYS}, timeout_seconds=1.0)[GROUP].unanswered)
@@ -261,7 +263,7 @@ def test_after_a_failover_the_copy_goes_on_and_writers_from_before_are_refused(r
     epochs = copy.build(STATE)
     copy.write(KEYS, messages_of([plain(5)] * len(KEYS)), epochs=epochs)
     old = part_of(copy, replicated, 0)
-    assert replicated.client(0).wait(1, 5000) == 1
+    assert soon(lambda: replicated.client(0).wait(1, 1000) == 1)
     replicated.fail_over(REPLICA)
     assert soon(
         lambda: len({part.name for part in copy.parts} & {f"hot {a}" for a in addresses(replicated, REPLICA)}) == 1
@@ -287,11 +289,11 @@ def test_reads_recover_by_themselves_when_a_replica_takes_over_from_a_killed_pri
 ) -> None:
     copy = Copy(RedisClusterTier(seeds_of(replicated.url), clock), GROUP)
     copy.write(KEYS, messages_of([plain(5)] * len(KEYS)), epochs=copy.build(STATE))
-    assert replicated.client(0).wait(1, 5000) == 1
+    assert soon(lambda: replicated.client(0).wait(1, 1000) == 1)
     lost = at(copy, replicated, 0)
     replicated.kill(0)
     assert copy.read(KEYS).unanswered == set(lost)
-    assert soon(lambda: not copy.read(KEYS).unanswered, seconds=60)
+    assert soon(lambda: not copy.read(KEYS).unanswered, seconds=120)
     assert values(copy.read(KEYS)) == [5] * len(KEYS)
     copy.tier.close()
 
@@ -339,9 +341,9 @@ def test_shuffled_doubled_writers_at_once_end_on_the_newest_version(
 
 def test_a_cluster_is_opened_by_its_address(servers: EmbeddedCluster, copy: Copy) -> None:
     first = servers.url.partition("://")[2].partition(",")[0]
-    opened = open_hot_tier(f"redis+cluster://{first}", clock)
+    opened = open_hot_tier(f"redis+cluster://{first}?socket_timeout=30", clock)
     assert isinstance(opened, RedisClusterTier)
-    assert values(opened.read_many({GROUP: KEYS}, timeout_seconds=5.0)[GROUP]).count(5) == len(KEYS)
+    assert values(opened.read_many({GROUP: KEYS}, timeout_seconds=30.0)[GROUP]).count(5) == len(KEYS)
     assert len(opened.parts()) == 3
     opened.close()
 

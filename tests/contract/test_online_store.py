@@ -1,6 +1,5 @@
 """The hot tier on a real Valkey server: what a read says, what a write may do, and what failures look like."""
 
-import time
 from collections.abc import Iterator
 from datetime import timedelta
 
@@ -30,6 +29,7 @@ from tests.contract.online_rows import (
 )
 from tests.contract.tiers import Copy
 from tests.scale import cases
+from tests.waiting import wait_for
 
 
 @pytest.fixture
@@ -204,8 +204,7 @@ def apply(
 
 def test_the_server_frees_what_is_long_expired(store: RedisOnlineStore, server: redis.Redis) -> None:
     store.write(GROUP, [key_of(1)], messages_of([plain(0)]), epoch=store.ensure_epoch(), ttl=timedelta(hours=1))
-    time.sleep(0.02)
-    assert server.exists(key_of(1)) == 0
+    wait_for("the end of the key", lambda: server.exists(key_of(1)) == 0, 30, pause=0.01)
 
 
 def test_a_key_that_holds_another_type_is_unanswered_and_not_said_to_be_absent(

@@ -58,7 +58,7 @@ def start_writer(
 
 def finish(writer: subprocess.Popen[str]) -> list[list[int]]:
     """Counts of written, left and refused of each batch that the writer still had to report."""
-    said, _ = writer.communicate(timeout=60)
+    said, _ = writer.communicate(timeout=300)
     assert writer.returncode == 0
     return [[int(part) for part in line.split()] for line in said.splitlines()]
 
@@ -95,7 +95,7 @@ def test_a_writer_killed_in_the_middle_leaves_whole_messages_and_can_be_repeated
 def test_a_frozen_writer_that_wakes_up_overwrites_nothing_newer(store: RedisOnlineStore, valkey_url: str) -> None:
     keys = [key_of(number) for number in range(100)]
     epoch = store.ensure_epoch()
-    old = start_writer(valkey_url, epoch, 1, 100, 15, pause_seconds=0.005)
+    old = start_writer(valkey_url, epoch, 1, 100, 15, pause_seconds=0.1)  # long enough to be frozen before its end
     assert old.stdout is not None
     old.stdout.readline()
     old.send_signal(signal.SIGSTOP)

@@ -23,10 +23,12 @@ from tests.contract.riders import GROUP, HOUR, START, TTL, Riders, declared, row
 
 NAMES = ["a", "b", "c"]
 TRIPS = [f"{GROUP}:trips"]
-DEADLINE_MS = 1000
-"""A machine that runs other tests beside takes longer than a server's 100 ms."""
-PATIENCE_SECONDS = HOT_SHARE * DEADLINE_MS / 1000
-"""The hot server's own limit, 50 ms by default, is not what is looked at here."""
+PATIENT_MS = 30_000
+"""Of reads that nothing is to hold up: a busy machine is not taken for a server that is away."""
+DEADLINE_MS = 2000
+"""Of reads of a frozen server. A machine that runs other tests beside takes longer than a server's 100 ms."""
+HOT_SECONDS = HOT_SHARE * DEADLINE_MS / 1000
+REPAIR_SECONDS = 60
 
 
 @pytest.fixture
@@ -38,7 +40,7 @@ def server(tmp_path: Path) -> Iterator[EmbeddedValkey]:
 @pytest.fixture
 def riders(tmp_path: Path, server: EmbeddedValkey) -> Iterator[Riders]:
     """A group in both tiers, with three riders."""
-    group = replace(declared(), online=Online(ttl=TTL, tiers=("hot", "warm")))
+    group = replace(declared(max_age=TTL), online=Online(ttl=TTL, tiers=("hot", "warm")))
     made = Riders(tmp_path / "store", server.url, group, now=START + 12 * HOUR)
     made.promote([10], [row(name, 10, number) for number, name in enumerate(NAMES)])
     yield made
@@ -48,15 +50,26 @@ def riders(tmp_path: Path, server: EmbeddedValkey) -> Iterator[Riders]:
 @pytest.fixture
 def store(riders: Riders) -> Iterator[FeatureStore]:
     """Both tiers filled."""
-    made = store_of(riders, read_deadline_ms=DEADLINE_MS)
+    made = store_of(riders)
     made.materialize()
     yield made
     made.close()
 
 
-def store_of(riders: Riders, **settings: int) -> FeatureStore:
-    url = f"{riders.url.partition('?')[0]}?socket_timeout={PATIENCE_SECONDS}"
-    own = Settings(riders.root, riders.root.child("landing"), url, warm_url="memory://", **settings)  # type: ignore[arg-type]
+@pytest.fixture
+def hurried(riders: Riders) -> Iterator[FeatureStore]:
+    """The same, of which reads have little time."""
+    made = store_of(riders, deadline_ms=DEADLINE_MS)
+    made.materialize()
+    yield made
+    made.close()
+
+
+def store_of(riders: Riders, *, deadline_ms: int = PATIENT_MS, hot_keys: int = 0) -> FeatureStore:
+    """The hot server's own limit, 50 ms by default, is not what is looked at here: it is that of the deadline."""
+    url = f"{riders.url.partition('?')[0]}?socket_timeout={HOT_SHARE * deadline_ms / 1000}"
+    places = (riders.root, riders.root.child("landing"), url)
+    own = Settings(*places, warm_url="memory://", read_deadline_ms=deadline_ms, hot_keys=hot_keys)
     return FeatureStore(own, clock=riders.clock)
 
 
@@ -91,25 +104,25 @@ def test_a_group_is_materialized_into_both_tiers_the_warm_one_first(store: Featu
 
 
 def test_a_frozen_hot_server_costs_its_share_of_the_deadline_and_the_warm_tier_answers(
-    store: FeatureStore, server: EmbeddedValkey
+    hurried: FeatureStore, server: EmbeddedValkey
 ) -> None:
-    assert served(store, [*NAMES, "x"]) == of_tier("hot")
+    assert served(hurried, [*NAMES, "x"]) == of_tier("hot")
     with frozen(server):
         begun = time.monotonic()
-        assert served(store, [*NAMES, "x"]) == of_tier("warm")
-        assert time.monotonic() - begun == pytest.approx(PATIENCE_SECONDS, abs=0.4)
+        assert served(hurried, [*NAMES, "x"]) == of_tier("warm")
+        assert 0.9 * HOT_SECONDS < time.monotonic() - begun < DEADLINE_MS / 1000
 
 
 def test_a_hot_server_that_stays_frozen_is_soon_not_waited_for_and_comes_back(
-    store: FeatureStore, server: EmbeddedValkey
+    hurried: FeatureStore, server: EmbeddedValkey
 ) -> None:
     with frozen(server):
         begun = time.monotonic()
         for _ in range(30):
-            assert served(store, ["b"]) == [(1, "PRESENT", "warm")]
-        assert time.monotonic() - begun < 30 * PATIENCE_SECONDS / 2, "not each of them waits"
+            assert served(hurried, ["b"]) == [(1, "PRESENT", "warm")]
+        assert time.monotonic() - begun < 30 * HOT_SECONDS / 2, "not each of them waits"
     until = time.monotonic() + 5
-    while served(store, ["b"]) != [(1, "PRESENT", "hot")]:
+    while served(hurried, ["b"]) != [(1, "PRESENT", "hot")]:
         assert time.monotonic() < until, "a server that is back is used again within 5 s"
         time.sleep(0.05)
 
@@ -138,11 +151,12 @@ def test_an_emptied_hot_server_is_answered_for_until_it_is_built_again(store: Fe
 def test_evicted_keys_are_found_in_the_warm_tier_and_put_back(store: FeatureStore, riders: Riders) -> None:
     riders.client.delete(f"{GROUP}:a", f"{GROUP}:c")
     assert served(store, NAMES) == [(0, "PRESENT", "warm"), (1, "PRESENT", "hot"), (2, "PRESENT", "warm")]
-    assert store.online.wait_for_repairs(10)
+    assert store.online.wait_for_repairs(REPAIR_SECONDS)
     assert store.online.repair_counts == RepairCounts(written=2)
     assert served(store, [*NAMES, "x"]) == of_tier("hot")
     left = riders.client.pttl(f"{GROUP}:a")
-    assert left == pytest.approx(riders.client.pttl(f"{GROUP}:b"), abs=5_000), "it expires as it would have"
+    # Its clock stands still, and that of the server has gone on since the other one was written.
+    assert left == pytest.approx(riders.client.pttl(f"{GROUP}:b"), abs=60_000), "it expires as it would have"
 
 
 def recent(riders: Riders, rider: str, hours_ago: int, trips: int) -> tuple[int, dict[str, object]]:
@@ -155,7 +169,7 @@ def recent(riders: Riders, rider: str, hours_ago: int, trips: int) -> tuple[int,
 def test_by_a_clock_that_runs_evicted_keys_are_put_back_too(
     riders: Riders, server: EmbeddedValkey, rebuild: bool
 ) -> None:
-    store = FeatureStore(store_of(riders, read_deadline_ms=DEADLINE_MS).settings, clock=system_clock)
+    store = FeatureStore(store_of(riders).settings, clock=system_clock)
     for hours_ago in (3, 2):
         number, made = recent(riders, "a", hours_ago, hours_ago)
         riders.promote([number], [made])
@@ -164,7 +178,7 @@ def test_by_a_clock_that_runs_evicted_keys_are_put_back_too(
         assert states[0] == states[1], "one version and one instant"
         riders.client.delete(f"{GROUP}:a")
         assert served(store, ["a"]) == [(hours_ago, "PRESENT", "warm")]
-        assert store.online.wait_for_repairs(10)
+        assert store.online.wait_for_repairs(REPAIR_SECONDS)
         assert served(store, ["a"]) == [(hours_ago, "PRESENT", "hot")]
     store.close()
 
@@ -194,6 +208,7 @@ def test_a_store_in_memory_needs_no_server(riders: Riders) -> None:
             "FEATURESTORE_ROOT": str(riders.root.path),
             "FEATURESTORE_ONLINE_URL": "memory://",
             "FEATURESTORE_WARM_URL": "memory://",
+            "FEATURESTORE_READ_DEADLINE_MS": str(PATIENT_MS),
         }
     )
     store = FeatureStore(settings, clock=riders.clock)
@@ -205,13 +220,13 @@ def test_a_store_in_memory_needs_no_server(riders: Riders) -> None:
 
 
 def test_a_closed_store_opens_again_and_leaves_no_thread(store: FeatureStore, riders: Riders) -> None:
-    before = {thread.name for thread in threading.enumerate()}
+    before = set(threading.enumerate())
     riders.client.delete(f"{GROUP}:a")
     served(store, ["a"])
-    assert store.online.wait_for_repairs(10)
-    assert "featurestore repairs" in {thread.name for thread in threading.enumerate()} - before
+    assert store.online.wait_for_repairs(REPAIR_SECONDS)
+    (repairing,) = [one for one in threading.enumerate() if one not in before and one.name == "featurestore repairs"]
     store.close()
-    assert "featurestore repairs" not in {thread.name for thread in threading.enumerate()}
+    assert not repairing.is_alive()
     assert served(store, ["b"]) == [(1, "PRESENT", "hot")]
 
 

@@ -92,7 +92,7 @@ def test_readers_see_only_whole_states(tmp_path: Path) -> None:
 
 
 def check_what_was_seen(reader: subprocess.Popen[str], promotions: int) -> None:
-    said, _ = reader.communicate(timeout=120)
+    said, _ = reader.communicate(timeout=300)
     assert reader.returncode == 0
     *states, reads = said.splitlines()
     whole = {f"{kind} {ROWS} [{float(n)}]" for kind in ("table", "past") for n in range(1, promotions + 2)}

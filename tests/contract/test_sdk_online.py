@@ -125,8 +125,9 @@ def clock() -> SetClock:
 @pytest.fixture
 def store(tmp_path: Path, valkey_url: str, clock: SetClock) -> Iterator[FeatureStore]:
     redis.Redis.from_url(valkey_url).flushall()
-    environment = {"FEATURESTORE_ROOT": str(tmp_path / "store"), "FEATURESTORE_ONLINE_URL": valkey_url}
-    made = FeatureStore.from_env(environment)
+    places = {"FEATURESTORE_ROOT": str(tmp_path / "store"), "FEATURESTORE_ONLINE_URL": valkey_url}
+    # Patient, so that a busy machine is not taken for a server that is away.
+    made = FeatureStore.from_env({**places, "FEATURESTORE_READ_DEADLINE_MS": "30000"})
     made.clock = clock
     RegistryHistory(made.settings.root).apply(CATALOG, clock, "tests")
     promote(made, [{**OSLO, **VALUES}, {**BERGEN, **dict.fromkeys(VALUES)}])

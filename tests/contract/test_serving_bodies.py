@@ -8,6 +8,7 @@ import socket
 import subprocess
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from featurestore.serving.options import Limits
 from featurestore.settings import Settings
 from featurestore.store import FeatureStore
 from tests.contract.asgi import Answer, call
-from tests.contract.couriers import MEMORY, WHOLE, clock, deploy, environment
+from tests.contract.couriers import MEMORY, PATIENT, WHOLE, clock, deploy, environment
 from tests.contract.serving_process import Server, running
 from tests.contract.test_serving_limits import ONLINE, PATIENCE, SPEED, served
 
@@ -111,7 +112,7 @@ def test_a_refusal_is_answered_when_the_body_has_come(store: FeatureStore, tmp_p
     begun: list[int] = []
 
     async def main() -> Answer:
-        async with served(store, limits=Limits(body_bytes=100), **options) as app:
+        async with served(store, limits=replace(PATIENT, body_bytes=100), **options) as app:
             return await call(app, **asked, on_receive=taken.append, on_answer=lambda: begun.append(len(taken)))
 
     answer = asyncio.run(main())
@@ -121,9 +122,10 @@ def test_a_refusal_is_answered_when_the_body_has_come(store: FeatureStore, tmp_p
 
 def test_a_body_far_too_long_is_not_waited_for(store: FeatureStore) -> None:
     async def main() -> Answer:
-        async with served(store, limits=Limits(body_bytes=100)) as app:
-            headers = {"content-length": "401", "x-request-timeout-ms": "10000"}
-            return await asyncio.wait_for(call(app, ONLINE, chunks=[b" "], never_ends=True, headers=headers), 5)
+        async with served(store, limits=replace(PATIENT, body_bytes=100)) as app:
+            headers = {"content-length": "401"}
+            asked = call(app, ONLINE, chunks=[b" "], never_ends=True, headers=headers)
+            return await asyncio.wait_for(asked, PATIENT.timeout_seconds / 2)
 
     assert asyncio.run(main()).status == 413
 
@@ -166,7 +168,7 @@ def test_pushes_that_wait_leave_reads_their_places(store: FeatureStore) -> None:
     body = {"push_source_name": "courier_score", "df": row, "to": "offline"}
 
     async def main() -> tuple[Answer, Answer, list[Answer]]:
-        async with served(slow, limits=Limits(in_flight=1, pushes_in_flight=2)) as app:
+        async with served(slow, limits=replace(PATIENT, in_flight=1, pushes_in_flight=2)) as app:
             pushes = [asyncio.create_task(call(app, PUSH, body)) for _ in range(2)]
             await asyncio.sleep(0)
             beyond, read = await call(app, PUSH, body), await call(app, ONLINE, SPEED)

@@ -31,6 +31,7 @@ from tests.contract.couriers import (
     NOW,
     OLD,
     OSLO,
+    PATIENT,
     VALUES,
     WHOLE,
     deploy,
@@ -54,7 +55,7 @@ def ask(store: FeatureStore, body: Any, **more: Any) -> Answer:
     """One request to an application of its own."""
 
     async def once() -> Answer:
-        app = create_app(Serving(lambda: store))
+        app = create_app(Serving(lambda: store, limits=PATIENT))
         async with alive(app):
             return await call(app, more.pop("path", ONLINE), body, **more)
 

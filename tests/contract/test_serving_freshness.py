@@ -14,7 +14,7 @@ from featurestore.online.tier import TierPart
 from featurestore.serving.app import Serving, create_app
 from featurestore.store import FeatureStore
 from tests.contract.asgi import Answer, alive, call
-from tests.contract.couriers import HOUR, MEMORY, NOW, OLD, WHOLE, deploy, environment
+from tests.contract.couriers import HOUR, MEMORY, NOW, OLD, PATIENT, WHOLE, deploy, environment
 from tests.contract.online_messages import message_classes
 
 ONLINE = "/get-online-features"
@@ -55,7 +55,7 @@ def ask(store: FeatureStore, *bodies: Any, **more: Any) -> list[Answer]:
     """Requests at one time to an application of their own."""
 
     async def once() -> list[Answer]:
-        app = create_app(Serving(lambda: store))
+        app = create_app(Serving(lambda: store, limits=PATIENT))
         async with alive(app):
             await call(app, ONLINE, {**SPEED, "entities": {"courier": []}})
             return list(await asyncio.gather(*(call(app, ONLINE, body, **more) for body in bodies)))
@@ -180,7 +180,7 @@ def test_reads_are_counted_by_group_and_state(store: FeatureStore) -> None:
     tell(store, courier_state=BREACH)
 
     async def main() -> str:
-        app = create_app(Serving(lambda: store))
+        app = create_app(Serving(lambda: store, limits=PATIENT))
         async with alive(app):
             for mode in (None, "strict", "stale_ok"):
                 await call(app, ONLINE, {**SPEED, "freshness": mode})
@@ -191,7 +191,7 @@ def test_reads_are_counted_by_group_and_state(store: FeatureStore) -> None:
 
 def test_the_document_describes_the_modes(store: FeatureStore) -> None:
     async def main() -> Any:
-        app = create_app(Serving(lambda: store))
+        app = create_app(Serving(lambda: store, limits=PATIENT))
         async with alive(app):
             return (await call(app, "/openapi.json")).json
 

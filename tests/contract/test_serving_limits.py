@@ -46,6 +46,7 @@ from tests.contract.couriers import (
     NOW,
     OLD,
     OWNER,
+    PATIENT,
     WHOLE,
     KeptStore,
     clock,
@@ -100,9 +101,17 @@ def held(store: FeatureStore) -> Iterator[HeldStore]:
 
 @asynccontextmanager
 async def served(store: FeatureStore, **options: Any) -> AsyncIterator[ASGIApp]:
-    app = create_app(Serving(lambda: store, **options))
+    app = create_app(Serving(lambda: store, **{"limits": PATIENT, **options}))
     async with alive(app):
         yield app
+
+
+async def ready(app: ASGIApp) -> Answer:
+    """What /ready says once it says yes: it gives tiers less time than a busy machine may take."""
+    end = monotonic() + PATIENCE
+    while (answer := await call(app, "/ready")).status != 200 and monotonic() < end:
+        await asyncio.sleep(0.01)
+    return answer
 
 
 async def begun(held: HeldStore) -> None:
@@ -153,7 +162,7 @@ def test_whoever_is_read_together_with_others_gets_what_it_gets_alone(store: Fea
         return call(app, ONLINE, body, headers={"accept": accept})
 
     async def main() -> tuple[list[Answer], list[Answer]]:
-        async with served(store, limits=Limits(timeout_seconds=10.0)) as app:
+        async with served(store) as app:
             together = await asyncio.gather(*(sent(app, one) for one in asked))
             return together, [await sent(app, one) for one in asked]
 
@@ -276,12 +285,12 @@ def test_whatever_the_store_raises_is_an_answer_without_values(held: HeldStore) 
 
 def test_more_requests_than_the_server_takes_are_told_to_come_again(held: HeldStore) -> None:
     async def main() -> tuple[list[Answer], Answer, list[Answer]]:
-        async with served(held, limits=Limits(in_flight=2)) as app:
+        async with served(held, limits=replace(PATIENT, in_flight=2)) as app:
             patient = {"x-request-timeout-ms": "10000"}
             taken = [asyncio.create_task(call(app, ONLINE, SPEED, headers=patient)) for _ in range(2)]
             await begun(held)
             refused = await call(app, ONLINE, SPEED)
-            probes = [await call(app, path) for path in ("/health", "/ready", "/metrics")]
+            probes = [await call(app, "/health"), await ready(app), await call(app, "/metrics")]
             held.go.set()
             answered = [await one for one in taken]
             return [*answered, await call(app, ONLINE, SPEED)], refused, probes
@@ -296,7 +305,7 @@ def test_more_requests_than_the_server_takes_are_told_to_come_again(held: HeldSt
 @pytest.mark.parametrize("chunks", [None, [b" " * 60] * 3, [b"", b" " * 101]])
 def test_a_body_that_is_too_long_is_refused(store: FeatureStore, chunks: list[bytes] | None) -> None:
     async def main() -> Answer:
-        async with served(store, limits=Limits(body_bytes=100)) as app:
+        async with served(store, limits=replace(PATIENT, body_bytes=100)) as app:
             whole = b" " * 101 if chunks is None else None
             headers = {} if chunks else {"content-length": "101"}
             return await call(app, ONLINE, whole, headers=headers, chunks=chunks)
@@ -317,7 +326,7 @@ def test_a_body_in_parts_is_put_together(store: FeatureStore) -> None:
 
 def test_too_many_values_are_refused_with_how_many_may_be_asked(store: FeatureStore) -> None:
     async def main() -> list[Answer]:
-        async with served(store, limits=Limits(values=24)) as app:
+        async with served(store, limits=replace(PATIENT, values=24)) as app:
             bodies = [{"features": EVERYTHING, "entities": {"courier": [1] * n}} for n in (2, 3)]
             return [await call(app, ONLINE, body) for body in bodies]
 
@@ -331,7 +340,7 @@ def test_a_draining_server_is_not_ready_and_still_answers(store: FeatureStore) -
 
     async def main() -> list[Answer]:
         async with served(store, is_draining=is_draining.is_set) as app:
-            before = await call(app, "/ready")
+            before = await ready(app)
             is_draining.set()
             return [before, *[await call(app, path) for path in ("/ready", "/health")], await call(app, ONLINE, SPEED)]
 
@@ -366,17 +375,15 @@ def test_a_frozen_server_is_told_by_readiness_and_so_is_its_return(tmp_path: Pat
 
         async def main() -> list[Answer]:
             async with served(own) as app:
-                found = [await call(app, "/ready")]
+                found = [await ready(app)]
                 with frozen(server):
                     found.append(await call(app, "/ready"))
-                end = monotonic() + PATIENCE
-                while (back := await call(app, "/ready")).status != 200 and monotonic() < end:
-                    await asyncio.sleep(0.01)
-                return [*found, back]
+                return [*found, await ready(app)]
 
         answers = asyncio.run(main())
     assert [answer.status for answer in answers] == [200, 503, 200]
-    assert "does not answer" in answers[1].json["message"]
+    told = answers[1].json["message"]
+    assert "does not answer" in told or "did not answer within" in told, "by the tier, or of it"
 
 
 def test_readiness_and_values_follow_the_store(tmp_path: Path) -> None:
@@ -388,14 +395,14 @@ def test_readiness_and_values_follow_the_store(tmp_path: Path) -> None:
         async def main() -> list[Answer]:
             found = []
             async with served(own) as app:
-                found += [await call(app, "/ready"), await call(app, ONLINE, SPEED)]
+                found += [await ready(app), await call(app, ONLINE, SPEED)]
                 await asyncio.to_thread(server.stop)
                 found += [await call(app, "/ready"), await call(app, "/health"), await call(app, ONLINE, SPEED)]
                 gaps = (await call(app, "/metrics")).body
                 assert b'featurestore_unanswered_total{cause="no answer"} 1.0' in gaps
                 with EmbeddedValkey(folder, port):
                     await asyncio.to_thread(own.materialize)
-                    found += [await call(app, "/ready"), await call(app, ONLINE, SPEED)]
+                    found += [await ready(app), await call(app, ONLINE, SPEED)]
             return found
 
         answers = asyncio.run(main())
@@ -435,7 +442,7 @@ def test_a_new_registry_is_served_without_a_restart(tmp_path: Path) -> None:
         return made
 
     async def main() -> tuple[Answer, Answer]:
-        app = create_app(Serving(opened, registry_seconds=0.01))
+        app = create_app(Serving(opened, registry_seconds=0.01, limits=PATIENT))
         async with alive(app):
             before = await call(app, ONLINE, request)
             catalog = Catalog([], GROUPS, [courier_v1, later])
@@ -549,6 +556,7 @@ def test_metrics_count_what_was_given(store: FeatureStore) -> None:
 
 def test_metrics_show_the_cache_of_hot_keys(tmp_path: Path) -> None:
     own = deploy({**environment(tmp_path, MEMORY), "FEATURESTORE_HOT_KEYS": "10"})
+    own.online._hot_keys._ttl_seconds = PATIENCE  # type: ignore[union-attr]  # else it may end between two reads
 
     async def main() -> list[str]:
         async with served(own) as app:
@@ -581,5 +589,5 @@ def test_every_error_of_the_library_has_its_status() -> None:
 def test_the_library_and_its_command_line_import_no_server() -> None:
     server = {"granian", "starlette", "msgspec", "prometheus_client"}
     code = f"import sys, featurestore, featurestore.cli.main; sys.exit(str(sorted({server} & set(sys.modules))))"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300)
     assert done.stderr.strip() == "[]"

@@ -80,7 +80,7 @@ def test_many_groups_are_read_at_once_and_none_speaks_for_another(
     under: TierUnderTest, copy: Copy, epochs: dict[str, str]
 ) -> None:
     copy.write([key_of(1)], messages_of([plain(1)]), epochs=epochs)
-    found = under.tier.read_many({GROUP: KEYS[:3], OTHER: [f"{OTHER}:1".encode()], "none": []}, timeout_seconds=5.0)
+    found = under.tier.read_many({GROUP: KEYS[:3], OTHER: [f"{OTHER}:1".encode()], "none": []}, timeout_seconds=30.0)
     assert list(found) == [GROUP, OTHER, "none"]
     assert values(found[GROUP]) == [None, 1, None]
     assert [sorted(replies.unanswered) for replies in found.values()] == [[], [0], []]
@@ -263,7 +263,8 @@ def left_to_live(under: TierUnderTest, number: int) -> timedelta | None:
 
 
 def about(expected: timedelta) -> object:
-    return pytest.approx(expected, abs=timedelta(seconds=5))
+    """To half the minute of grace: meanwhile time goes on."""
+    return pytest.approx(expected, abs=timedelta(seconds=30))
 
 
 def test_a_value_lives_until_its_event_time_and_ttl(under: TierUnderTest, copy: Copy, epochs: dict[str, str]) -> None:

@@ -44,7 +44,8 @@ def bucket(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Location]:
 
 def run_everything(root: Location, valkey_url: str) -> Result:
     """Land, apply, ingest, promote (one window is bad), load, train, materialize and read; then all of it again."""
-    settings = Settings(root.child("store"), root.child("landing"), valkey_url)
+    # Patient, so that a busy machine is not taken for a server that is away.
+    settings = Settings(root.child("store"), root.child("landing"), valkey_url, read_deadline_ms=30_000)
     clock = Clock(NOW)
     catalog = shops()
     registry = RegistryHistory(settings.root).apply(catalog, clock, "test").snapshot

@@ -138,7 +138,7 @@ class TableUnderTest:
         self.endpoint = endpoint
         self.table = f"tier-{uuid4().hex}"
         self._later = 0.0
-        url = dynamo.url_of(endpoint, self.table, max_connections=8, timeout_seconds=10)
+        url = dynamo.url_of(endpoint, self.table, max_connections=8, timeout_seconds=60)
         self._provision = partial(provision, url, session=dynamo.session(), sleep=time.sleep)
         self._provision()
         self.tier: Tier = DynamoTier(url, clock, session=dynamo.session(), monotonic=self.monotonic)

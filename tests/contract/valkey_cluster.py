@@ -13,7 +13,9 @@ from featurestore.online.redis.valkey import HOST, PATIENCE_SECONDS, EmbeddedVal
 from featurestore.ports import free_port
 
 NODE_TIMEOUT_MILLISECONDS = 5_000
-_JOIN_SECONDS = 30.0
+_JOIN_SECONDS = 120.0
+_FAILOVER_SECONDS = 6.0
+"""Servers give up after five that do not come to agree: then they are asked again."""
 _MOVED_KEYS = 1000
 
 
@@ -109,9 +111,18 @@ class EmbeddedCluster:
 
     def fail_over(self, replica: int) -> None:
         """Let a replica take the place of its primary, in agreement with it, and wait for that."""
-        client = self.client(replica)
-        client.execute_command("CLUSTER", "FAILOVER")  # type: ignore[no-untyped-call]
-        _wait(lambda: client.info("replication")["role"] == "master", "The replica does not take over.")
+        client, asked = self.client(replica), float("-inf")
+
+        def has_taken_over() -> bool:
+            nonlocal asked
+            if client.info("replication")["role"] == "master":
+                return True
+            if time.monotonic() - asked > _FAILOVER_SECONDS:
+                client.execute_command("CLUSTER", "FAILOVER")  # type: ignore[no-untyped-call]
+                asked = time.monotonic()
+            return False
+
+        _wait(has_taken_over, "The replica does not take over.")
 
     def wait_until_whole(self) -> None:
         """Wait until every running node finds the cluster in order and knows all nodes."""

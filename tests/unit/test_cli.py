@@ -573,6 +573,7 @@ def test_durations_are_told_in_the_largest_unit_that_divides_them() -> None:
     assert duration_text(timedelta(milliseconds=1500)) == "0:00:01.500000"
 
 
+@settings(deadline=None)
 @given(st.timedeltas(min_value=timedelta(0), max_value=timedelta(days=99_999)))
 def test_an_age_is_never_told_as_more_than_it_is_or_by_a_unit_less(age: timedelta) -> None:
     units = {"d": timedelta(days=1), "h": timedelta(hours=1), "min": timedelta(minutes=1), "s": timedelta(seconds=1)}
@@ -582,6 +583,7 @@ def test_an_age_is_never_told_as_more_than_it_is_or_by_a_unit_less(age: timedelt
     assert told <= age < told + list(units.values())[min(coarsest + 1, 3)]
 
 
+@settings(deadline=None)
 @given(st.text())
 def test_a_value_is_told_on_one_line_without_control_characters(text: str) -> None:
     assert value_text(text).isprintable()

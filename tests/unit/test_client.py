@@ -10,7 +10,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from inspect import signature
 from typing import Any
@@ -300,8 +300,10 @@ class Script:
             except OSError:
                 return
             with connection:
-                self.requests.append(_whole_request(connection))
-                reply(connection)
+                request = _whole_request(connection)
+                if request:
+                    self.requests.append(request)
+                    reply(connection)
 
     @contextmanager
     def running(self) -> Iterator["Script"]:
@@ -315,15 +317,20 @@ class Script:
 
 
 def _whole_request(connection: socket.socket) -> bytes:
+    """A request; nothing of a client that left before it had sent all of it."""
     data = b""
     while b"\r\n\r\n" not in data:
-        data += connection.recv(65536)
+        if not (more := connection.recv(65536)):
+            return b""
+        data += more
     head, _, body = data.partition(b"\r\n\r\n")
     length = next(
         int(line.split(b":")[1]) for line in head.split(b"\r\n") if line.lower().startswith(b"content-length")
     )
     while len(body) < length:
-        body += connection.recv(65536)
+        if not (more := connection.recv(65536)):
+            return b""
+        body += more
     return head + b"\r\n\r\n" + body
 
 
@@ -337,6 +344,12 @@ def hang_up(connection: socket.socket) -> None:
     """Close without an answer."""
 
 
+def keep_silent(connection: socket.socket) -> None:
+    """Say nothing until the client leaves."""
+    with suppress(OSError):
+        connection.recv(1)
+
+
 def drip(connection: socket.socket) -> None:
     """An answer that comes byte by byte, each in time, and never ends."""
     connection.sendall(b"HTTP/1.1 200 x\r\nContent-Length: 100000\r\n\r\n")
@@ -348,13 +361,17 @@ def drip(connection: socket.socket) -> None:
         return
 
 
-def ask(script: Script, how: str, seconds: float = 5.0, **options: Any) -> Any:
+def ask(script: Script, how: str, seconds: float = 30.0, **options: Any) -> Any:
+    return ask_at(script.url, how, seconds, **options)
+
+
+def ask_at(url: str, how: str, seconds: float, **options: Any) -> Any:
     if how == "sync":
-        with FeatureClient(script.url, KEY, timeout_seconds=seconds) as client:
+        with FeatureClient(url, KEY, timeout_seconds=seconds) as client:
             return client.get_online_features(["g:delay"], ROWS, **options)
 
     async def once() -> Any:
-        async with AsyncFeatureClient(script.url, KEY, timeout_seconds=seconds) as client:
+        async with AsyncFeatureClient(url, KEY, timeout_seconds=seconds) as client:
             return await client.get_online_features(["g:delay"], ROWS, **options)
 
     return asyncio.run(once())
@@ -391,7 +408,7 @@ def test_a_lost_connection_and_a_busy_server_are_tried_again(how: str) -> None:
     assert len({request.partition(b"\r\n\r\n")[2] for request in script.requests}) == 1
     limits = list(map(server_ms, script.requests))
     assert limits == sorted(limits, reverse=True)
-    assert 0 < limits[-1] <= limits[0] <= 5000
+    assert 0 < limits[-1] <= limits[0] <= 30_000
 
 
 @both
@@ -410,29 +427,30 @@ def test_a_server_that_wants_more_time_than_there_is_is_not_waited_for(how: str)
     began = time.monotonic()
     with script.running(), pytest.raises(StoreUnavailable, match="Come again"):
         ask(script, how)
-    assert time.monotonic() - began < 3
+    assert time.monotonic() - began < 20, "and not the 30 s that it has"
     assert len(script.requests) == 1
 
 
 @both
-@pytest.mark.parametrize("never", [drip, lambda _: time.sleep(1.0)], ids=["byte by byte", "nothing"])
+@pytest.mark.parametrize("never", [drip, keep_silent], ids=["byte by byte", "nothing"])
 def test_an_answer_that_does_not_end_is_given_up_when_its_time_is(how: str, never: Any) -> None:
     script = Script(never)
     began = time.monotonic()
     with script.running(), pytest.raises(StoreUnavailable, match="did not answer in time"):
         ask(script, how, 0.3)
-    assert time.monotonic() - began < 3
+    assert time.monotonic() - began < 10, "and not the 20 s that it drips"
 
 
 @both
 def test_a_server_that_is_not_there_is_tried_until_the_time_is_up(how: str) -> None:
-    script = Script()
-    with script.running():
-        pass
-    began = time.monotonic()
-    with pytest.raises(StoreUnavailable, match=r"cannot be reached.*Check the URL"):
-        ask(script, how, 0.3)
-    assert 0.1 < time.monotonic() - began < 3
+    with socket.socket() as nobody:
+        nobody.bind(("127.0.0.1", 0))  # nobody listens, and nobody else can
+        url = f"http://127.0.0.1:{nobody.getsockname()[1]}"
+        began = time.monotonic()
+        # The last attempt may have no time left to be told so.
+        with pytest.raises(StoreUnavailable, match=r"cannot be reached.*Check the URL|did not answer in time"):
+            ask_at(url, how, 0.3)
+        assert 0.1 < time.monotonic() - began < 10
 
 
 def test_all_attempts_of_a_push_carry_one_key_and_two_pushes_carry_two() -> None:

@@ -249,7 +249,7 @@ def test_rows_and_seconds_of_new_windows_are_those_of_past_ones(chain: Shops) ->
     new = chain.store.ledger("shop_sales_daily").latest().filter(pl.col("run_id") == "next")
     assert value(found, "rows") == new["rows"].sum() == 50
     took = 10 * median(new["compute_seconds"])
-    assert 0.1 < value(found, "compute_seconds") / took < 10, "the same work on the same machine, however busy it is"
+    assert 0.02 < value(found, "compute_seconds") / took < 50, "the same work on the same machine, however busy it is"
     assert found.figures["rows"].rests_on == "20 past windows: 0 of these as they were, the other 10 at their mean"
 
 

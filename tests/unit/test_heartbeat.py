@@ -198,7 +198,7 @@ def test_record_of_a_stuck_run_is_open_until_it_is_closed_and_kept_for_a_time(be
 @pytest.fixture
 def sleeper() -> Iterator["subprocess.Popen[bytes]"]:
     """A process of this machine that does nothing."""
-    with subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"]) as process:
+    with subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"]) as process:
         try:
             yield process
         finally:
@@ -216,7 +216,7 @@ def test_process_that_is_the_one_meant_is_killed_even_when_it_is_stopped(sleeper
     told = told_of(sleeper.pid)
     assert told.kill() == "killed"
     assert told.kill() == "gone", "it is a zombie until its parent asks for it"
-    assert sleeper.wait(timeout=10) == -signal.SIGKILL
+    assert sleeper.wait(timeout=60) == -signal.SIGKILL
     assert told.kill() == "gone"
 
 

@@ -18,7 +18,7 @@ def test_family_is_everything_below_a_process_and_nothing_beside_it() -> None:
     assert family(99, parent_of) == {99}
 
 
-def await_sample(peak: MemoryPeak, kib: int, seconds: float = 30.0) -> None:
+def await_sample(peak: MemoryPeak, kib: int, seconds: float = 120.0) -> None:
     deadline = time.monotonic() + seconds
     while peak.kib < kib and time.monotonic() < deadline:
         time.sleep(0.01)

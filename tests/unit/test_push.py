@@ -538,7 +538,7 @@ def test_four_threads_at_once_lose_nothing_and_double_nothing(tmp_path: Path) ->
 def test_four_pushers_at_once_lose_nothing_and_double_nothing(tmp_path: Path) -> None:
     pushes = cases(25, 3)
     running = pushers(tmp_path, 4, pushes)
-    assert [process.wait(120 + pushes * 10) for process in running] == [0] * 4
+    assert [process.wait(300 + pushes * 10) for process in running] == [0] * 4
     by_push = assert_whole_pushes(tmp_path)
     assert by_push.height == 4 * pushes
     rows = FeatureTable(Location(str(tmp_path)), registered()).scan().collect()
@@ -560,5 +560,5 @@ def test_killed_pushers_leave_whole_pushes_and_go_on_with_their_keys(tmp_path: P
             process.stdout.close()
         assert_whole_pushes(tmp_path)
     done = pushers(tmp_path, 2, pushes)
-    assert [process.wait(120) for process in done] == [0, 0]
+    assert [process.wait(300) for process in done] == [0, 0]
     assert assert_whole_pushes(tmp_path).height == 2 * pushes

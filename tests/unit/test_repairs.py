@@ -13,9 +13,11 @@ from featurestore.online.reading.repairs import Repair, RepairCounts, Repairs
 from featurestore.online.tier import Mark, MaterializationState
 from tests.contract.online_rows import NOW, clock, messages_of, plain
 from tests.contract.tiers import Copy
+from tests.waiting import wait_for
 
 STATE = MaterializationState("table-1", 4, NOW)
 KEYS = [f"g:{number}".encode() for number in range(10)]
+PATIENCE = 60.0
 
 
 class SlowTier(MemoryTier):
@@ -29,7 +31,7 @@ class SlowTier(MemoryTier):
         self, group: str, mark: Mark, keys: Sequence[bytes], messages: Sequence[bytes], ttl: timedelta | None
     ) -> int:
         self.begun.set()
-        assert self.may_end.wait(10)
+        assert self.may_end.wait(PATIENCE)
         return super().repair(group, mark, keys, messages, ttl)
 
 
@@ -56,11 +58,11 @@ def repair_of(tier: MemoryTier, numbers: Sequence[int], version: int = 5) -> Rep
 
 def test_what_is_offered_is_put_back_without_waiting_for_it(tier: SlowTier, repairs: Repairs) -> None:
     repairs.offer(repair_of(tier, [0, 1]))
-    assert tier.begun.wait(10)
+    assert tier.begun.wait(PATIENCE)
     assert repairs.counts == RepairCounts(waiting=2)
     assert not repairs.wait_until_idle(0.0)
     tier.may_end.set()
-    assert repairs.wait_until_idle(10)
+    assert repairs.wait_until_idle(PATIENCE)
     assert repairs.counts == RepairCounts(written=2)
     assert None not in Copy(tier, "g").read(KEYS[:2]).messages
 
@@ -70,7 +72,7 @@ def test_what_a_part_does_not_take_is_counted(tier: SlowTier, repairs: Repairs) 
     before = repair_of(tier, [0, 1, 2])
     Copy(tier, "g").write(KEYS[:1], messages_of([plain(9)], group="g"))
     repairs.offer(before)
-    assert repairs.wait_until_idle(10)
+    assert repairs.wait_until_idle(PATIENCE)
     assert repairs.counts == RepairCounts(written=2, refused=1)
 
 
@@ -81,7 +83,7 @@ def test_what_is_not_as_it_was_written_is_put_back_nowhere(tier: SlowTier, repai
     torn[-1] ^= 1
     foreign = messages_of([plain(5)], group="other")[0]
     repairs.offer(replace(offered, messages=[offered.messages[0], bytes(torn), foreign]))
-    assert repairs.wait_until_idle(10)
+    assert repairs.wait_until_idle(PATIENCE)
     assert repairs.counts == RepairCounts(written=1, refused=2)
     assert Copy(tier, "g").read(KEYS[:3]).messages == [offered.messages[0], None, None]
 
@@ -91,7 +93,7 @@ def test_what_does_not_fit_is_dropped(tier: SlowTier, repairs: Repairs) -> None:
         repairs.offer(repair_of(tier, list(numbers)))
     assert repairs.counts == RepairCounts(dropped=3, waiting=10)
     tier.may_end.set()
-    assert repairs.wait_until_idle(10)
+    assert repairs.wait_until_idle(PATIENCE)
     assert repairs.counts == RepairCounts(written=10, dropped=3)
 
 
@@ -102,28 +104,34 @@ def test_a_repair_that_cannot_be_made_is_refused_and_the_next_one_is_made(tier: 
         tier.repair("g", future.mark, future.keys, future.messages, None)
     repairs.offer(future)
     repairs.offer(repair_of(tier, [1]))
-    assert repairs.wait_until_idle(10)
+    assert repairs.wait_until_idle(PATIENCE)
     assert repairs.counts == RepairCounts(written=1, refused=1)
 
 
 def test_no_thread_runs_before_the_first_repair_and_one_at_most_after(tier: SlowTier, repairs: Repairs) -> None:
-    before = threading.active_count()
+    before = set(threading.enumerate())
+
+    def begun() -> list[threading.Thread]:
+        return [one for one in threading.enumerate() if one not in before and one.name == "featurestore repairs"]
+
+    assert begun() == []
     tier.may_end.set()
     for number in range(5):
         repairs.offer(repair_of(tier, [number]))
-    assert threading.active_count() == before + 1
+    assert len(begun()) == 1
     repairs.close()
-    assert threading.active_count() == before
+    assert begun() == []
 
 
 def test_closing_ends_the_repair_under_way_and_drops_the_others(tier: SlowTier, repairs: Repairs) -> None:
     repairs.offer(repair_of(tier, [0]))
-    assert tier.begun.wait(10)
+    assert tier.begun.wait(PATIENCE)
     repairs.offer(repair_of(tier, [1, 2]))
     closing = threading.Thread(target=repairs.close)
     closing.start()
+    wait_for("the drop of what waits", lambda: repairs.counts.dropped == 2, PATIENCE, pause=0.01)
     tier.may_end.set()
-    closing.join(10)
+    closing.join(PATIENCE)
     assert repairs.counts == RepairCounts(written=1, dropped=2)
     repairs.offer(repair_of(tier, [3]))
     assert repairs.counts == RepairCounts(written=1, dropped=3)

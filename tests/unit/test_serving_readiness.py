@@ -13,6 +13,7 @@ from featurestore.clock import system_clock
 from featurestore.errors import StoreUnavailable
 from featurestore.online.memory import MemoryTier
 from featurestore.online.tier import Replies
+from featurestore.serving import readiness as of_readiness
 from featurestore.serving.readiness import Readiness
 
 PATIENCE = 30.0
@@ -46,6 +47,12 @@ def stuck() -> Iterator[StuckTier]:
     made.go.set()
 
 
+@pytest.fixture
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A tier that answers is waited for, however long this machine lets it wait for its turn."""
+    monkeypatch.setattr(of_readiness, "WAIT_SECONDS", PATIENCE)
+
+
 def looked(readiness: Readiness, times: int = 1) -> list[str]:
     """What some who ask at one time are told."""
 
@@ -74,6 +81,7 @@ def memory(name: Any, *, parts: int = 1, away: int = 0) -> MemoryTier:
     return made
 
 
+@pytest.mark.usefixtures("patient")
 def test_a_tier_that_answers_is_enough_whether_it_holds_a_copy_or_not(stuck: StuckTier) -> None:
     assert looked(over({"hot": memory("hot")})) == [""]
     assert looked(over({"hot": memory("hot", away=1), "warm": memory("warm")})) == [""]
@@ -82,15 +90,19 @@ def test_a_tier_that_answers_is_enough_whether_it_holds_a_copy_or_not(stuck: Stu
     assert looked(over({"hot": memory("hot"), "warm": stuck})) == [""]
 
 
-def test_where_no_tier_answers_it_is_said_what_each_says_the_hot_one_first(stuck: StuckTier) -> None:
+def test_where_no_tier_answers_it_is_said_what_each_says_the_hot_one_first(
+    stuck: StuckTier, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(of_readiness, "WAIT_SECONDS", 2.0)
     both = over({"warm": memory("warm", away=1), "hot": memory("hot", away=1)})
     assert looked(both) == ["No online tier answers: hot memory 0: away; warm memory 0: away"]
     silent = over({"hot": stuck, "warm": memory("warm", away=1)})
     assert looked(silent) == [
-        "No online tier answers: the hot tier did not answer within 0.75 s; warm memory 0: away",
+        "No online tier answers: the hot tier did not answer within 2 s; warm memory 0: away",
     ]
 
 
+@pytest.mark.usefixtures("patient")
 def test_keys_that_cannot_be_checked_are_trouble_by_themselves(stuck: StuckTier) -> None:
     assert looked(over({"hot": memory("hot")}, NoKeys())) == ["API keys could not be checked yet."]
 

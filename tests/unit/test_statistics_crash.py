@@ -63,7 +63,7 @@ def test_reader_sees_every_row_while_files_are_merged_and_deleted(tmp_path: Path
     is_over, seen = Event(), list[int]()
 
     def read() -> None:
-        while not is_over.is_set():
+        while not seen or not is_over.is_set():
             seen.append(kept.rows(until=windows[20].window_start)["window_start"].n_unique())
 
     with ThreadPoolExecutor(3) as threads:
