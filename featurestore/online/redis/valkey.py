@@ -21,8 +21,8 @@ from featurestore.ports import free_port
 HOST = "127.0.0.1"
 PATIENCE_SECONDS = 5
 """How long clients of an embedded server wait: a laptop that builds and tests is busier than a server that only serves."""
-_START_SECONDS = 10.0
-_STOP_SECONDS = 10.0
+_START_SECONDS = 60.0
+_STOP_SECONDS = 60.0
 
 
 class EmbeddedValkey:
@@ -205,7 +205,7 @@ def _binary() -> Path:
 def _ask(port: int, command: bytes) -> bytes:
     """Send one inline command and return the start of the answer; empty if nobody answers."""
     try:
-        with socket.create_connection((HOST, port), timeout=1.0) as connection:
+        with socket.create_connection((HOST, port), timeout=PATIENCE_SECONDS) as connection:
             connection.sendall(command)
             return connection.recv(8192)
     except OSError:
