@@ -15,8 +15,8 @@ from featurestore.ports import free_ports
 BUCKET = "lake"
 KEY_ID = "seaweed-test-key"
 SECRET = "seaweed-test-secret"
-START_SECONDS = 30
-STOP_SECONDS = 15
+START_SECONDS = 120
+STOP_SECONDS = 60
 PORTS = [f"{part}.port{kind}" for part in ("master", "volume", "filer", "s3", "admin") for kind in ("", ".grpc")]
 
 

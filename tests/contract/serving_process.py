@@ -17,7 +17,7 @@ from typing import Any
 from featurestore.ports import free_port
 
 PROGRAM = "from featurestore.cli.main import main; main()"
-PATIENCE = 60.0
+PATIENCE = 120.0
 STARTED = "[INFO] Started worker-"
 
 
