@@ -24,6 +24,8 @@ from tests.offline_rows import SetClock
 NOW = datetime(2026, 3, 10, 6, tzinfo=UTC)
 DAY = timedelta(days=1)
 LAST_WINDOW = datetime(2026, 3, 9, tzinfo=UTC)
+DEADLINE_MS = 30_000
+"""Of a read: patient, so that a busy machine is not taken for a server that is away."""
 
 PYPROJECT = '[tool.featurestore]\ncatalog = "{module}:declared"\n'
 DECLARATIONS = '''
@@ -118,7 +120,8 @@ class Project:
     def run(self, *arguments: str, exit_code: int = 0) -> Result:
         """Run a command; its exit code is checked, and that it ended without a traceback."""
         places = ["--root", str(self.root), *(["--online-url", self.online_url] if self.online_url else [])]
-        result = CliRunner().invoke(main, [*places, *arguments], obj=self.clock, prog_name="featurestore")
+        patient = {"FEATURESTORE_READ_DEADLINE_MS": str(DEADLINE_MS)}
+        result = CliRunner().invoke(main, [*places, *arguments], obj=self.clock, prog_name="featurestore", env=patient)
         assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
         assert result.exit_code == exit_code, result.output
         return result
@@ -129,7 +132,12 @@ class Project:
     @property
     def store(self) -> FeatureStore:
         return FeatureStore(
-            Settings(Location(str(self.root)), Location(str(self.folder / "landing")), self.online_url),
+            Settings(
+                Location(str(self.root)),
+                Location(str(self.folder / "landing")),
+                self.online_url,
+                read_deadline_ms=DEADLINE_MS,
+            ),
             clock=self.clock,
         )
 

@@ -1,8 +1,30 @@
-"""What holds for every test: those marked `exam` run only in `make exam`, at whatever scale."""
+"""What holds for every test: those marked `exam` run only in `make exam`, at whatever scale.
+
+And what lets several test processes run beside each other on a slow machine: each has ports of its own for the servers
+that it starts, and no examples are found too slow.
+"""
+
+import os
 
 import pytest
+from hypothesis import HealthCheck, settings
 
+from featurestore import ports
 from tests.scale import exam_scale
+
+settings.register_profile("any machine", suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("any machine")
+
+
+def pytest_configure() -> None:
+    """A port that one process has chosen no other takes before it is used."""
+    worker = os.environ.get("PYTEST_XDIST_WORKER", "")
+    if not worker:
+        return
+    count = int(os.environ["PYTEST_XDIST_WORKER_COUNT"])
+    number, share = int(worker.removeprefix("gw")) % count, (ports.LAST - ports.FIRST) // count
+    ports.FIRST += number * share
+    ports.LAST = ports.FIRST + share
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

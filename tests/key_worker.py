@@ -18,11 +18,14 @@ from featurestore.metadata.database import Database
 
 NOW = datetime(2026, 3, 10, 6, tzinfo=UTC)
 STEP_SECONDS = 0.002
-LONGEST_SECONDS = 30
+LONGEST_SECONDS = 60
+PATIENCE_SECONDS = 30.0
+"""For a check: a busy machine is not to be taken for a database that does not answer, which gives keys their grace."""
 
 
 def authenticator(url: str) -> Authenticator:
-    return Authenticator(KnownKeys(KeyBook(Database(url, lock_seconds=SERVER_LOCK_SECONDS))))
+    book = KeyBook(Database(url, lock_seconds=SERVER_LOCK_SECONDS))
+    return Authenticator(KnownKeys(book, wait_seconds=PATIENCE_SECONDS))
 
 
 def ask(url: str, key: str) -> dict[str, Any]:
@@ -63,9 +66,10 @@ def fork(url: str, key: str) -> dict[str, Any]:
 
 
 def _is_refused(mine: Authenticator, key: str) -> bool:
-    """Whether it is within a second."""
-    end = time.monotonic() + 1
-    while time.monotonic() < end:
+    """Whether it is within a second, by when it was asked for."""
+    end, began = time.monotonic() + 1, 0.0
+    while began < end:
+        began = time.monotonic()
         try:
             mine.authenticate(f"Bearer {key}", now=NOW)
         except NotAuthenticated:

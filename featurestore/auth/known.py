@@ -42,6 +42,7 @@ class KnownKeys:
         book: Where they are. Its writers should wait for little: the thread that checks also records use.
         grace_seconds: How long keys are good after the last time that the book could be read.
         poll_seconds: How often the book is asked for changes.
+        wait_seconds: How long a request waits for a check, where the last one is too old.
         monotonic: Seconds that never go back.
     """
 
@@ -51,11 +52,13 @@ class KnownKeys:
         *,
         grace_seconds: float = GRACE_SECONDS,
         poll_seconds: float = POLL_SECONDS,
+        wait_seconds: float = WAIT_SECONDS,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._book = book
         self._grace_seconds = grace_seconds
         self._poll_seconds = poll_seconds
+        self._wait_seconds = wait_seconds
         self._monotonic = monotonic
         self._keys: Mapping[str, StoredKey] = {}
         self._number: int | None = None
@@ -88,7 +91,7 @@ class KnownKeys:
             StoreUnavailable: the book was not read within the grace, so nobody knows which keys are good.
         """
         if not self._is_fresh():
-            self._await_check()
+            self._await_check(self._wait_seconds)
         if self._monotonic() - self._checked_at > self._grace_seconds:
             raise self._unknown()
         return self._keys
@@ -123,7 +126,7 @@ class KnownKeys:
         self._thread = None
         self._is_closed = False
 
-    def _await_check(self, wait_seconds: float = WAIT_SECONDS) -> None:
+    def _await_check(self, wait_seconds: float) -> None:
         """Have a check made now. If none ends in time the book cannot be asked, and requests no longer wait for it."""
         self._ensure_thread()
         if self._problem is not None:

@@ -21,7 +21,7 @@ USER = "book keeper"
 PASSWORD = "p@ss/w:rd?%41"
 """Every character of it that a URL must encode is there to be got wrong."""
 ACCOUNT = "nobody"
-START_SECONDS = 30
+START_SECONDS = 120
 SETTINGS = {"fsync": "off", "unix_socket_directories": "", "listen_addresses": "127.0.0.1", "max_connections": "60"}
 
 

@@ -159,6 +159,14 @@ def mail_server(context: ssl.SSLContext | None = None, *, is_tls: bool = False) 
 
 
 @contextmanager
+def closed_port() -> Iterator[int]:
+    """A port that refuses connections, and that no other server can take meanwhile."""
+    with socket.socket() as bound:
+        bound.bind(("127.0.0.1", 0))
+        yield bound.getsockname()[1]
+
+
+@contextmanager
 def silent_port() -> Iterator[int]:
     """A port that takes connections and never answers."""
     with socket.socket() as listening:

@@ -1,9 +1,11 @@
 """A small online group with a real table and a real server, for tests of materialization and of reads.
 
 Run as a program it is one materializer: it takes steps until it is killed, and says when each begins and ends.
+It may be told to stop itself in the middle.
 """
 
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Iterable, Mapping, Sequence
@@ -22,7 +24,7 @@ from featurestore.location import Location
 from featurestore.offline.commit import Commit
 from featurestore.offline.intake import row_schema
 from featurestore.offline.table import FeatureTable
-from featurestore.online.materialization.materialize import Step, materialize
+from featurestore.online.materialization.materialize import Progress, Step, materialize
 from featurestore.online.reading.retrieval import OnlineFeatures
 from featurestore.online.redis.tier import RedisOnlineStore
 from featurestore.online.tier import TierPart
@@ -214,11 +216,11 @@ class Riders:
         return [last.get(rider) for rider in riders]
 
 
-def start_materializer(riders: Riders) -> subprocess.Popen[str]:
-    """Another process that materializes; it has begun."""
+def start_materializer(riders: Riders, *halts: int) -> subprocess.Popen[str]:
+    """Another process that materializes; it has begun. After each of these numbers of slices it stops itself, once."""
     command = [sys.executable, "-m", "tests.contract.riders", str(riders.root.path), riders.url]
     started = subprocess.Popen(
-        [*command, riders.clock.now.isoformat()],
+        [*command, riders.clock.now.isoformat(), *map(str, halts)],
         cwd=Path(__file__).parents[2],
         stdout=subprocess.PIPE,
         text=True,
@@ -229,14 +231,30 @@ def start_materializer(riders: Riders) -> subprocess.Popen[str]:
     return started
 
 
-def main(folder: str, url: str, now: str) -> None:
+def frozen_materializer(riders: Riders, after_slices: int = 2) -> subprocess.Popen[str]:
+    """Another process that materializes; after some slices, with others to come, it stops itself until SIGCONT."""
+    process = start_materializer(riders, after_slices)
+    seen = os.waitid(os.P_PID, process.pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT)
+    assert seen is not None
+    assert seen.si_code == os.CLD_STOPPED
+    return process
+
+
+def main(folder: str, url: str, now: str, *halts: str) -> None:
     """Materialize again and again; what was refused is told, and tried again."""
     riders = Riders(Path(folder), url, now=datetime.fromisoformat(now))
     online = RedisOnlineStore(url, riders.clock, write_batch_keys=1)
+    left = list(map(int, halts))
+
+    def halt(progress: Progress) -> None:
+        if progress.slices_done in left:
+            left.remove(progress.slices_done)
+            os.kill(os.getpid(), signal.SIGSTOP)
+
     while True:
         print("begin", flush=True)
         try:
-            materialize(riders.table, online.parts(), riders.clock, slice_bytes=SLICE_BYTES)
+            materialize(riders.table, online.parts(), riders.clock, progress=halt, slice_bytes=SLICE_BYTES)
             print("end", flush=True)
         except FenceRefused:
             print("refused", flush=True)

@@ -27,7 +27,7 @@ PATH = "/get-online-features"
 JSON, ARROW = "application/json", "application/vnd.apache.arrow.stream"
 MANY = 50
 PER_SECOND = 30.0
-GIVE_UP_SECONDS = 20.0
+GIVE_UP_SECONDS, END_SECONDS = 20.0, 120.0
 BEGUN = "begun\n"
 """What the program says with its first reply."""
 
@@ -169,7 +169,7 @@ class Program:
         """Let it end by itself; all replies, in the order in which they came."""
         assert self._process.stdin is not None
         self._process.stdin.close()
-        assert self._process.wait(2 * GIVE_UP_SECONDS) == 0
+        assert self._process.wait(END_SECONDS) == 0
         return [Reply(*fields) for fields in pickle.loads(self._file.read_bytes())]
 
     @property

@@ -24,9 +24,8 @@ from featurestore.alerts.settings import (
 from featurestore.alerts.sinks import email, http
 from featurestore.alerts.sinks.sink import Sink, sink_of
 from featurestore.errors import AlertRefused, FeatureStoreError, InvalidInput, SinkUnavailable
-from featurestore.ports import free_port
 from tests.alert_problems import BLAMED, GROUPS, HOUR, MINUTE, T0, notice
-from tests.contract.receivers import HttpReceiver, MailServer, http_receiver, mail_server, silent_port
+from tests.contract.receivers import HttpReceiver, MailServer, closed_port, http_receiver, mail_server, silent_port
 
 SECRET = "T00/hooksecretpath"
 TOKEN = "tokenvaluethatissecret"
@@ -202,8 +201,8 @@ def test_a_server_that_is_down_or_silent_is_given_up_within_its_time(
 ) -> None:
     monkeypatch.setattr(http, "ANSWER_SECONDS", 0.3)
     monkeypatch.setattr(email, "STEP_SECONDS", 0.3)
-    with silent_port() as silent:
-        for port in (free_port(), silent):
+    with silent_port() as silent, closed_port() as closed:
+        for port in (closed, silent):
             monkeypatch.setenv("ALERT_URL", f"http://127.0.0.1:{port}/{SECRET}")
             settings = email_settings(port) if kind == "email" else HTTP_KINDS[kind][0]
             with pytest.raises(SinkUnavailable, match="No answer") as failed:

@@ -5,6 +5,7 @@ import json
 import logging
 import random
 import ssl
+import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator
@@ -51,11 +52,13 @@ from tests.contract.couriers import (
     deploy,
     environment,
 )
+from tests.contract.cpu_stretch import CpuWatch
+from tests.contract.load_with_faults import worker_pids
 from tests.contract.serving_process import Server, running
 from tests.contract.test_serving_processes import certificate
 from tests.scale import cases
 
-PATIENCE = 20.0
+PATIENCE = 60.0
 ASKED: list[Any] = [
     EVERYTHING,
     "courier_v1",
@@ -223,17 +226,27 @@ def test_the_async_client_and_the_stores_async_read_give_the_same_many_at_a_time
         assert_same(beside, expected)
 
 
-def test_the_stores_async_read_leaves_the_loop_free_and_raises_as_the_plain_one(direct: FeatureStore) -> None:
-    async def read() -> int:
-        turns = 0
-        task = asyncio.create_task(direct.get_online_features_async(EVERYTHING, {"courier": [WHOLE] * 5_000}))
-        while not task.done():
-            turns += 1
-            await asyncio.sleep(0)
-        assert task.result().frame.height == 5_000
-        return turns
+def test_the_stores_async_read_leaves_the_loop_free_and_raises_as_the_plain_one(
+    direct: FeatureStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The read ends only after the loop has turned beside it."""
+    has_turned, plain = threading.Event(), direct.get_online_features
 
-    assert asyncio.run(read()) > 10
+    def late(*asked: Any, **options: Any) -> OnlineFeatures:
+        assert has_turned.wait(PATIENCE)
+        return plain(*asked, **options)
+
+    monkeypatch.setattr(direct, "get_online_features", late)
+
+    async def read() -> OnlineFeatures:
+        task = asyncio.create_task(direct.get_online_features_async(EVERYTHING, {"courier": [WHOLE] * 5_000}))
+        for _ in range(10):
+            await asyncio.sleep(0)
+        assert not task.done()
+        has_turned.set()
+        return await task
+
+    assert asyncio.run(read()).frame.height == 5_000
     with pytest.raises(UnknownName):
         asyncio.run(direct.get_online_features_async("courier_v9", {"courier": [1]}))
 
@@ -396,7 +409,12 @@ def test_a_revoked_key_is_refused_within_a_second_and_no_secret_is_ever_shown(
 ) -> None:
     key_id, key = make_key(book, ALL_RIGHTS)
     rows, shown = {"courier": [WHOLE]}, []
-    with caplog.at_level(logging.DEBUG), FeatureClient(server.url, key, timeout_seconds=PATIENCE) as mine:
+    with (
+        caplog.at_level(logging.DEBUG),
+        CpuWatch() as cpu,
+        FeatureClient(server.url, key, timeout_seconds=PATIENCE) as mine,
+    ):
+        cpu.add(server.process.pid, *worker_pids(server))
         shown += [repr(mine), str(mine), repr(mine._http), repr(mine._http.headers)]
         _until(lambda: mine.get_online_features("courier_v1", rows), NotAuthenticated)
         with pytest.raises(UnknownName) as unknown:
@@ -416,7 +434,7 @@ def test_a_revoked_key_is_refused_within_a_second_and_no_secret_is_ever_shown(
         with FeatureClient(server.url, timeout_seconds=PATIENCE) as nobody, pytest.raises(NotAuthenticated) as none:
             nobody.get_online_features("courier_v1", rows)
     print(f"the server refused the key {last - revoked_at:.3f} s after it was revoked")
-    assert last - revoked_at < 1.0
+    assert last - revoked_at < 1.0 * cpu.stretch(revoked_at, last)
     shown += [caplog.text, "".join(traceback.format_exception(unknown.value)), *server.said, str(none.value)]
     assert [text for text in shown if key.rpartition("_")[2] in text] == []
     assert "httpcore" in caplog.text, "the client's own parts were listened to"

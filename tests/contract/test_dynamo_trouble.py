@@ -1,5 +1,7 @@
 """The warm tier in trouble, on a moto server behind a proxy: throttling, lost answers, deadlines, and what people are told."""
 
+import json
+import threading
 import time
 
 import boto3
@@ -14,7 +16,7 @@ from featurestore.online.dynamo.tier import DynamoTier
 from featurestore.online.dynamo.url import parse_url
 from featurestore.online.tier import Fill
 from tests.contract import dynamo
-from tests.contract.dynamo import Answer, Proxy
+from tests.contract.dynamo import Answer
 from tests.contract.dynamo_tables import STATE, WEEK, Table, filling, read, values, write
 from tests.contract.online_rows import (
     GROUP,
@@ -24,6 +26,7 @@ from tests.contract.online_rows import (
     messages_of,
     plain,
 )
+from tests.contract.receivers import closed_port
 
 # Trouble
 
@@ -43,7 +46,7 @@ def test_a_table_that_keeps_throttling_leaves_keys_unanswered_and_refuses_writes
     tier, part, epoch = dynamo_table.filled([1])
     throttled = Answer.error("ThrottlingException")
     dynamo_table.proxy.faults.extend([lambda *_: throttled] * 400)
-    replies = read(tier, [1, 2])
+    replies = read(tier, [1, 2], timeout_seconds=60)
     assert (replies.unanswered, replies.has_failed) == ({0, 1}, True)
     assert "throttles" in replies.cause
     with pytest.raises(StoreUnavailable, match="throttles"):
@@ -54,13 +57,21 @@ def test_a_table_that_keeps_throttling_leaves_keys_unanswered_and_refuses_writes
 def test_a_slow_table_costs_no_more_than_the_callers_time_and_only_its_own_keys(dynamo_table: Table) -> None:
     tier, _, _ = dynamo_table.filled(list(range(150)))
 
+    is_over = threading.Event()
+
     def hold_first(operation: str, body: bytes) -> Answer | None:
-        return Answer(seconds=2.0) if b'"S": "0"' in body or b'"S":"0"' in body else None
+        if b'"S": "0"' not in body and b'"S":"0"' not in body:
+            return None
+        is_over.wait(60)
+        return Answer()
 
     dynamo_table.proxy.faults.append(hold_first)
+    dynamo_table.time.is_running = True
     began = time.monotonic()
-    replies = read(tier, list(range(150)), timeout_seconds=1.2)
-    assert time.monotonic() - began < 1.9
+    replies = read(tier, list(range(150)), timeout_seconds=3.0)
+    took = time.monotonic() - began
+    is_over.set()
+    assert 3.0 <= took < 15
     assert replies.unanswered == set(range(100))
     assert values(replies) == [None] * 100 + [5] * 50
     assert "did not answer in time" in replies.cause
@@ -82,8 +93,7 @@ def test_a_fill_goes_in_batches_of_25_and_what_was_not_taken_is_sent_again(dynam
     def take_none(operation: str, body: bytes) -> Answer | None:
         if operation != "BatchWriteItem":
             return None
-        asked = dynamo_table.proxy.requests[-1][1]["RequestItems"]
-        return Answer(200, {"UnprocessedItems": asked})
+        return Answer(200, {"UnprocessedItems": json.loads(body)["RequestItems"]})
 
     dynamo_table.proxy.faults.append(take_none)
     dynamo_table.proxy.fail(Answer.error("ThrottlingException"), operation="BatchWriteItem")
@@ -201,10 +211,9 @@ def test_refused_credentials_and_an_absent_server_are_told_apart_and_nothing_is_
     for said in causes(dynamo.url_of(dynamo_table.proxy.endpoint, dynamo_table.name)):
         assert "refuses the credentials" in said
         assert "s3cret" not in said
-    with Proxy(dynamo_table.endpoint) as gone:
-        pass
-    tier = DynamoTier(dynamo.url_of(gone.endpoint, "table"), clock, session=dynamo.session())
-    for timeout_seconds in (2.0, 1.0):  # the first also loads boto3's client
-        replies = tier.read_many({GROUP: [key_of(1)]}, timeout_seconds=timeout_seconds)[GROUP]
+    with closed_port() as port:
+        url, time_of = dynamo.url_of(f"http://127.0.0.1:{port}", "table"), dynamo_table.time
+        tier = DynamoTier(url, clock, session=dynamo.session(), monotonic=time_of.now, sleep=time_of.wait)
+        replies = tier.read_many({GROUP: [key_of(1)]}, timeout_seconds=60)[GROUP]
+        tier.close()
     assert "does not answer" in replies.cause
-    tier.close()

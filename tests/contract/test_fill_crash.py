@@ -17,7 +17,18 @@ from deltalake import DeltaTable
 
 from featurestore.online.materialization.slices import in_slice
 from featurestore.online.tier import Fill
-from tests.contract.riders import GROUP, HOUR, MINUTE, SLICE_BYTES, START, Riders, declared, row, start_materializer
+from tests.contract.riders import (
+    GROUP,
+    HOUR,
+    MINUTE,
+    SLICE_BYTES,
+    START,
+    Riders,
+    declared,
+    frozen_materializer,
+    row,
+    start_materializer,
+)
 from tests.contract.test_materialization_histories import SLICE_BYTES as FEW_BYTES
 from tests.contract.test_materialization_histories import Life, Materializer
 from tests.scale import cases
@@ -191,12 +202,8 @@ def test_a_materializer_killed_while_it_fills_or_steps_is_followed_by_one_that_c
 
 def test_a_filling_process_that_was_stopped_and_goes_on_is_refused(riders: Riders) -> None:
     riders.promote([9, 10], [row(name, number, number) for name in MANY for number in (9, 10)])
-    frozen = start_materializer(riders)
+    frozen = frozen_materializer(riders)
     try:
-        deadline = time.monotonic() + 60
-        while (fill := begun(riders)) is None or fill.done < 2:
-            assert time.monotonic() < deadline
-        frozen.send_signal(signal.SIGSTOP)
         was_under_way = begun(riders) is not None
         riders.promote([10], [row(name, 10, 100) for name in MANY[:1000]])
         step = riders.step(slice_bytes=SLICE_BYTES)

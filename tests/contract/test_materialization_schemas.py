@@ -170,7 +170,7 @@ def test_a_feature_is_added_while_readers_read_on_and_every_answer_is_that_of_th
             riders.promote([10], [*newer, *nulls])
             assert not riders.step().was_rebuilt
             riders.assert_online_is_the_past(names)
-            wait_for("the added feature", lambda: ("PRESENT", "NULL_VALUE") in seen, 30, pause=0.005)
+            wait_for("the added feature", lambda: ("PRESENT", "NULL_VALUE") in seen, 120, pause=0.005)
     finally:
         is_over.set()
         reader.join()
@@ -218,7 +218,7 @@ def test_a_feature_is_added_to_both_tiers_while_the_hot_one_loses_rows_and_every
             both.evict(names[::3])
             both.assert_online_is_the_past(names)
             tiers.clear()
-            wait_for("a first read", lambda: len(tiers) > 0, 30, pause=0.005)
+            wait_for("a first read", lambda: len(tiers) > 0, 120, pause=0.005)
     finally:
         is_over.set()
         for reader in readers:

@@ -16,6 +16,7 @@ NODE_TIMEOUT_MILLISECONDS = 5_000
 _JOIN_SECONDS = 120.0
 _FAILOVER_SECONDS = 6.0
 """Servers give up after five that do not come to agree: then they are asked again."""
+_MOVE_MILLISECONDS = 60_000
 _MOVED_KEYS = 1000
 
 
@@ -158,7 +159,8 @@ class EmbeddedCluster:
     def _move_keys(self, giver: redis.Redis, slot: int, port: int, *, with_keys: bool) -> None:
         while keys := giver.execute_command("CLUSTER", "GETKEYSINSLOT", slot, _MOVED_KEYS):  # type: ignore[no-untyped-call]
             if with_keys:
-                giver.execute_command("MIGRATE", HOST, port, "", 0, 5000, "KEYS", *keys)  # type: ignore[no-untyped-call]
+                to = (HOST, port, "", 0, _MOVE_MILLISECONDS)
+                giver.execute_command("MIGRATE", *to, "KEYS", *keys)  # type: ignore[no-untyped-call]
             else:
                 giver.delete(*keys)
 
