@@ -18,7 +18,9 @@ from feature_assets.groups.flights import catalog
 from featurestore.backfill.dagster_api import Backfill, backfill_status, launch_partition_backfill
 from featurestore.clock import system_clock
 from featurestore.declaration import Daily, Hourly, Static
-from featurestore.errors import FeatureStoreError
+from featurestore.errors import FeatureStoreError, InvalidInput
+from featurestore.location import Location
+from featurestore.quality.deployed import newest_set
 from featurestore.registry.history import RegistryHistory
 from featurestore.settings import Settings
 from featurestore.store import FeatureStore
@@ -128,15 +130,21 @@ def train(start: date, until: datetime) -> None:
             "training/departure_delay_v1",
             run_range(definitions, instance, [dg.AssetKey(["training", "departure_delay_v1"])], run_config=config),
         )
-    training_set = newest_training_set()
+    training_set = newest_training_set(Settings.from_env().root, "departure_delay_v1")
     print(f"  {training_set.height:,} flights, {training_set.width} columns")
     print(models.compare(training_set, start, until).render())
 
 
-def newest_training_set() -> pl.DataFrame:
-    """The training set that was written last."""
-    folder = Settings.from_env().root.child("training", "departure_delay_v1").path
-    return pl.read_parquet(max(folder.glob("*.parquet"), key=lambda path: path.stat().st_mtime))
+def newest_training_set(root: Location, service: str) -> pl.DataFrame:
+    """The training set of a service that was built last, be it equal to one that was written long ago.
+
+    Raises:
+        InvalidInput: none was ever built.
+    """
+    name = newest_set(root, service)
+    if name is None:
+        raise InvalidInput(f"Service {service!r} has no training set at {root.uri}. Materialize training/{service}.")
+    return pl.read_parquet(root.child("training", service).path / f"{name}.parquet")
 
 
 def serve(shown: tuple[str, ...]) -> None:
