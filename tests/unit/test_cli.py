@@ -184,6 +184,23 @@ def test_a_missing_import_of_the_declarations_names_what_is_missing(project: Pro
     assert "imports 'no_such_library', which is not installed" in project.run("apply", exit_code=1).stderr
 
 
+@pytest.mark.parametrize(
+    ("added", "said"),
+    [
+        ("def broken(:", "is not Python: invalid syntax"),
+        ("1 / 0", "fails as it is imported: ZeroDivisionError: division by zero ("),
+        ("from json import no_such_name", "fails as it is imported: ImportError: cannot import name 'no_such_name'"),
+    ],
+)
+def test_declarations_that_cannot_be_imported_are_told_with_their_line(project: Project, added: str, said: str) -> None:
+    project.declare(("import polars as pl", f"import polars as pl\n{added}"))
+    told = project.run("apply", exit_code=1).stderr
+    line = (project.folder / f"{project.module}.py").read_text().splitlines().index(added) + 1
+    assert told.startswith(f"Error: Module '{project.module}' {said}")
+    assert f"{project.module}.py, line {line})" in told
+    assert "Correct it, and apply again" in told
+
+
 def test_a_declaration_that_contradicts_itself_is_told_without_a_traceback(project: Project) -> None:
     project.declare(("ge=-60, le=1800", "ge=1800, le=-60"))
     assert project.run("apply", exit_code=1).stderr.startswith("Error: Feature 'delay_mean_7d': ge=1800")
