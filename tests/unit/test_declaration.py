@@ -253,7 +253,11 @@ MISTAKES: list[tuple[str, Callable[[], object], str]] = [
     ("service in capitals", lambda: FeatureService("Model", ["a:b"], owner="team:ml"), "e.g. 'model'"),
     ("service of nothing", lambda: FeatureService("model", [], owner="team:ml"), "names no features. Name groups or"),
     ("service of a thing twice", lambda: FeatureService("m", ["a:b", "a:b"], owner="team:ml"), "twice. Remove one"),
-    ("service of a whole name", lambda: FeatureService("m", ["a"], owner="team:ml"), "'group:feature'. Write e.g. 'carrier_delay"),
+    (
+        "service of a whole name",
+        lambda: FeatureService("m", ["a"], owner="team:ml"),
+        "'group:feature'. Write e.g. 'carrier_delay",
+    ),
     ("service of nobody", lambda: FeatureService("m", ["a:b"], owner=""), "neither 'team:...' nor an e-mail address"),
     # parts of another type
     ("ttl in days", lambda: Online(ttl=7), "Online: ttl is 7 (int). Write Online(ttl=timedelta(days=7))"),  # type: ignore[arg-type]
