@@ -10,6 +10,7 @@ from feature_assets.backfill import permanent_errors_fail_at_once
 from feature_assets.catalogue import offline_key, owners, raw_key
 from featurestore.declaration import Catalog, FeatureService, Source
 from featurestore.declaration.windows import utc
+from featurestore.errors import InvalidInput
 from featurestore.training import build_training_set
 from resources.store import StoreResource
 
@@ -17,6 +18,7 @@ from resources.store import StoreResource
 class LabelSpan(dg.Config):
     """Which labels the set holds, by label time (an empty bound is open), and the class of correctness that windows must have.
 
+    `start` and `end` are ISO 8601 with a zone, such as 2026-03-01T00:00:00Z.
     `min_correctness` is 'perfect', 'high', 'moderate' or 'low'; empty demands none.
     """
 
@@ -49,12 +51,12 @@ def training_asset(
     )
     def training(config: LabelSpan, store: StoreResource) -> dg.MaterializeResult:  # type: ignore[type-arg]
         offline = store.offline()
-        known = {source.name: offline.source(source).current().lazy() for source in sources}
-        span = tuple(utc(datetime.fromisoformat(bound)) if bound else None for bound in (config.start, config.end))
-        demanded = config.min_correctness or None
         with permanent_errors_fail_at_once():
+            start, end = _bound("start", config.start), _bound("end", config.end)
+            known = {source.name: offline.source(source).current().lazy() for source in sources}
+            demanded = config.min_correctness or None
             made = build_training_set(
-                offline, service.name, labels(**known), start=span[0], end=span[1], min_correctness=demanded
+                offline, service.name, labels(**known), start=start, end=end, min_correctness=demanded
             )
         return dg.MaterializeResult(
             metadata={
@@ -67,3 +69,16 @@ def training_asset(
         )
 
     return training
+
+
+def _bound(name: str, text: str) -> datetime | None:
+    """A bound as it was typed in the launch pad; None if it was left empty."""
+    if not text:
+        return None
+    try:
+        instant = datetime.fromisoformat(text)
+    except ValueError as error:
+        raise InvalidInput(
+            f"{name} is {text!r}, which is no time. Write it as ISO 8601 with a zone, e.g. 2026-03-01T00:00:00Z."
+        ) from error
+    return utc(instant, name=name)

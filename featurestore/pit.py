@@ -122,6 +122,7 @@ def point_in_time_join(
     spine = collected(labels, "labels")
     columns = _value_columns(column_names(features, "features"), names, values)
     table = collected(features, "features", [*names, *RESERVED, *columns])
+    _require_same_keys(spine, table, names)
     _refuse_taken_names(spine, columns, with_status=with_status, event_time_as=event_time_as)
     matches = match_rows(spine, table, keys=names, label_time=label_time, max_age=max_age, mode=mode)
     gathered = [gather_values(table[name], matches) for name in columns]

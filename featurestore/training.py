@@ -11,7 +11,9 @@ from datetime import datetime
 import polars as pl
 
 from featurestore.correctness import ClassUse, lowest_class
+from featurestore.declaration.windows import utc
 from featurestore.errors import InvalidInput
+from featurestore.frontier import instants
 from featurestore.historical import historical_features
 from featurestore.launch import Correctness
 from featurestore.offline.store import OfflineStore
@@ -57,12 +59,11 @@ def build_training_set(
         min_correctness: The class of correctness that every window must have that a label takes a value from.
 
     Raises:
-        InvalidInput: no label lies in the span, the spine lacks a key, or a label takes a value from a window below
-            `min_correctness`; nothing is stored.
+        InvalidInput: a bound or `label_time` has no time zone, no label lies in the span, the spine lacks a key, or a
+            label takes a value from a window below `min_correctness`; nothing is stored.
     """
     requested = resolve(store.registry, service_name)
-    span = spine if start is None else spine.filter(pl.col("label_time") >= start)
-    labels = (span if end is None else span.filter(pl.col("label_time") < end)).collect()
+    labels = _labels_between(spine, start, end)
     if labels.is_empty():
         raise InvalidInput(
             f"No label of {service_name!r} lies in [{start}, {end}). Widen the span, or materialize the sources of the labels."
@@ -98,6 +99,15 @@ def build_training_set(
     location.put_if_absent(f"{name}.json", json.dumps(asdict(made), indent=1).encode())
     note_built(store.root, service_name, name, store.clock())
     return made
+
+
+def _labels_between(spine: pl.LazyFrame, start: datetime | None, end: datetime | None) -> pl.DataFrame:
+    instants(pl.DataFrame(schema=spine.collect_schema()), "label_time", "labels", allow_null=True)
+    if start is not None:
+        spine = spine.filter(pl.col("label_time") >= utc(start, name="start"))
+    if end is not None:
+        spine = spine.filter(pl.col("label_time") < utc(end, name="end"))
+    return spine.collect()
 
 
 def _labels_by_window(uses: Sequence[ClassUse]) -> dict[str, int]:

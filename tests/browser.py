@@ -1,4 +1,4 @@
-"""A headless Chromium for tests of pages; without it and its driver they say so and are skipped."""
+"""A headless Chromium for tests of pages; without it and its driver they say so and are skipped, and a whole exam fails."""
 
 import os
 import shutil
@@ -15,12 +15,18 @@ from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.by import By
 from selenium.webdriver.remote.webelement import WebElement
 
+from tests.scale import require_programs
+
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 DRIVER = shutil.which("chromedriver")
-needs_chromium = pytest.mark.skipif(
-    not (CHROMIUM and DRIVER), reason="Chromium is not installed; on Debian: apt-get install chromium-driver"
-)
+needs_chromium = pytest.mark.usefixtures("chromium")
 PATIENCE_SECONDS = 240.0
+
+
+def require_chromium() -> None:
+    """Skip a test where there is no Chromium or no driver of it; fail it in a whole exam."""
+    programs = (CHROMIUM or "chromium", DRIVER or "chromedriver")
+    require_programs("chromium", *programs, remedy="on Debian: apt-get install chromium chromium-driver")
 
 
 @dataclass

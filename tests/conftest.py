@@ -34,3 +34,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.get_closest_marker("exam"):
             item.add_marker(skip)
+
+
+@pytest.fixture(scope="session")
+def chromium() -> None:
+    """A browser; imported here, since few tests need one."""
+    from tests.browser import require_chromium
+
+    require_chromium()

@@ -5,8 +5,10 @@ it, and is read at each full hour. The point-in-time join then reads the pinned 
 """
 
 import shutil
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
+from functools import cache
 
 import polars as pl
 
@@ -14,6 +16,7 @@ from examples.flights.history import rows_of_days
 from featurestore.errors import FeatureStoreError
 from featurestore.location import Location
 from featurestore.online.redis.valkey import EmbeddedValkey
+from featurestore.pit import NOT_FOUND, OUTSIDE_MAX_AGE, match_rows
 from featurestore.settings import Settings
 from featurestore.store import FeatureStore
 
@@ -62,7 +65,7 @@ def prove_day(day: date, root: Location) -> int:
         for hour in range(1, INSTANTS + 1):
             clock.now = datetime(day.year, day.month, day.day, tzinfo=UTC) + timedelta(hours=hour)
             written.append(sum(step.written for step in store.materialize().values()))
-            present = _compare(store, rows, clock.now, versions)
+            present = compare_at(store, SERVICE, rows, clock.now, versions)
             compared, served = (
                 compared + rows.height * len(store.registry.service(SERVICE).references),
                 served + present,
@@ -74,19 +77,32 @@ def prove_day(day: date, root: Location) -> int:
     return compared
 
 
-def _compare(store: FeatureStore, rows: pl.DataFrame, instant: datetime, versions: dict[str, int]) -> int:
-    """Compare one instant, and count the values that are present."""
-    online = store.get_online_features(SERVICE, rows)
+def compare_at(
+    store: FeatureStore, service: str, rows: pl.DataFrame, instant: datetime, versions: Mapping[str, int]
+) -> int:
+    """Compare what is read online now with the point-in-time read at `instant`, which is now by the store's clock.
+
+    Returns:
+        How many values are present.
+
+    Raises:
+        FeatureStoreError: a value or a status differs.
+    """
+    online = store.get_online_features(service, rows)
     spine = rows.with_columns(label_time=pl.lit(instant))
-    offline = store.get_historical_features(spine, SERVICE, with_status=True, versions=versions).to_polars()
-    for column in online.statuses.columns:
+    offline = store.get_historical_features(spine, service, with_status=True, versions=versions).to_polars()
+    expired = cache(lambda group: past_ttl(store, group, spine, versions[group]))
+    references = store.registry.service(service).references
+    for column, reference in zip(online.statuses.columns, references, strict=True):
         served, truth = online.frame[column], offline[column]
         if not served.equals(truth, null_equal=True):
             raise FeatureStoreError(_difference(column, instant, rows, served, truth))
         statuses = online.statuses[column].cast(pl.String)
         expected = offline[f"{column}__status"].cast(pl.String)
-        # A value past its ttl is gone online, where offline still says that it is too old.
-        agree = (statuses == expected) | ((expected == "OUTSIDE_MAX_AGE") & (statuses == "NOT_FOUND"))
+        agree = statuses == expected
+        if not agree.all():
+            is_gone = (expected == OUTSIDE_MAX_AGE) & (statuses == NOT_FOUND)
+            agree |= is_gone & expired(reference.partition(":")[0])
         if not agree.all():
             raise FeatureStoreError(
                 _difference(
@@ -94,6 +110,16 @@ def _compare(store: FeatureStore, rows: pl.DataFrame, instant: datetime, version
                 )
             )
     return int((online.statuses.unpivot(value_name="status")["status"] == "PRESENT").sum())
+
+
+def past_ttl(store: FeatureStore, group: str, spine: pl.DataFrame, version: int) -> pl.Series:
+    """For each row of a spine, whether its newest value at `label_time` was true longer ago than the group's ttl.
+
+    Such a value is gone online, where offline still says that it is too old.
+    """
+    table = store.offline.table(group)
+    keys, ttl = table.group.key_names, table.group.ttl
+    return match_rows(spine, table.scan(version), keys=keys, max_age=ttl)["status"] == OUTSIDE_MAX_AGE
 
 
 def _difference(what: str, instant: datetime, rows: pl.DataFrame, served: pl.Series, truth: pl.Series) -> str:

@@ -2,6 +2,7 @@
 
 import getpass
 import time
+from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 
 import dagster as dg
@@ -18,12 +19,15 @@ from feature_assets.groups.flights import catalog
 from featurestore.backfill.dagster_api import Backfill, backfill_status, launch_partition_backfill
 from featurestore.clock import system_clock
 from featurestore.declaration import Daily, Hourly, Static
-from featurestore.errors import FeatureStoreError
+from featurestore.errors import FeatureStoreError, InvalidInput
+from featurestore.location import Location
+from featurestore.quality.deployed import newest_set
 from featurestore.registry.history import RegistryHistory
 from featurestore.settings import Settings
 from featurestore.store import FeatureStore
 
 SOURCES = tuple(source.name for source in catalog.sources)
+BACKFILLED = "carrier_delay_daily"
 BACKFILL_DAYS = 3
 BACKFILL_SECONDS = 240
 
@@ -82,23 +86,33 @@ def materialize_groups(start: date, until: datetime) -> None:
                     _say(f"{cadence.name} groups, {first:%B %Y}", run_range(definitions, instance, assets, keys))
 
 
-def launch_backfill(platform: Platform, until: datetime) -> Backfill:
+@dataclass(frozen=True, slots=True)
+class AskedBackfill:
+    """A backfill, and the version of the group's table when it was asked for."""
+
+    backfill: Backfill
+    version: int | None
+
+
+def launch_backfill(platform: Platform, until: datetime) -> AskedBackfill:
     """Ask the web server, as its launch dialog does, for three days of a daily group; the daemon runs them."""
+    version = _version_of(BACKFILLED)
     last = until.date() - timedelta(days=2)
     days = [(last - timedelta(days=back)).isoformat() for back in reversed(range(BACKFILL_DAYS))]
-    backfill = launch_partition_backfill(platform.url, {("offline", "carrier_delay_daily"): days})
+    backfill = launch_partition_backfill(platform.url, {("offline", BACKFILLED): days})
     print(
-        f"  {platform.url}: backfill {backfill.backfill_id} of offline/carrier_delay_daily, {days[0]} to {days[-1]}; it runs beside the next steps"
+        f"  {platform.url}: backfill {backfill.backfill_id} of offline/{BACKFILLED}, {days[0]} to {days[-1]}; it runs beside the next steps"
     )
-    return backfill
+    return AskedBackfill(backfill, version)
 
 
-def await_backfill(platform: Platform, backfill: Backfill) -> None:
+def await_backfill(platform: Platform, asked: AskedBackfill) -> None:
     """Wait for the daemon to finish, and show how each partition ended.
 
     Raises:
         FeatureStoreError: it failed, or did not end in time.
     """
+    backfill = asked.backfill
     deadline = time.monotonic() + BACKFILL_SECONDS
     while not (status := backfill_status(platform.url, backfill.backfill_id)).is_done:
         if time.monotonic() > deadline:
@@ -110,8 +124,19 @@ def await_backfill(platform: Platform, backfill: Backfill) -> None:
         raise FeatureStoreError(
             f"Backfill {backfill.backfill_id} ended as {status.status}. Look at {platform.url}/runs."
         )
-    print(f"  {status.status}: {status.runs} run by the daemon; the rows were there already, so no commit was made")
+    print(f"  {status.status}: {status.runs} run by the daemon; {commits_text(asked.version, _version_of(BACKFILLED))}")
     await_idle()
+
+
+def commits_text(before: int | None, after: int | None) -> str:
+    """What a backfill of windows that were computed before did to their table, by its versions."""
+    if before == after:
+        return "the rows were there already, so no commit was made"
+    return f"table version {before} before it, {after} after it: rows were not as before"
+
+
+def _version_of(group: str) -> int | None:
+    return FeatureStore.from_env().offline.table(group).version()
 
 
 def train(start: date, until: datetime) -> None:
@@ -128,15 +153,21 @@ def train(start: date, until: datetime) -> None:
             "training/departure_delay_v1",
             run_range(definitions, instance, [dg.AssetKey(["training", "departure_delay_v1"])], run_config=config),
         )
-    training_set = newest_training_set()
+    training_set = newest_training_set(Settings.from_env().root, "departure_delay_v1")
     print(f"  {training_set.height:,} flights, {training_set.width} columns")
     print(models.compare(training_set, start, until).render())
 
 
-def newest_training_set() -> pl.DataFrame:
-    """The training set that was written last."""
-    folder = Settings.from_env().root.child("training", "departure_delay_v1").path
-    return pl.read_parquet(max(folder.glob("*.parquet"), key=lambda path: path.stat().st_mtime))
+def newest_training_set(root: Location, service: str) -> pl.DataFrame:
+    """The training set of a service that was built last, be it equal to one that was written long ago.
+
+    Raises:
+        InvalidInput: none was ever built.
+    """
+    name = newest_set(root, service)
+    if name is None:
+        raise InvalidInput(f"Service {service!r} has no training set at {root.uri}. Materialize training/{service}.")
+    return pl.read_parquet(root.child("training", service).path / f"{name}.parquet")
 
 
 def serve(shown: tuple[str, ...]) -> None:
@@ -151,7 +182,7 @@ def serve(shown: tuple[str, ...]) -> None:
     answer = store.get_online_features("departure_delay_v1", rows)
     took_ms = 1000 * (time.perf_counter() - began)
     print(
-        f"  {rows.height} flights x {answer.statuses.width} features of {len(store.registry.groups)} groups in {took_ms:.1f} ms, one round trip"
+        f"  {rows.height} flights x {answer.statuses.width} features of {len(store.registry.groups)} groups in {took_ms:.1f} ms"
     )
     with pl.Config(
         tbl_rows=5,

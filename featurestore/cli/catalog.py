@@ -11,10 +11,11 @@ import sys
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
+from traceback import extract_tb
 from types import ModuleType
 
 from featurestore.declaration import Catalog
-from featurestore.errors import InvalidInput
+from featurestore.errors import FeatureStoreError, InvalidInput
 
 ATTRIBUTE = "catalog"
 
@@ -69,6 +70,8 @@ def _checked(named: object, file: Path) -> str:
 def _module(name: str, project: Path) -> ModuleType:
     try:
         return importlib.import_module(name)
+    except FeatureStoreError:
+        raise
     except ModuleNotFoundError as error:
         if error.name is None or not f"{name}.".startswith(f"{error.name}."):
             raise InvalidInput(
@@ -77,10 +80,20 @@ def _module(name: str, project: Path) -> ModuleType:
         raise InvalidInput(
             f"There is no module {name!r} ({error.name!r} is not found from {project}). Give it as in an import: package.module."
         ) from error
-    except (ValueError, TypeError) as error:
-        if name and not name.startswith("."):
-            raise
-        raise InvalidInput(f"{name!r} names no module. Give it as in an import: package.module[:attribute].") from error
+    except SyntaxError as error:
+        raise InvalidInput(
+            f"Module {name!r} is not Python: {error.msg} ({error.filename}, line {error.lineno}). Correct it, and apply again."
+        ) from error
+    except Exception as error:  # whatever the user's module raises
+        if not name or name.startswith("."):
+            raise InvalidInput(
+                f"{name!r} names no module. Give it as in an import: package.module[:attribute]."
+            ) from error
+        last = extract_tb(error.__traceback__)[-1]
+        raise InvalidInput(
+            f"Module {name!r} fails as it is imported: {type(error).__name__}: {error} ({last.filename}, line {last.lineno}). "
+            f"Correct it, and apply again; python -c 'import {name}' shows how it got there."
+        ) from error
 
 
 def _catalog_in(module: ModuleType, attribute: str) -> Catalog:

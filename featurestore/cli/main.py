@@ -61,25 +61,31 @@ def main(ctx: click.Context, root: str | None, online_url: str | None) -> None:
 @main.command()
 @click.argument("target", required=False, metavar="[MODULE[:ATTRIBUTE]]")
 @click.option("--dry-run", is_flag=True, help="Only say what would change; exit 1 if it would be refused.")
+@click.option("--allow-removals", is_flag=True, help="Take away what the catalogue no longer has.")
 @as_json
 @click.pass_obj
-def apply(deployment: Deployment, target: str | None, dry_run: bool, as_json: bool) -> None:
+def apply(deployment: Deployment, target: str | None, dry_run: bool, allow_removals: bool, as_json: bool) -> None:
     """Make the declarations the registry of the store.
 
-    Without a target, the catalogue is the one that the nearest pyproject.toml names under [tool.featurestore].
-    Changes that rows already stored cannot follow are refused, and listed.
+    Without a target, the catalogue is the one that the nearest pyproject.toml names under [tool.featurestore]. It
+    holds the declarations of every team of the store: one that leaves out groups, services or sources of the
+    registry is refused, unless removals are allowed. Changes that rows already stored cannot follow are refused, and
+    listed.
     """
     from featurestore.cli import registry
     from featurestore.cli.catalog import load_catalog
-    from featurestore.registry.diff import refuse_incompatible
+    from featurestore.registry.diff import refuse_incompatible, refuse_removals
 
     catalog = load_catalog(target, Path.cwd())
     if not dry_run:
-        show(registry.apply(deployment, catalog, user()), registry.apply_text, as_json)
+        applied = registry.apply(deployment, catalog, user(), allow_removals=allow_removals)
+        show(applied, registry.apply_text, as_json)
         return
     changes = registry.plan(deployment, catalog)
     show(registry.plan_report(deployment, changes), registry.apply_text, as_json)
     refuse_incompatible(changes)
+    if not allow_removals:
+        refuse_removals(changes)
 
 
 @main.command()

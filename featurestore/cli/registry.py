@@ -27,13 +27,15 @@ def plan_report(deployment: Deployment, changes: Sequence[Change]) -> dict[str, 
     return _report(deployment, changes, digest=current.digest if current else None, is_dry_run=True)
 
 
-def apply(deployment: Deployment, catalog: Catalog, applied_by: str) -> dict[str, Any]:
+def apply(deployment: Deployment, catalog: Catalog, applied_by: str, *, allow_removals: bool) -> dict[str, Any]:
     """Make a catalogue the registry, and say what that changed.
 
     Raises:
         IncompatibleChange: stored rows cannot follow; the message lists every such change.
+        InvalidInput: something would be removed, and that is not allowed; the message lists all of it.
     """
-    result = RegistryHistory(deployment.root).apply(catalog, deployment.clock, applied_by)
+    history = RegistryHistory(deployment.root)
+    result = history.apply(catalog, deployment.clock, applied_by, allow_removals=allow_removals)
     return _report(deployment, result.changes, digest=result.snapshot.digest, is_dry_run=False)
 
 
@@ -46,7 +48,13 @@ def _report(
         "is_dry_run": is_dry_run,
         "is_compatible": all(change.is_compatible for change in changes),
         "changes": [
-            {"sign": change.sign, "text": change.text, "is_compatible": change.is_compatible} for change in changes
+            {
+                "sign": change.sign,
+                "text": change.text,
+                "is_compatible": change.is_compatible,
+                "is_removal": change.is_removal,
+            }
+            for change in changes
         ],
     }
 

@@ -59,7 +59,10 @@ class Proxy:
         require_number(f"Proxy {self.reference!r}: min_correlation", self.min_correlation, "a share, e.g. 0.8")
         group, colon, feature = self.reference.partition(":")
         if not (group and colon and feature):
-            raise DeclarationError(f"Proxy {self.reference!r} is not of the form 'group:feature'.")
+            raise DeclarationError(
+                f"Proxy {self.reference!r} is not of the form 'group:feature'. Write group['feature'], e.g. "
+                "carrier_delay_daily['flights_7d']."
+            )
         if not 0 < self.min_correlation <= 1:
             raise DeclarationError(
                 f"Proxy {self.reference!r}: min_correlation is {self.min_correlation}. It is above 0 and at most 1."

@@ -25,7 +25,9 @@ def check_group(group: FeatureGroup) -> None:
             f"Group {group.name!r}: version is {group.version}. Versions start at 1; write version=1 or leave it out."
         )
     if not group.description:
-        raise DeclarationError(f"Group {group.name!r} has no docstring. Its first line is its entry in the catalogue.")
+        raise DeclarationError(
+            f"Group {group.name!r} has no docstring. Write one under its def: its first line is its entry in the catalogue."
+        )
     check_owner(f"Group {group.name!r}", group.owner)
     if group.min_coverage is not None and not 0 <= group.min_coverage <= 1:
         raise DeclarationError(
@@ -63,7 +65,9 @@ def _check_durations(group: FeatureGroup) -> None:
     ttl = group.online.ttl if group.online else None
     durations = {"lookback": group.lookback, "delay": group.delay, "publish": group.publish}
     if negative := [f"{name}={value}" for name, value in durations.items() if value < timedelta(0)]:
-        raise DeclarationError(f"Group {group.name!r} declares {negative}. Durations cannot be negative.")
+        raise DeclarationError(
+            f"Group {group.name!r} declares {negative}. Durations cannot be negative: declare zero or more, or leave it out."
+        )
     spans = {"freshness": group.freshness, "refresh": group.level.refresh, "max_age": group.max_age, "ttl": ttl}
     if empty := [f"{name}={value}" for name, value in spans.items() if value is not None and value <= timedelta(0)]:
         raise DeclarationError(f"Group {group.name!r} declares {empty}. Each must be longer than zero.")

@@ -4,7 +4,8 @@ import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import date, timedelta
-from typing import Literal
+from functools import wraps
+from typing import Literal, ParamSpec, TypeVar
 
 from featurestore.declaration.backfill import Backfill
 from featurestore.declaration.consistency import check_group
@@ -18,7 +19,27 @@ from featurestore.errors import DeclarationError
 
 STATIC_COVERAGE = 0.9
 
+Parts = ParamSpec("Parts")
+Declared = TypeVar("Declared")
 
+
+def _with_parts(declaring: Callable[Parts, Declared]) -> Callable[Parts, Declared]:
+    """Refuse a decorator that stands over a function without its parts, with what to write."""
+
+    @wraps(declaring)
+    def checked(*positional: Parts.args, **named: Parts.kwargs) -> Declared:
+        if positional:
+            bare = getattr(positional[0], "__name__", repr(positional[0]))
+            raise DeclarationError(
+                f"Group {bare!r}: @feature_group takes its parts by name. Write @feature_group(entity=..., features=[...], "
+                "cadence=Daily(start=date(2025, 1, 1)), lookback=timedelta(days=7), owner='team:...') over the function."
+            )
+        return declaring(*positional, **named)
+
+    return checked
+
+
+@_with_parts
 def feature_group(
     *,
     entity: Entity,

@@ -106,6 +106,22 @@ def parse_dtype(name: str) -> pl.DataType:
     return SCALARS[name]
 
 
+def as_written(dtype: pl.DataType) -> str:
+    """A dtype as one types it.
+
+    >>> as_written(pl.Datetime("us", "UTC")), as_written(pl.List(pl.String)), as_written(pl.Array(pl.Float32, 3))
+    ("pl.Datetime('us', 'UTC')", 'pl.List(pl.String)', 'pl.Array(pl.Float32, 3)')
+    """
+    if isinstance(dtype, pl.Datetime):
+        zone = "" if dtype.time_zone is None else f", {dtype.time_zone!r}"
+        return f"pl.Datetime({dtype.time_unit!r}{zone})"
+    if isinstance(dtype, pl.Array):
+        return f"pl.Array({as_written(as_dtype(dtype.inner))}, {dtype.size})"
+    if isinstance(dtype, pl.List):
+        return f"pl.List({as_written(as_dtype(dtype.inner))})"
+    return f"pl.{dtype}"
+
+
 def storage_dtype(dtype: pl.DataType) -> pl.DataType:
     """The dtype in the Delta table: a vector is stored as a list, since Polars cannot read fixed-size lists back."""
     return pl.List(pl.Float32) if isinstance(dtype, pl.Array) else dtype

@@ -44,7 +44,10 @@ class FeatureService:
             if references.count(reference) > 1:
                 raise DeclarationError(f"Service {self.name!r} names {reference!r} twice. Remove one.")
             if reference.count(":") != 1:
-                raise DeclarationError(f"Service {self.name!r}: {reference!r} is not of the form 'group:feature'.")
+                raise DeclarationError(
+                    f"Service {self.name!r}: {reference!r} is not of the form 'group:feature'. Write e.g. "
+                    "'carrier_delay_daily:flights_7d', or the group itself for all of its features."
+                )
 
     @property
     def references(self) -> list[str]:

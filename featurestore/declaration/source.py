@@ -99,7 +99,8 @@ class Source:
         for column in (*self.keys, self.event_time, self.known_at):
             if column is not None and column not in self.schema:
                 raise DeclarationError(
-                    f"Source {self.name!r} names column {column!r}, which its schema lacks: {list(self.schema)}."
+                    f"Source {self.name!r} names column {column!r}, which its schema lacks: {list(self.schema)}. "
+                    "Name one of them, keys as a tuple such as ('flight_id',), or add the column to the schema."
                 )
         for column in (self.event_time, self.known_at):
             if column is not None and self.schema[column] != TIMESTAMP:
@@ -110,10 +111,14 @@ class Source:
     def _check_knowledge(self) -> None:
         if self.typical_delay is not None and self.typical_delay < timedelta(0):
             raise DeclarationError(
-                f"Source {self.name!r}: typical_delay is {self.typical_delay}. It cannot be negative."
+                f"Source {self.name!r}: typical_delay is {self.typical_delay}. It cannot be negative: nothing is known "
+                "before it happens. Declare timedelta(0) or more."
             )
         if self.event_time is None and (self.known_at or self.typical_delay is not None):
-            raise DeclarationError(f"Source {self.name!r} is timeless: known_at and typical_delay need an event_time.")
+            raise DeclarationError(
+                f"Source {self.name!r} has no event_time: known_at and typical_delay need an event_time. Add event_time=<column>, "
+                "or leave them out for a dimension without times."
+            )
         if self.event_time is not None and (self.known_at is None) == (self.typical_delay is None):
             raise DeclarationError(
                 f"Source {self.name!r} must declare when its history was known: either known_at=<column> or typical_delay=<timedelta>."

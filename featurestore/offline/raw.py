@@ -16,9 +16,10 @@ from deltalake import CommitProperties, DeltaTable, Transaction, write_deltalake
 from deltalake.exceptions import CommitFailedError
 
 from featurestore.clock import Clock, system_clock
-from featurestore.declaration.dtypes import CALENDAR, TIMESTAMP, in_calendar, storage_dtype
+from featurestore.declaration.dtypes import CALENDAR, TIMESTAMP, as_dtype, as_written, in_calendar, storage_dtype
 from featurestore.declaration.source import Source
 from featurestore.errors import InvalidInput, SchemaMismatch, StoreUnavailable
+from featurestore.frontier import how_to_make_aware
 from featurestore.location import Location
 from featurestore.offline.commit import ATTEMPTS, pause
 from featurestore.offline.durability import sync_since
@@ -211,17 +212,21 @@ class SourceTable:
                 f"Land it again, by an atomic rename: {error}"
             ) from error
         for column, dtype in self.source.schema.items():
-            if column not in frame.columns:
-                raise SchemaMismatch(
-                    f"Landing file {file.name!r} of source {self.source.name!r} lacks column {column!r}; it has {frame.columns}. "
-                    f"Land it again with a column {column!r} of {dtype!r}."
-                )
-            if frame.schema[column] != dtype:
-                raise SchemaMismatch(
-                    f"Column {column!r} of landing file {file.name!r} is {frame.schema[column]}; source {self.source.name!r} declares {dtype}. "
-                    f"Land it again with that dtype: pl.col({column!r}).cast({dtype!r})."
-                )
+            self._check_column(frame, column, as_dtype(dtype), file)
         return self._stamped(frame.select(list(self.source.schema)), file)
+
+    def _check_column(self, frame: pl.DataFrame, column: str, declared: pl.DataType, file: LandingFile) -> None:
+        if column not in frame.columns:
+            raise SchemaMismatch(
+                f"Landing file {file.name!r} of source {self.source.name!r} lacks column {column!r}; it has {frame.columns}. "
+                f"Land it again with a column {column!r} of {as_written(declared)}."
+            )
+        given = frame.schema[column]
+        if given != declared:
+            raise SchemaMismatch(
+                f"Column {column!r} of landing file {file.name!r} is {as_written(given)}; source {self.source.name!r} declares "
+                f"{as_written(declared)}. {_how_to_land(column, given, declared)}"
+            )
 
     def _stamped(self, frame: pl.DataFrame, file: LandingFile) -> pl.DataFrame:
         landed_at = self._clock()
@@ -300,6 +305,13 @@ class SourceTable:
             return False
         sync_since(self.location, before, before + 1)
         return True
+
+
+def _how_to_land(column: str, given: pl.DataType, declared: pl.DataType) -> str:
+    """What makes a column of one dtype the declared one. A cast would take a time without a zone for UTC, and say nothing."""
+    if declared == TIMESTAMP and getattr(given, "time_zone", None) is None:
+        return f"Land it again as an instant. {how_to_make_aware(column, given)}"
+    return f"Land it again with that dtype: pl.col({column!r}).cast({as_written(declared)})."
 
 
 def _taken(

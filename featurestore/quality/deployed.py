@@ -52,11 +52,18 @@ def training_sets(root: Location, service: str) -> list[str]:
 def deployed_set(root: Location, service: str) -> DeployedSet | None:
     """The set that a service's features are held against; None if none was ever built."""
     for pointer in (DEPLOYED, NEWEST):
-        told = _place(root, service).read_bytes(pointer)
-        if told is not None:
-            name = json.loads(told)["set"]
+        name = _named_by(root, service, pointer)
+        if name is not None:
             return DeployedSet(service, name, read_manifest(root, service, name), pointer == DEPLOYED)
     return None
+
+
+def newest_set(root: Location, service: str) -> str | None:
+    """The set of a service that was built last, whichever is deployed; None if none was ever built.
+
+    Not the one whose file is newest: a build that comes to a set that is there already does not write it again.
+    """
+    return _named_by(root, service, NEWEST)
 
 
 def read_manifest(root: Location, service: str, name: str) -> dict[str, Any]:
@@ -75,6 +82,11 @@ def read_manifest(root: Location, service: str, name: str) -> dict[str, Any]:
         )
     manifest: dict[str, Any] = json.loads(data)
     return manifest
+
+
+def _named_by(root: Location, service: str, pointer: str) -> str | None:
+    told = _place(root, service).read_bytes(pointer)
+    return None if told is None else str(json.loads(told)["set"])
 
 
 def _place(root: Location, service: str) -> Location:

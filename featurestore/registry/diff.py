@@ -10,7 +10,7 @@ from datetime import timedelta
 from typing import Any, Literal
 
 from featurestore.declaration.feature import DEFAULT_DRIFT, Drift
-from featurestore.errors import IncompatibleChange
+from featurestore.errors import IncompatibleChange, InvalidInput
 from featurestore.registry.snapshot import (
     RegisteredFeature,
     RegisteredGroup,
@@ -25,12 +25,13 @@ class Change:
     """One difference.
 
     `text` says what changes. `group` is the stored name of the group that needs a new version, for a change that its
-    stored rows cannot follow; None for every other change.
+    stored rows cannot follow; None for every other change. `is_removal` says that a group, service or source is gone.
     """
 
     sign: Literal["+", "-", "~"]
     text: str
     group: RegisteredGroup | None = None
+    is_removal: bool = False
 
     @property
     def is_compatible(self) -> bool:
@@ -67,6 +68,22 @@ def refuse_incompatible(found: Sequence[Change]) -> None:
     raise IncompatibleChange(f"Rows already stored cannot follow these changes:\n{lines}\n{remedies}")
 
 
+def refuse_removals(found: Sequence[Change]) -> None:
+    """Refuse a catalogue that leaves out groups, services or sources of the registry, which may be another team's.
+
+    Raises:
+        InvalidInput: it does; the message lists them all and says what to do, whether they are to go or not.
+    """
+    lines = "\n".join(str(change) for change in found if change.is_removal)
+    if lines:
+        raise InvalidInput(
+            f"The catalogue leaves out what the registry holds, which would be gone for all readers:\n{lines}\n"
+            "A store has one registry, of all its teams. If these are another team's, apply one catalogue that holds both: "
+            "Catalog([*ours.sources, *theirs.sources], [*ours.groups, *theirs.groups], [*ours.services, *theirs.services]). "
+            "If they are to go: featurestore apply --allow-removals."
+        )
+
+
 def _remedy(group: RegisteredGroup) -> str:
     base = group.name.removesuffix(f"_v{group.version}")
     version = group.version + 1
@@ -79,7 +96,7 @@ def _remedy(group: RegisteredGroup) -> str:
 def _group_changes(name: str, before: RegistrySnapshot, current: RegistrySnapshot) -> Iterator[Change]:
     old, new = before.groups.get(name), current.groups.get(name)
     if new is None:
-        yield Change("-", f"group {name} (its rows and field numbers are kept)")
+        yield Change("-", f"group {name} (its rows and field numbers are kept)", is_removal=True)
         return
     if old is None:
         old = before.retired.get(name)
@@ -150,7 +167,7 @@ def _service_changes(
     for name in sorted({*before, *current}):
         old, new = before.get(name), current.get(name)
         if new is None:
-            yield Change("-", f"service {name}")
+            yield Change("-", f"service {name}", is_removal=True)
         elif old is None:
             yield Change("+", f"service {name} (features {list(new.references)})")
         else:
@@ -170,7 +187,7 @@ def _source_changes(
     for name in sorted({*before, *current}):
         old, new = before.get(name), current.get(name)
         if new is None:
-            yield Change("-", f"source {name} (its rows are kept)")
+            yield Change("-", f"source {name} (its rows are kept)", is_removal=True)
         elif old is None:
             yield Change("+", f"source {name}")
         else:

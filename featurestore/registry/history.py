@@ -19,7 +19,7 @@ from featurestore.declaration.windows import utc
 from featurestore.errors import InvalidInput, StaleWriter, UnknownName
 from featurestore.location import Location
 from featurestore.registry.compile import compile_snapshot
-from featurestore.registry.diff import Change, changes, refuse_incompatible
+from featurestore.registry.diff import Change, changes, refuse_incompatible, refuse_removals
 from featurestore.registry.snapshot import RegistrySnapshot
 
 APPLY_TRIES = 100
@@ -92,19 +92,22 @@ class RegistryHistory:
         previous = self.current()
         return changes(previous, compile_snapshot(catalog, previous))
 
-    def apply(self, catalog: Catalog, clock: Clock, applied_by: str) -> ApplyResult:
+    def apply(self, catalog: Catalog, clock: Clock, applied_by: str, *, allow_removals: bool = False) -> ApplyResult:
         """Make a catalogue the store's registry; write nothing if it is so already.
 
         Of several applies at once each is compiled on top of the one before it. After an error the change may have been
         made: apply again, which then finds nothing to do.
 
         Args:
-            catalog: Every declaration of the store; what it leaves out is no longer declared.
+            catalog: Every declaration of the store, of all its teams.
             clock: Gives `applied_at`.
             applied_by: Who applies, for the history.
+            allow_removals: Groups, services and sources that the catalogue leaves out are no longer declared.
 
         Raises:
             IncompatibleChange: stored rows cannot follow a change; the message lists all such changes.
+            InvalidInput: the catalogue leaves out a group, service or source and that is not allowed; or a file of the
+                registry is damaged.
             StaleWriter: others kept winning; try again.
             StoreUnavailable: the store cannot be reached.
         """
@@ -114,6 +117,8 @@ class RegistryHistory:
             snapshot = compile_snapshot(catalog, previous)
             found = tuple(changes(previous, snapshot))
             refuse_incompatible(found)
+            if not allow_removals:
+                refuse_removals(found)
             if previous is not None and not found:
                 return ApplyResult(previous, (), is_new=False)
             self._keep(snapshot)

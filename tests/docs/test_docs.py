@@ -21,7 +21,8 @@ from featurestore.serving.asked import ONLINE_REQUEST, PUSH_REQUEST, parse
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
-LINK = re.compile(r"\[[^\]]*\]\(([^)#\s]+)(?:#[^)]*)?\)")
+LINK = re.compile(r"\[[^\]]*\]\(([^)#\s]*)(?:#([^)\s]*))?\)")
+HEADING = re.compile(r"^#+ (.+?)\s*$", re.MULTILINE)
 
 
 def blocks(page: Path, language: str) -> list[str]:
@@ -47,8 +48,19 @@ def _typed_lines(page: Path) -> list[str]:
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_every_link_leads_somewhere(page: Path) -> None:
-    targets = [target for target in LINK.findall(page.read_text()) if "://" not in target]
-    assert [target for target in targets if not (page.parent / target).exists()] == []
+    links = [(target, anchor) for target, anchor in LINK.findall(page.read_text()) if "://" not in target]
+    assert [target for target, _ in links if not (page.parent / target).exists()] == []
+    headed = [(page.parent / target if target else page, anchor) for target, anchor in links if anchor]
+    assert [f"{target}#{anchor}" for target, anchor in headed if anchor not in anchors(target)] == []
+
+
+def anchors(page: Path) -> set[str]:
+    """What a link can name in a page after `#`: its headings, as GitHub writes them there."""
+    named = [
+        re.sub(r"[^\w\- ]", "", text).lower().replace(" ", "-")
+        for text in HEADING.findall(FENCE.sub("", page.read_text()))
+    ]
+    return {f"{name}-{named[:i].count(name)}" if name in named[:i] else name for i, name in enumerate(named)}
 
 
 def test_every_make_target_shown_exists() -> None:
@@ -63,18 +75,19 @@ def test_make_up_says_at_once_what_it_starts() -> None:
     assert recipe.startswith('\t@echo "Starting')
 
 
-BENCHMARKS = sorted(
-    {tuple(words) for _, words in console_lines("python") if any("benchmarks" in word for word in words)}
-)
+OURS = re.compile(r"^(benchmarks/\w+\.py|(benchmarks|examples)\.[\w.]+)$")
+"""A script or module of this repository that documentation runs by `python`."""
+SCRIPTS = sorted({tuple(words) for _, words in console_lines("python") if any(OURS.match(word) for word in words)})
 
 
-def test_the_documentation_shows_how_to_run_benchmarks() -> None:
-    assert len(BENCHMARKS) >= 5
+def test_the_documentation_shows_how_to_run_benchmarks_and_the_replay() -> None:
+    assert len(SCRIPTS) >= 6
+    assert any("examples.flights.replay" in words for words in SCRIPTS)
 
 
-@pytest.mark.parametrize("words", BENCHMARKS, ids=" ".join)
-def test_every_benchmark_shown_tells_its_options_and_does_nothing_else(words: tuple[str, ...]) -> None:
-    last = next(i for i, word in enumerate(words) if "benchmarks" in word)
+@pytest.mark.parametrize("words", SCRIPTS, ids=" ".join)
+def test_every_script_shown_tells_its_options_and_does_nothing_else(words: tuple[str, ...]) -> None:
+    last = next(i for i, word in enumerate(words) if OURS.match(word))
     environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTHONWARNINGS")}
     done = subprocess.run(
         [sys.executable, *(word for word in words[: last + 1] if word not in ("-W", "ignore")), "--help"],
@@ -122,14 +135,35 @@ def test_every_command_shown_has_those_options() -> None:
     shown = console_lines("featurestore")
     assert shown
     for page, words in shown:
-        context = click.Context(command, info_name="featurestore", **command.context_settings)
-        words_left = _options_checked(command, words, context, page)
-        if not words_left:
-            continue
-        name, rest = words_left[0], words_left[1:]
-        sub = command.get_command(context, name)
-        assert sub is not None, f"{page}: featurestore has no command {name!r}"
-        _options_checked(sub, rest, click.Context(sub, info_name=name, parent=context), page)
+        _check_command(
+            command, words, click.Context(command, info_name="featurestore", **command.context_settings), page
+        )
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("groups --no-such-option", "groups has no option --no-such-option"),
+        ("backfill teleport --no-such-option 3", "backfill has no command 'teleport'"),
+        ("--root place backfill plan --no-such-option 3", "plan has no option --no-such-option"),
+        ("online status --json=1 --no-such-option", "status has no option --no-such-option"),
+    ],
+)
+def test_a_command_that_is_not_there_would_be_seen_in_a_page(words: str, said: str) -> None:
+    context = click.Context(command, info_name="featurestore", **command.context_settings)
+    with pytest.raises(AssertionError, match=said):
+        _check_command(command, words.split(), context, "page.md")
+
+
+def _check_command(one: click.Command, words: list[str], context: click.Context, page: str) -> None:
+    """Refuse options and commands that are not there, at whatever depth."""
+    left = _options_checked(one, words, context, page)
+    if not left:
+        return
+    assert isinstance(one, click.Group)
+    sub = one.get_command(context, left[0])
+    assert sub is not None, f"{page}: {context.info_name} has no command {left[0]!r}"
+    _check_command(sub, left[1:], click.Context(sub, info_name=left[0], parent=context), page)
 
 
 def _options_checked(one: click.Command, words: list[str], context: click.Context, page: str) -> list[str]:

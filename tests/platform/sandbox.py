@@ -50,9 +50,10 @@ class Sandbox:
         return self.folder / "landing"
 
     def use(self, catalog: Catalog) -> None:
-        """Apply a catalogue: from now on runs are of its definitions."""
+        """Apply a catalogue, whatever it leaves out: from now on runs are of its definitions."""
         self.catalog = catalog
-        RegistryHistory(Location(str(self.root))).apply(catalog, lambda: self.now, "tests")
+        history = RegistryHistory(Location(str(self.root)))
+        history.apply(catalog, lambda: self.now, "tests", allow_removals=True)
 
     def definitions(self) -> dg.Definitions:
         return build_definitions(self.catalog, landing=Daily(start=START), training=[], store=self.resource())

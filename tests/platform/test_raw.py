@@ -85,7 +85,7 @@ def test_file_with_another_schema_is_refused_by_name(sandbox: Sandbox) -> None:
     pl.read_parquet(path).with_columns(pl.col("amount").cast(pl.Float32)).write_parquet(path)
     result = sandbox.run(RAW, partitions=[day_key(0)])
     assert (
-        "Column 'amount' of landing file '2025-03-01.parquet' is Float32; source 'orders' declares Float64. Land it again"
+        "Column 'amount' of landing file '2025-03-01.parquet' is pl.Float32; source 'orders' declares pl.Float64. Land it again"
         in failure_of(result)
     )
 

@@ -6,7 +6,6 @@ Each start takes half a minute and more, so all of it waits for the exam.
 import html
 import os
 import re
-import shutil
 import signal
 import subprocess
 import sys
@@ -27,6 +26,7 @@ from feature_assets.groups.flights.sources import departures
 from featurestore.backfill.dagster_api import backfill_status, launch_partition_backfill
 from featurestore.errors import InvalidInput, StoreUnavailable, UnknownName
 from featurestore.ports import free_ports
+from tests.browser import CHROMIUM, needs_chromium
 from tests.platform.airline import DAY, FIRST, REPOSITORY, dagster_home, flight, key, processes_marked
 from tests.platform.sandbox import Sandbox
 from tests.waiting import wait_for
@@ -36,7 +36,6 @@ pytestmark = pytest.mark.exam
 GROUP = "carrier_delay_daily"
 ASSET = f"offline/{GROUP}"
 PATH = ("offline", GROUP)
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 GOOD_DAYS, BAD_DAY = 8, 8
 IMPOSSIBLE = 50_000.0
 
@@ -191,7 +190,7 @@ def look(platform: Platform, path: str, picture: Path) -> str:
     return done.stdout
 
 
-@pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed; on Debian: apt-get install chromium")
+@needs_chromium
 def test_pages_show_the_graph_and_the_state_of_partitions(site: Site, tmp_path: Path) -> None:
     pictures = Path(os.environ.get("FEATURESTORE_TEST_PICTURES", tmp_path))
     pictures.mkdir(parents=True, exist_ok=True)

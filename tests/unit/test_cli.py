@@ -28,6 +28,7 @@ from featurestore.references import RequestedGroup, resolve
 from tests.cli_project import LAST_WINDOW, Project, departure, fill
 from tests.scale import cases
 
+SEATS_ALONE = "Catalog([seats], [seat_profile])"
 REPOSITORY = Path(__file__).parents[2]
 DOCUMENT = REPOSITORY / "docs" / "cli.md"
 
@@ -111,6 +112,38 @@ def test_incompatible_changes_are_all_listed_and_none_is_applied(filled: Project
     assert filled.json("history") == before
 
 
+def test_a_catalogue_that_leaves_out_what_is_registered_is_refused_until_removals_are_allowed(project: Project) -> None:
+    project.declare()
+    project.run("apply")
+    before = project.json("history")
+    project.declare(("Catalog([departures, seats], [carrier_delay_daily, seat_profile], [delay_v1])", SEATS_ALONE))
+    for refused in (project.run("apply", exit_code=1), project.run("apply", "--dry-run", exit_code=1)):
+        said = refused.stderr.splitlines()
+        assert said[0].startswith("Error: The catalogue leaves out what the registry holds")
+        assert said[1:4] == [
+            "- group carrier_delay_daily (its rows and field numbers are kept)",
+            "- service delay_v1",
+            "- source departures (its rows are kept)",
+        ]
+        assert "Catalog([*ours.sources, *theirs.sources], " in said[4]
+        assert said[4].endswith("If they are to go: featurestore apply --allow-removals.")
+    assert project.json("history") == before
+    assert "Dry run: 3 changes" in project.run("apply", "--dry-run", "--allow-removals").stdout
+    applied = project.json("apply", "--allow-removals")
+    assert [change["is_removal"] for change in applied["changes"]] == [True, True, True]
+    assert list(project.store.registry.groups) == ["seat_profile"]
+
+
+def test_teams_share_a_store_by_one_catalogue_of_both(project: Project) -> None:
+    whole = "Catalog([departures, seats], [carrier_delay_daily, seat_profile], [delay_v1])"
+    both = "Catalog([*ops.sources, *fleet.sources], [*ops.groups, *fleet.groups], [*ops.services, *fleet.services])\n"
+    teams = f"ops, fleet = Catalog([departures], [carrier_delay_daily], [delay_v1]), {SEATS_ALONE}\n"
+    project.declare()
+    project.run("apply")
+    project.declare((f"declared = {whole}", f"{teams}declared = {both}"))
+    assert project.run("apply").stdout.startswith("Nothing changed in the registry at ")
+
+
 def test_history_says_who_applied_what_and_when(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LOGNAME", "anna")
     assert "Nothing has been applied yet" in project.run("history").stdout
@@ -149,6 +182,23 @@ def test_a_catalogue_that_cannot_be_found_is_explained(project: Project, content
 def test_a_missing_import_of_the_declarations_names_what_is_missing(project: Project) -> None:
     project.declare(("import polars as pl", "import polars as pl\nimport no_such_library"))
     assert "imports 'no_such_library', which is not installed" in project.run("apply", exit_code=1).stderr
+
+
+@pytest.mark.parametrize(
+    ("added", "said"),
+    [
+        ("def broken(:", "is not Python: invalid syntax"),
+        ("1 / 0", "fails as it is imported: ZeroDivisionError: division by zero ("),
+        ("from json import no_such_name", "fails as it is imported: ImportError: cannot import name 'no_such_name'"),
+    ],
+)
+def test_declarations_that_cannot_be_imported_are_told_with_their_line(project: Project, added: str, said: str) -> None:
+    project.declare(("import polars as pl", f"import polars as pl\n{added}"))
+    told = project.run("apply", exit_code=1).stderr
+    line = (project.folder / f"{project.module}.py").read_text().splitlines().index(added) + 1
+    assert told.startswith(f"Error: Module '{project.module}' {said}")
+    assert f"{project.module}.py, line {line})" in told
+    assert "Correct it, and apply again" in told
 
 
 def test_a_declaration_that_contradicts_itself_is_told_without_a_traceback(project: Project) -> None:

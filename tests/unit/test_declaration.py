@@ -183,14 +183,14 @@ MISTAKES: list[tuple[str, Callable[[], object], str]] = [
     ("source without keys", lambda: source(keys=()), "Name the columns that identify one record"),
     ("source with a key twice", lambda: source(keys=("flight", "flight")), "names a key twice"),
     ("source with an absent key", lambda: source(keys=("tail",)), "'tail', which its schema lacks: ['flight'"),
-    ("source with one key unwrapped", lambda: source(keys="tail"), "'tail', which its schema lacks"),
-    ("source with an absent time", lambda: source(event_time="when"), "'when', which its schema lacks"),
+    ("source with one key unwrapped", lambda: source(keys="tail"), "Name one of them, keys as a tuple such as"),
+    ("source with an absent time", lambda: source(event_time="when"), "or add the column to the schema."),
     ("source with a time of no time", lambda: source(event_time="delay"), "Times are pl.Datetime('us', 'UTC')"),
     ("source with knowledge of no time", lambda: source(known_at="flight"), "Times are pl.Datetime('us', 'UTC')"),
     ("source known never", lambda: source(known_at=None), "either known_at=<column> or typical_delay=<timedelta>"),
     ("source known twice", lambda: source(typical_delay=HOUR), "either known_at=<column> or typical_delay"),
-    ("source known before", lambda: source(known_at=None, typical_delay=-HOUR), "It cannot be negative"),
-    ("timeless source with a delay", lambda: source(event_time=None), "known_at and typical_delay need an event_time"),
+    ("source known before", lambda: source(known_at=None, typical_delay=-HOUR), "Declare timedelta(0) or more."),
+    ("timeless source with a delay", lambda: source(event_time=None), "Add event_time=<column>, or leave them out"),
     ("source live from a naive time", lambda: source(live_from=datetime(2026, 1, 1)), "+00:00"),  # noqa: DTZ001
     ("source of nobody", lambda: source(owner="nobody"), "neither 'team:...' nor an e-mail address"),
     # groups
@@ -198,7 +198,8 @@ MISTAKES: list[tuple[str, Callable[[], object], str]] = [
     ("group named like a version", lambda: declare(renamed("mean_v2")), "Drop the suffix and declare version=n"),
     ("group with a reserved name", lambda: declare(renamed("bucket")), "e.g. 'bucket_value'"),
     ("group of version 0", lambda: declare(version=0), "Versions start at 1"),
-    ("group without a docstring", lambda: declare(renamed("mean", doc=None)), "has no docstring"),
+    ("group without a docstring", lambda: declare(renamed("mean", doc=None)), "Write one under its def"),
+    ("group of a bare decorator", lambda: feature_group(mean_delay), "Write @feature_group(entity=..., features="),  # type: ignore[call-arg]
     ("group of nobody", lambda: declare(owner="operations"), "neither 'team:...' nor an e-mail address"),
     ("group of an empty team", lambda: declare(owner="team:"), "neither 'team:...' nor an e-mail address"),
     ("group of half an address", lambda: declare(owner="ada@home"), "neither 'team:...' nor an e-mail address"),
@@ -220,7 +221,7 @@ MISTAKES: list[tuple[str, Callable[[], object], str]] = [
     ("emits of another kind", lambda: declare(emits="rows"), "It is 'windows' or 'events'"),
     ("no lookback", lambda: declare(lookback=None), "Say how far back its windows read, e.g. lookback="),
     ("lookback below the window", lambda: declare(lookback=HOUR), "shorter than its window, 1 day, 0:00:00. Raise it"),
-    ("negative delay", lambda: declare(delay=-HOUR), "Durations cannot be negative"),
+    ("negative delay", lambda: declare(delay=-HOUR), "cannot be negative: declare zero or more"),
     ("negative publish", lambda: declare(publish=-HOUR), "Durations cannot be negative"),
     ("freshness of zero", lambda: declare(freshness=timedelta(0)), "longer than zero"),
     ("max_age of zero", lambda: declare(max_age=timedelta(0)), "longer than zero"),
@@ -252,7 +253,11 @@ MISTAKES: list[tuple[str, Callable[[], object], str]] = [
     ("service in capitals", lambda: FeatureService("Model", ["a:b"], owner="team:ml"), "e.g. 'model'"),
     ("service of nothing", lambda: FeatureService("model", [], owner="team:ml"), "names no features. Name groups or"),
     ("service of a thing twice", lambda: FeatureService("m", ["a:b", "a:b"], owner="team:ml"), "twice. Remove one"),
-    ("service of a whole name", lambda: FeatureService("m", ["a"], owner="team:ml"), "of the form 'group:feature'"),
+    (
+        "service of a whole name",
+        lambda: FeatureService("m", ["a"], owner="team:ml"),
+        "'group:feature'. Write e.g. 'carrier_delay",
+    ),
     ("service of nobody", lambda: FeatureService("m", ["a:b"], owner=""), "neither 'team:...' nor an e-mail address"),
     # parts of another type
     ("ttl in days", lambda: Online(ttl=7), "Online: ttl is 7 (int). Write Online(ttl=timedelta(days=7))"),  # type: ignore[arg-type]
@@ -342,6 +347,7 @@ MISTAKES: list[tuple[str, Callable[[], object], str]] = [
         "proxies['a'] is 'g:f' (str). Write prox",
     ),  # type: ignore[dict-item]
     ("snapshots carried for 3", lambda: Snapshots("s", 3), "carry is 3 (int). Write timedelta(days=7)"),  # type: ignore[arg-type]
+    ("proxy of no feature", lambda: Proxy("delays"), "Write group['feature'], e.g. carrier_delay_daily['flights_7d']."),
     ("proxy that is a feature", lambda: Proxy(MEAN), "reference is Feature 'mean'. Write 'group:feature'"),  # type: ignore[arg-type]
     ("row count as text", lambda: RowCount(fall="0.5"), "fall is '0.5' (str). Write a share from 0 to 1"),  # type: ignore[arg-type]
     ("known value of keys in a list", lambda: KnownValue("w", ["a"], "f", 1), "Write keys={'carrier': 'UA'}"),  # type: ignore[arg-type]

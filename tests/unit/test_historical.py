@@ -20,6 +20,7 @@ from featurestore.errors import InvalidInput, SchemaMismatch, UnknownName
 from featurestore.location import Location
 from featurestore.offline.store import OfflineStore
 from featurestore.promotion import materialize_load, materialize_windows
+from featurestore.quality.deployed import newest_set
 from featurestore.registry.history import RegistryHistory
 from featurestore.registry.snapshot import RegistrySnapshot
 from featurestore.settings import Settings
@@ -595,3 +596,24 @@ def test_training_set_is_addressed_by_its_content(chain: Shops) -> None:
 def test_training_set_without_labels_is_refused(chain: Shops) -> None:
     with pytest.raises(InvalidInput, match="No label of 'shop_model_v1'"):
         build_training_set(chain.store, "shop_model_v1", label_frame(), end=T0)
+
+
+@pytest.mark.parametrize("bound", ["start", "end"])
+def test_bound_of_a_training_set_without_a_zone_is_refused_by_its_name(chain: Shops, bound: str) -> None:
+    naive: dict[str, Any] = {bound: T0.replace(tzinfo=None)}
+    with pytest.raises(InvalidInput, match=rf"^{bound} {T0:%Y-%m-%dT%H:%M:%S} has no time zone\. Give one"):
+        build_training_set(chain.store, "shop_model_v1", label_frame(), **naive)
+
+
+def test_labels_without_a_zone_are_refused_before_a_bound_is_compared_with_them(chain: Shops) -> None:
+    naive = label_frame().with_columns(pl.col("label_time").dt.replace_time_zone(None))
+    with pytest.raises(InvalidInput, match=r"'label_time' of labels is Datetime.*replace_time_zone"):
+        build_training_set(chain.store, "shop_model_v1", naive, start=T0)
+
+
+def test_a_set_that_is_built_again_is_the_newest_though_it_is_not_written_again(chain: Shops) -> None:
+    assert newest_set(chain.store.root, "shop_model_v1") is None
+    whole = build_training_set(chain.store, "shop_model_v1", label_frame())
+    build_training_set(chain.store, "shop_model_v1", label_frame(), end=SERVED + DAY)
+    build_training_set(chain.store, "shop_model_v1", label_frame())
+    assert newest_set(chain.store.root, "shop_model_v1") == Path(whole.uri).stem

@@ -335,6 +335,14 @@ def test_unusable_key_names_are_refused(keys: list[str]) -> None:
         point_in_time_join(labels_at(day(3)), GOOD, keys=keys)
 
 
+def test_a_key_that_is_misspelt_is_missed_and_no_taken_name() -> None:
+    with pytest.raises(InvalidInput, match=r"labels has no column \['idd'\]"):
+        point_in_time_join(labels_at(day(3)), GOOD, keys="idd")
+    renamed = labels_at(day(3)).with_columns(idd=pl.col("id"))
+    with pytest.raises(InvalidInput, match=r"features has no column \['idd'\]"):
+        point_in_time_join(renamed, GOOD, keys="idd")
+
+
 @pytest.mark.parametrize("options", [{}, {"with_status": True}, {"event_time_as": "delay__status"}])
 def test_taken_column_name_is_refused(options: dict[str, Any]) -> None:
     taken = "delay__status" if options else "delay"

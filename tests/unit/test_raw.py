@@ -180,10 +180,23 @@ def damages(whole: bytes) -> st.SearchStrategy[bytes]:
     [
         (
             pl.col("amount").cast(pl.Int64),
-            "is Int64; source 'sales' declares Float64. Land it again with that dtype: pl.col('amount').cast(Float64).",
+            "is pl.Int64; source 'sales' declares pl.Float64. Land it again with that dtype: pl.col('amount').cast(pl.Float64).",
         ),
-        (pl.col("event_time").dt.replace_time_zone(None), "declares Datetime"),
-        (pl.col("event_time").dt.cast_time_unit("ns"), "declares Datetime"),
+        (
+            pl.col("event_time").dt.replace_time_zone(None),
+            "is pl.Datetime('us'); source 'sales' declares pl.Datetime('us', 'UTC'). Land it again as an instant. Say which zone "
+            "it was recorded in, e.g. pl.col('event_time').dt.replace_time_zone('UTC').",
+        ),
+        (
+            pl.col("event_time").dt.to_string("%Y-%m-%d %H:%M"),
+            "is pl.String; source 'sales' declares pl.Datetime('us', 'UTC'). Land it again as an instant. Read the text as a "
+            "time of the zone it was recorded in, e.g. pl.col('event_time').str.to_datetime(time_zone='UTC').",
+        ),
+        (
+            pl.col("event_time").dt.cast_time_unit("ns"),
+            "is pl.Datetime('ns', 'UTC'); source 'sales' declares pl.Datetime('us', 'UTC'). Land it again with that dtype: "
+            "pl.col('event_time').cast(pl.Datetime('us', 'UTC')).",
+        ),
     ],
 )
 def test_a_file_with_another_dtype_is_refused_whole(tmp_path: Path, change: pl.Expr, said: str) -> None:
@@ -198,7 +211,7 @@ def test_a_file_without_a_declared_column_is_refused_whole(tmp_path: Path) -> No
     frame = pl.DataFrame([sale(1, T0)], schema=dict(sales.schema)).drop("amount")
     done = table_in(tmp_path).ingest([LandingFile("a.parquet", parquet(frame))])
     assert "lacks column 'amount'" in done.refused_files["a.parquet"]
-    assert done.refused_files["a.parquet"].endswith("Land it again with a column 'amount' of Float64.")
+    assert done.refused_files["a.parquet"].endswith("Land it again with a column 'amount' of pl.Float64.")
 
 
 def test_columns_that_are_not_declared_are_left_out(tmp_path: Path) -> None:

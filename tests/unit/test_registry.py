@@ -504,10 +504,21 @@ def test_apply_of_the_same_again_writes_nothing(tmp_path: Path) -> None:
     assert registry.location.names() == files
 
 
+def test_apply_that_leaves_out_a_group_or_source_is_refused_and_writes_nothing(tmp_path: Path) -> None:
+    registry = history(tmp_path)
+    registry.apply(catalog(daily("a"), daily("a", name="other")), lambda: NOW, "ada")
+    files = registry.location.names()
+    with pytest.raises(InvalidInput, match=r"leaves out .*:\n- group other \(its rows and field numbers are kept\)\n"):
+        registry.apply(catalog(daily("a")), lambda: NOW, "bob")
+    assert registry.location.names() == files
+    done = registry.apply(catalog(daily("a")), lambda: NOW, "bob", allow_removals=True)
+    assert [change.is_removal for change in done.changes] == [True]
+
+
 def test_since_when_a_group_is_declared_is_told_from_its_last_return(tmp_path: Path) -> None:
     registry, day, others = history(tmp_path), timedelta(days=1), daily("a", name="other")
     for after, groups in enumerate([[daily("a")], [daily("a"), others], [others], [daily("a", "b"), others]]):
-        registry.apply(catalog(*groups), lambda after=after: NOW + after * day, "ada")  # type: ignore[misc]
+        registry.apply(catalog(*groups), lambda after=after: NOW + after * day, "ada", allow_removals=True)  # type: ignore[misc]
     assert registry.declared_since() == {
         "source departures": NOW,
         "group carrier_delay_daily": NOW + 3 * day,

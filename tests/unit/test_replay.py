@@ -21,6 +21,7 @@ from polars.testing import assert_frame_equal
 from examples.flights import history
 from examples.flights.replay import land, land_by_month, land_hours, main, write_whole
 from examples.flights.zones import FALLBACK_ZONES, airport_zones
+from feature_assets.groups.flights import catalog
 from featurestore.errors import InvalidInput, UnknownName
 from tests.scale import cases
 
@@ -84,6 +85,14 @@ def test_null_counts_are_those_of_the_data_set() -> None:
 def test_doubled_tail_and_minute_pairs_keep_their_own_flight_ids() -> None:
     doubled = year_of("schedules").drop_nulls("tailnum").group_by("tailnum", "scheduled_departure").agg(pl.len())
     assert doubled.filter(pl.col("len") > 1)["len"].to_list() == [2] * 31
+
+
+def test_every_source_that_lands_is_declared_with_the_columns_that_land() -> None:
+    declared = {source.name: dict(source.schema) for source in catalog.sources}
+    assert set(declared) == set(history.SOURCES)
+    for name, schema in declared.items():
+        rows = history.TIMELESS[name]() if name in history.TIMELESS else year_of(name)
+        assert {column: rows.schema.get(column) for column in schema} == schema
 
 
 def test_planes_and_airports_keep_every_row() -> None:

@@ -99,5 +99,21 @@ planes = Source(
     description="The register of planes: a dimension, replaced row by row.",
     owner=OWNER,
 )
+airports = Source(
+    name="airports",
+    schema={
+        "faa": pl.String,
+        "name": pl.String,
+        "lat": pl.Float64,
+        "lon": pl.Float64,
+        "alt": pl.Int64,
+        "tz": pl.Int64,
+        "dst": pl.String,
+        "tzone": pl.String,
+    },
+    keys=("faa",),
+    description="Where airports lie, and their time zones: a dimension, replaced row by row.",
+    owner=OWNER,
+)
 
-SOURCES = (schedules, departures, arrivals, cancellations, weather, planes)
+SOURCES = (schedules, departures, arrivals, cancellations, weather, planes, airports)
