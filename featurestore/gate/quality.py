@@ -98,16 +98,21 @@ def judge_windows(group: RegisteredGroup, parts: Sequence[pl.DataFrame]) -> list
 def with_coverage(
     group: RegisteredGroup, verdict: Verdict, rows: pl.DataFrame, population: pl.DataFrame | None
 ) -> Verdict:
-    """A verdict with what the coverage of the partition adds to it.
+    """A verdict with what the coverage of the partition adds to it: a finding, or a warning that it was not judged.
 
     Args:
-        group: The declaration as registered.
+        group: The declaration as registered. One without `min_coverage` is neither judged nor warned of.
         verdict: What was found so far.
         rows: Rows of the partition.
-        population: Distinct entity keys that it is expected to cover, for groups that declare `min_coverage`; None or
-            empty while there is no reference.
+        population: Distinct entity keys that it is expected to cover; None while there is no reference window.
     """
-    return verdict.having(*_coverage_findings(group, rows, population))
+    if group.min_coverage is None:
+        return verdict
+    if population is None or population.is_empty():
+        why = "there is no reference window" if population is None else "reference windows have no rows"
+        return verdict.having(warnings=[f"Coverage was not judged: {why}."])
+    found = coverage_finding(group, rows, population)
+    return verdict if found is None else verdict.having(found)
 
 
 @lru_cache(maxsize=4096)
@@ -247,25 +252,20 @@ def _limit_findings(group: RegisteredGroup, rows: pl.DataFrame) -> list[Finding]
     return findings
 
 
-def _coverage_findings(
-    group: RegisteredGroup, rows: pl.DataFrame, population: pl.DataFrame | None
-) -> Sequence[Finding]:
-    if group.min_coverage is None or population is None or population.is_empty():
-        return ()
+def coverage_finding(group: RegisteredGroup, rows: pl.DataFrame, population: pl.DataFrame) -> Finding | None:
+    """That rows cover too little of a population; None if they cover enough, or nothing is declared.
+
+    Args:
+        group: The declaration as registered.
+        rows: Any with the entity keys.
+        population: Distinct entity keys; none are covered whatever the rows.
+    """
     missing = population.join(rows, on=group.key_names, how="anti")
-    coverage = 1 - missing.height / population.height
-    if coverage >= group.min_coverage:
-        return ()
-    return (
-        Finding(
-            "coverage",
-            group.entity,
-            f"{coverage:.4g}",
-            f"{group.min_coverage:g}",
-            missing.height,
-            plain_rows(missing.head(EXAMPLES)),
-        ),
-    )
+    coverage = 1 - missing.height / population.height if population.height else 1.0
+    if group.min_coverage is None or coverage >= group.min_coverage:
+        return None
+    examples = plain_rows(missing.head(EXAMPLES))
+    return Finding("coverage", group.entity, f"{coverage:.4g}", f"{group.min_coverage:g}", missing.height, examples)
 
 
 def example_rows(group: RegisteredGroup, bad: pl.DataFrame, column: str) -> tuple[dict[str, Any], ...]:

@@ -300,15 +300,21 @@ def test_coverage_is_the_share_of_the_population_that_is_there(present: int, is_
         assert json.loads(json.dumps(finding.examples))[0]["day"] == "2026-03-01"
 
 
-@pytest.mark.parametrize("population", [None, keys_of()])
-def test_without_a_reference_there_is_no_coverage_to_judge(population: pl.DataFrame | None) -> None:
+@pytest.mark.parametrize(
+    ("population", "why"),
+    [(None, "there is no reference window"), (keys_of(), "reference windows have no rows")],
+)
+def test_coverage_that_could_not_be_judged_is_warned_of(population: pl.DataFrame | None, why: str) -> None:
     group = gated_group(min_coverage=1.0)
-    rows = frame([])
-    assert with_coverage(group, judge(group, rows), rows, population).passed
+    verdict = with_coverage(group, judge(group, frame([])), frame([]), population)
+    assert verdict.passed
+    assert verdict.warnings == (f"Coverage was not judged: {why}.",)
 
 
-def test_group_without_min_coverage_is_not_judged_by_it() -> None:
-    assert with_coverage(GROUP, judge(GROUP, frame([])), frame([]), keys_of(1, 2)).passed
+@pytest.mark.parametrize("population", [None, keys_of(1, 2)])
+def test_group_without_min_coverage_is_neither_judged_by_it_nor_warned_of(population: pl.DataFrame | None) -> None:
+    verdict = judge(GROUP, frame([]))
+    assert with_coverage(GROUP, verdict, frame([]), population) == verdict
 
 
 def test_new_entities_do_not_make_up_for_lost_ones() -> None:
