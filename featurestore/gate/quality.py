@@ -96,7 +96,7 @@ def judge_windows(group: RegisteredGroup, parts: Sequence[pl.DataFrame]) -> list
 
 
 def with_coverage(
-    group: RegisteredGroup, verdict: Verdict, rows: pl.DataFrame, population: pl.DataFrame | None
+    group: RegisteredGroup, verdict: Verdict, rows: pl.DataFrame, populations: Sequence[pl.DataFrame]
 ) -> Verdict:
     """A verdict with what the coverage of the partition adds to it: a finding, or a warning that it was not judged.
 
@@ -104,14 +104,14 @@ def with_coverage(
         group: The declaration as registered. One without `min_coverage` is neither judged nor warned of.
         verdict: What was found so far.
         rows: Rows of the partition.
-        population: Distinct entity keys that it is expected to cover; None while there is no reference window.
+        populations: Sets of distinct entity keys, of which it is to cover any one; none while there is no reference window.
     """
+    known = [population for population in populations if population.height]
     if group.min_coverage is None:
         return verdict
-    if population is None or population.is_empty():
-        why = "there is no reference window" if population is None else "reference windows have no rows"
-        return verdict.having(warnings=[f"Coverage was not judged: {why}."])
-    found = coverage_finding(group, rows, population)
+    if not known:
+        return verdict.having(warnings=["Coverage was not judged: there is no reference window that has rows."])
+    found = coverage_finding(group, rows, known)
     return verdict if found is None else verdict.having(found)
 
 
@@ -252,16 +252,17 @@ def _limit_findings(group: RegisteredGroup, rows: pl.DataFrame) -> list[Finding]
     return findings
 
 
-def coverage_finding(group: RegisteredGroup, rows: pl.DataFrame, population: pl.DataFrame) -> Finding | None:
-    """That rows cover too little of a population; None if they cover enough, or nothing is declared.
+def coverage_finding(group: RegisteredGroup, rows: pl.DataFrame, populations: Sequence[pl.DataFrame]) -> Finding | None:
+    """That rows cover too little of each of some populations, by the one that they cover best; None if they cover enough.
 
     Args:
         group: The declaration as registered.
         rows: Any with the entity keys.
-        population: Distinct entity keys; none are covered whatever the rows.
+        populations: Distinct entity keys; at least one, none of them empty.
     """
-    missing = population.join(rows, on=group.key_names, how="anti")
-    coverage = 1 - missing.height / population.height if population.height else 1.0
+    lacking = [(population.join(rows, on=group.key_names, how="anti"), population.height) for population in populations]
+    missing, height = min(lacking, key=lambda pair: pair[0].height / pair[1])
+    coverage = 1 - missing.height / height
     if group.min_coverage is None or coverage >= group.min_coverage:
         return None
     examples = plain_rows(missing.head(EXAMPLES))

@@ -23,16 +23,18 @@ MOST_MOVED = 0.1
 
 @dataclass(frozen=True, slots=True)
 class Moved:
-    """A window beside its promoted version: what is beyond a bound, or a row count that is (as 'promoted -> computed')."""
+    """A window beside its promoted version: what is beyond a bound, a row count that is (as 'promoted -> computed'), and that
+    it lacks too many of the entities."""
 
     comparison: Comparison
     profile: Profile
     promoted: Profile
     row_count: str = ""
+    loss: Finding | None = None
 
     @property
     def is_beyond(self) -> bool:
-        return bool(self.comparison.beyond or self.row_count)
+        return bool(self.comparison.beyond or self.row_count or self.loss)
 
     @property
     def worst(self) -> Excess | None:
@@ -79,7 +81,9 @@ def _extent(moved: Mapping[TimeWindow, Moved], beyond: list[TimeWindow]) -> str:
     for excess in sorted(excesses, key=lambda excess: abs(excess.value) / excess.limit):
         largest[excess.feature.name] = _said(excess)
     counts = [moved[window].row_count for window in beyond if moved[window].row_count]
-    most = [*reversed(largest.values()), *(f"row count {count}" for count in counts[:1])]
+    losses = [loss for window in beyond if (loss := moved[window].loss) is not None]
+    lost = [_lost(loss) for loss in sorted(losses, key=lambda loss: float(loss.observed))[:1]]
+    most = [*reversed(largest.values()), *lost, *(f"row count {count}" for count in counts[:1])]
     return (
         f"{len(beyond)} of {len(moved)} windows differ from what was promoted by more than their bounds, "
         f"at most by {'; '.join(most[:5])}"
@@ -88,7 +92,12 @@ def _extent(moved: Mapping[TimeWindow, Moved], beyond: list[TimeWindow]) -> str:
 
 def _columns(moved: Mapping[TimeWindow, Moved], beyond: list[TimeWindow]) -> str:
     names = {excess.feature.name for window in beyond for excess in moved[window].comparison.beyond}
-    return ", ".join(sorted(names)) or ROW_COUNT
+    others = [loss.check for window in beyond if (loss := moved[window].loss) is not None][:1] or [ROW_COUNT]
+    return ", ".join(sorted(names) or others)
+
+
+def _lost(loss: Finding) -> str:
+    return f"{loss.check} of {loss.column!r} {loss.observed} (limit {loss.limit})"
 
 
 def _said(excess: Excess) -> str:
@@ -107,13 +116,21 @@ def _finding(
     limit = "a tenth of the windows, unless the shift is accepted"
     worst = change.worst if change is not None else None
     if change is None or worst is None:
-        here = f"row count {change.row_count}" if change and change.row_count else "within the bounds"
-        here = here if change is not None else "nothing to compare with was promoted"
-        return Finding("shift", features, f"{said}; here {here}", limit, verdict.rows)
+        examples = change.loss.examples if change is not None and change.loss is not None else ()
+        return Finding("shift", features, f"{said}; here {_here(change)}", limit, verdict.rows, examples)
     mine, promoted = _sides(change, worst)
     detail = drift_finding(group, worst, rows[window.start], window.start, mine, promoted)
     observed = f"{said}; here {_said(worst)}"
     return Finding("shift", features, observed, limit, verdict.rows, detail.examples, detail.details)
+
+
+def _here(change: Moved | None) -> str:
+    """What is beyond a bound in a window of which no distribution is."""
+    if change is None:
+        return "nothing to compare with was promoted"
+    said = [_lost(change.loss)] if change.loss is not None else []
+    said += [f"row count {change.row_count}"] if change.row_count else []
+    return "; ".join(said) or "within the bounds"
 
 
 def _sides(change: Moved, excess: Excess) -> tuple[FeatureProfile, FeatureProfile]:

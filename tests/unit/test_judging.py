@@ -383,6 +383,84 @@ def test_incremental_backfill_is_compared_with_the_last_promoted(world: World) -
     assert statuses(world.days(7, 12, Launch("late", strategy="incremental"))) == "q" * 5
 
 
+# Coverage: of the windows before, in a full recompute of the neighbours, and of what was promoted.
+
+ACCEPTED = replace(FULL, accept_shift=True)
+
+
+@pytest.fixture
+def carriers(tmp_path: Path) -> World:
+    """Ten entities a window, of which one in ten may be missing; nothing else is compared."""
+    world = world_of(tmp_path, drift=None, backfill=Backfill(row_count=None))
+    world.use(min_coverage=0.9)
+    world.rows = {day_at(n).start: 10 for n in range(20)}
+    return world
+
+
+def drop(world: World, first: int, last: int, *, to: int = 8) -> None:
+    world.rows |= {day_at(n).start: to for n in range(first, last)}
+
+
+def test_mend_that_drops_entities_from_every_window_lands_whole_wherever_its_range_begins(carriers: World) -> None:
+    carriers.days(0, 20)
+    drop(carriers, 0, 20)
+    for first, last, run_id in ((8, 12, "middle"), (1, 8, "before"), (12, 13, "one"), (0, 20, "all")):
+        outcomes = carriers.days(first, last, ACCEPTED, run_id)
+        assert (run_id, statuses(outcomes)) == (run_id, "p" * (last - first))
+
+
+def test_mend_that_drops_entities_is_held_as_a_shift_that_names_them_and_is_told_of_when_it_is_accepted(
+    carriers: World,
+) -> None:
+    carriers.days(0, 10)
+    drop(carriers, 0, 10)
+    held = carriers.days(0, 10, FULL, "fill")
+    assert statuses(held) == "q" * 10
+    assert {check for outcome in held for check in checks(outcome)} == {("shift", "coverage")}
+    [finding] = held[4].verdict.findings
+    told = "10 of 10 windows differ from what was promoted by more than their bounds, at most by coverage of 'rider' 0.8 (limit 0.9)"
+    assert finding.observed == f"{told}; here coverage of 'rider' 0.8 (limit 0.9)"
+    assert sorted(example["rider"] for example in finding.examples) == ["r00008", "r00009"]
+    accepted = carriers.days(0, 10, ACCEPTED, "fill2")
+    assert [outcome.verdict.warnings[-1] for outcome in accepted] == [f"Shift accepted: {told}."] * 10
+
+
+def test_window_of_a_full_recompute_that_lacks_entities_its_neighbours_have_is_held_alone(carriers: World) -> None:
+    carriers.days(0, 20)
+    drop(carriers, 0, 20)
+    drop(carriers, 6, 7, to=6)
+    outcomes = carriers.days(0, 20, ACCEPTED, "fill")
+    assert statuses(outcomes) == "p" * 6 + "q" + "p" * 13
+    assert checks(outcomes[6]) == {("coverage", "rider")}
+    assert outcomes[6].verdict.findings[0].observed == "0.75"
+
+
+def test_window_with_entities_that_nobody_else_has_holds_none_of_its_neighbours(carriers: World) -> None:
+    carriers.rows[day_at(6).start] = 40
+    assert statuses(carriers.days(0, 20, FULL)) == "p" * 20
+
+
+def test_population_may_grow_in_a_history_that_is_filled_and_its_first_window_has_no_reference(
+    carriers: World,
+) -> None:
+    carriers.rows = {day_at(n).start: 10 + 5 * n for n in range(10)}
+    first, *others = carriers.days(0, 10, FULL)
+    assert statuses([first, *others]) == "p" * 10
+    assert first.verdict.warnings == ("Coverage was not judged: there is no reference window that has rows.",)
+    assert [outcome.verdict.warnings for outcome in others] == [()] * 9
+
+
+@pytest.mark.parametrize(
+    "launch", [SCHEDULED, Launch("late", strategy="incremental")], ids=["scheduled", "incremental"]
+)
+def test_other_runs_hold_a_window_against_the_entities_of_the_seven_before_in_production(
+    carriers: World, launch: Launch
+) -> None:
+    carriers.days(0, 10)
+    drop(carriers, 10, 12)
+    assert statuses(carriers.days(10, 12, launch)) == "qq"
+
+
 # Which windows those are.
 
 
