@@ -26,7 +26,7 @@ from featurestore.registry.snapshot import RegisteredGroup
 def judge_computed(
     store: OfflineStore, group: FeatureGroup, launch: Launch, computed: Mapping[TimeWindow, ComputedRows]
 ) -> dict[TimeWindow, Verdict]:
-    """The gate's verdict on each computed window of a run, oldest first.
+    """The gate's verdict on each computed window of a run, oldest first. Of a full recompute it keeps which windows moved.
 
     Args:
         store: Where promoted windows are read.
@@ -49,7 +49,7 @@ def judge_computed(
         if verdicts[window].passed:
             population.passed(window)
             references.passed(window)
-    return _with_shift(registered, launch, references, population, verdicts, sound)
+    return _with_shift(store, registered, launch, references, population, verdicts, sound)
 
 
 def _known_values(group: FeatureGroup, window: TimeWindow) -> list[KnownValue]:
@@ -60,6 +60,7 @@ def _known_values(group: FeatureGroup, window: TimeWindow) -> list[KnownValue]:
 
 
 def _with_shift(
+    store: OfflineStore,
     registered: RegisteredGroup,
     launch: Launch,
     references: ReferenceWindows,
@@ -78,4 +79,8 @@ def _with_shift(
     warned = dict(verdicts)
     for window, change in moved.items():
         warned[window] = warned[window].having(warnings=not_compared_with_promoted(change))
-    return judge_shift(registered, warned, moved, rows, is_accepted=launch.accept_shift)
+    if not moved:
+        return warned
+    found = {window.start: change.is_beyond for window, change in moved.items()}
+    of_backfill = store.shifts(registered.name).note(launch.backfill_id, found, store.clock())
+    return judge_shift(registered, warned, moved, of_backfill, rows, is_accepted=launch.accept_shift)

@@ -45,23 +45,28 @@ def judge_shift(
     group: RegisteredGroup,
     verdicts: Mapping[TimeWindow, Verdict],
     moved: Mapping[TimeWindow, Moved],
+    of_backfill: Mapping[datetime, bool],
     rows: Mapping[datetime, pl.DataFrame],
     *,
     is_accepted: bool,
 ) -> dict[TimeWindow, Verdict]:
     """Verdicts with what the shift adds: a finding in each window that had passed, or a warning where it is accepted.
 
+    The share of moved windows is that of the backfill as far as it is known. A run in which no window moved adds nothing to it,
+    and is not held for what others moved.
+
     Args:
         group: The group as registered.
         verdicts: Of every window of a run of a full recompute.
         moved: Those windows that passed and had a promoted version to compare with.
+        of_backfill: Whether each window moved that the backfill has compared so far, in this run or in another, by its start.
         rows: Computed rows by window start.
         is_accepted: Whether whoever launched the backfill expects the shift.
     """
     beyond = [window for window, change in moved.items() if change.is_beyond]
-    if len(beyond) <= MOST_MOVED * len(moved):
+    if not beyond or sum(of_backfill.values()) <= MOST_MOVED * len(of_backfill):
         return dict(verdicts)
-    said = _extent(moved, beyond)
+    said = _extent(moved, beyond, of_backfill)
     if is_accepted:
         warning = f"Shift accepted: {said}."
         return {window: v.having(warnings=[warning]) if v.passed else v for window, v in verdicts.items()}
@@ -74,8 +79,8 @@ def judge_shift(
     }
 
 
-def _extent(moved: Mapping[TimeWindow, Moved], beyond: list[TimeWindow]) -> str:
-    """How many windows, and how far at most: of each feature the largest excess."""
+def _extent(moved: Mapping[TimeWindow, Moved], beyond: list[TimeWindow], of_backfill: Mapping[datetime, bool]) -> str:
+    """How many windows, and how far at most in this run: of each feature the largest excess."""
     largest: dict[str, str] = {}
     excesses = [excess for window in beyond for excess in moved[window].comparison.beyond]
     for excess in sorted(excesses, key=lambda excess: abs(excess.value) / excess.limit):
@@ -84,9 +89,11 @@ def _extent(moved: Mapping[TimeWindow, Moved], beyond: list[TimeWindow]) -> str:
     losses = [loss for window in beyond if (loss := moved[window].loss) is not None]
     lost = [_lost(loss) for loss in sorted(losses, key=lambda loss: float(loss.observed))[:1]]
     most = [*reversed(largest.values()), *lost, *(f"row count {count}" for count in counts[:1])]
+    is_whole = len(of_backfill) == len(moved)
+    of_whole, here = ("", "") if is_whole else (" of the backfill so far", "in this run ")
     return (
-        f"{len(beyond)} of {len(moved)} windows differ from what was promoted by more than their bounds, "
-        f"at most by {'; '.join(most[:5])}"
+        f"{sum(of_backfill.values())} of {len(of_backfill)} windows{of_whole} differ from what was promoted by more than their "
+        f"bounds, {here}at most by {'; '.join(most[:5])}"
     )
 
 
@@ -113,7 +120,7 @@ def _finding(
     verdict: Verdict,
     rows: Mapping[datetime, pl.DataFrame],
 ) -> Finding:
-    limit = "a tenth of the windows, unless the shift is accepted"
+    limit = "a tenth of the windows of the backfill, unless the shift is accepted"
     worst = change.worst if change is not None else None
     if change is None or worst is None:
         examples = change.loss.examples if change is not None and change.loss is not None else ()

@@ -383,8 +383,6 @@ def test_incremental_backfill_is_compared_with_the_last_promoted(world: World) -
     assert statuses(world.days(7, 12, Launch("late", strategy="incremental"))) == "q" * 5
 
 
-# Coverage: of the windows before, in a full recompute of the neighbours, and of what was promoted.
-
 ACCEPTED = replace(FULL, accept_shift=True)
 
 
@@ -395,6 +393,44 @@ def carriers(tmp_path: Path) -> World:
     world.use(min_coverage=0.9)
     world.rows = {day_at(n).start: 10 for n in range(20)}
     return world
+
+
+def promoted_with_bogus_entities(world: World, count: int, *bogus: int) -> None:
+    """Windows in production of which some have two entities that never were, twelve in all; a mended transform gives ten."""
+    world.use(min_coverage=None)
+    world.rows = {day_at(n).start: 12 if n in bogus else 10 for n in range(count)}
+    world.days(0, count)
+    world.use(min_coverage=0.9)
+    world.rows = {day_at(n).start: 10 for n in range(count)}
+
+
+def test_shift_is_judged_over_the_backfill_and_not_by_how_it_falls_into_runs(carriers: World) -> None:
+    """Four of 62 windows are no tenth, though they are more of a run of 30, and all of a last run of one."""
+    promoted_with_bogus_entities(carriers, 62, 40, 50, 60, 61)
+    runs = [carriers.days(first, last, FULL, f"run{first}") for first, last in ((0, 31), (31, 61), (61, 62))]
+    assert [statuses(outcomes) for outcomes in runs] == ["p" * 31, "p" * 30, "p"]
+
+
+def test_shift_of_earlier_runs_counts_in_later_ones_also_where_those_were_repeated(carriers: World) -> None:
+    """One run moves two of 20 windows, another one of five. The first, repeated, differs no more from what it promoted."""
+    promoted_with_bogus_entities(carriers, 25, 5, 17, 20)
+    for run_id in ("one", "again"):
+        assert statuses(carriers.days(0, 20, FULL, run_id)) == "p" * 20
+    held = carriers.days(20, 25, FULL, "two")
+    assert statuses(held) == "q" * 5
+    assert "3 of 25 windows of the backfill so far differ from what was promoted" in held[0].reason
+    assert "in this run at most by coverage of 'rider' 0.8333 (limit 0.9)" in held[0].reason
+    assert statuses(carriers.days(21, 25, replace(FULL, backfill_id="another"), "three")) == "p" * 4
+
+
+def test_run_that_moves_nothing_is_not_held_for_what_another_run_of_the_backfill_moved(carriers: World) -> None:
+    promoted_with_bogus_entities(carriers, 20, 1, 2)
+    assert statuses(carriers.days(0, 10, FULL, "one")) == "q" * 10
+    assert statuses(carriers.days(10, 20, FULL, "two")) == "p" * 10
+    assert statuses(carriers.days(0, 10, FULL, "one")) == "p" * 10
+
+
+# Coverage: of the windows before, in a full recompute of the neighbours, and of what was promoted.
 
 
 def drop(world: World, first: int, last: int, *, to: int = 8) -> None:
