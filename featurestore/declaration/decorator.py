@@ -88,7 +88,8 @@ def feature_group(
         online: `Online(ttl=...)` to serve the group online.
         version: Raised for an incompatible change; both versions live until the old one is retired.
         min_coverage: Smallest share of the entities of the previous seven windows that a window must have to be
-            promoted (of the last load, for a static group, where the default is 0.9).
+            promoted (of its neighbours, in a full recompute for a backfill; of the last load, for a static group, where
+            the default is 0.9).
         backfill: How far back, at what cost and from what else than its sources the group may be backfilled.
         tags: Shown in the catalogue and in Dagster.
 

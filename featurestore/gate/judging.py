@@ -1,7 +1,7 @@
 """Judging the computed windows of a run: the gate of each, with the rows that it is to be compared with.
 
 What is wrong with rows is said by `quality.py` and `comparison.py`, which are pure; what they are held against is read
-here and in `reference_windows.py`.
+in `reference_windows.py` and `population.py`.
 """
 
 from collections.abc import Mapping
@@ -13,6 +13,7 @@ from featurestore.compute.window import ComputedRows
 from featurestore.declaration.backfill import KnownValue
 from featurestore.declaration.group import FeatureGroup
 from featurestore.declaration.windows import TimeWindow, Windowless
+from featurestore.gate.population import Population
 from featurestore.gate.quality import Verdict, judge_windows, with_coverage
 from featurestore.gate.reference_windows import ReferenceWindows, not_compared_with_promoted
 from featurestore.gate.shift import judge_shift
@@ -21,36 +22,34 @@ from featurestore.launch import Launch
 from featurestore.offline.store import OfflineStore
 from featurestore.registry.snapshot import RegisteredGroup
 
-POPULATION_WINDOWS = 7
-
 
 def judge_computed(
     store: OfflineStore, group: FeatureGroup, launch: Launch, computed: Mapping[TimeWindow, ComputedRows]
 ) -> dict[TimeWindow, Verdict]:
-    """The gate's verdict on each computed window of a run, oldest first.
+    """The gate's verdict on each computed window of a run, oldest first. Of a full recompute it keeps which windows moved.
 
     Args:
         store: Where promoted windows are read.
         group: The declaration.
-        launch: Decides what a window's distribution is compared with.
+        launch: Decides what a window is compared with.
         computed: Windows in ascending order.
     """
     registered = store.registry.group(group.stored_name)
-    population = _Population(store, group, computed)
     alone = dict(zip(computed, judge_windows(registered, [result.rows for result in computed.values()]), strict=True))
     sound = {window.start: computed[window].rows for window, verdict in alone.items() if verdict.passed}
     references = ReferenceWindows(store, group, launch, sound)
+    population = Population(store, registered, references, list(computed), sound)
     verdicts = {}
     for window, verdict in alone.items():
         rows = computed[window].rows
-        covered = with_coverage(registered, verdict, rows, population.before(window))
+        covered = with_coverage(registered, verdict, rows, population.of(window))
         if verdict.passed:
             covered = covered.having(*spot_check(registered, _known_values(group, window), rows))
         verdicts[window] = references.judged(window, covered)
         if verdicts[window].passed:
-            population.add(window, rows)
+            population.passed(window)
             references.passed(window)
-    return _with_shift(registered, launch, references, verdicts, sound)
+    return _with_shift(store, registered, launch, references, population, verdicts, sound)
 
 
 def _known_values(group: FeatureGroup, window: TimeWindow) -> list[KnownValue]:
@@ -61,44 +60,27 @@ def _known_values(group: FeatureGroup, window: TimeWindow) -> list[KnownValue]:
 
 
 def _with_shift(
+    store: OfflineStore,
     registered: RegisteredGroup,
     launch: Launch,
     references: ReferenceWindows,
+    population: Population,
     verdicts: Mapping[TimeWindow, Verdict],
     rows: Mapping[datetime, pl.DataFrame],
 ) -> dict[TimeWindow, Verdict]:
     if not references.is_recompute:
         return dict(verdicts)
     passed = [window for window, verdict in verdicts.items() if verdict.passed]
-    moved = {window: change for window in passed if (change := references.moved(window)) is not None}
+    moved = {
+        window: change
+        for window in passed
+        if (change := references.moved(window, population.promoted(window))) is not None
+    }
     warned = dict(verdicts)
     for window, change in moved.items():
         warned[window] = warned[window].having(warnings=not_compared_with_promoted(change))
-    return judge_shift(registered, warned, moved, rows, is_accepted=launch.accept_shift)
-
-
-class _Population:
-    """The entities of the windows before a window, for groups that declare a coverage."""
-
-    def __init__(self, store: OfflineStore, group: FeatureGroup, computed: Mapping[TimeWindow, ComputedRows]) -> None:
-        self._registered = store.registry.group(group.stored_name)
-        self._table = store.table(group.stored_name)
-        self._seen: dict[datetime, pl.DataFrame] = {}
-        if self._registered.min_coverage is not None and computed:
-            self._seen = self._promoted(min(computed), max(computed))
-
-    def _promoted(self, first: TimeWindow, last: TimeWindow) -> dict[datetime, pl.DataFrame]:
-        """What production has from before the first window up to the last; windows of the run replace theirs as they pass."""
-        since = first.start - POPULATION_WINDOWS * (first.end - first.start)
-        rows = self._table.scan().filter((pl.col("window_start") >= since) & (pl.col("window_start") < last.start))
-        keys = rows.select("window_start", *self._registered.key_names).unique().collect()
-        return {start: part.drop("window_start") for (start,), part in keys.group_by("window_start")}
-
-    def add(self, window: TimeWindow, rows: pl.DataFrame) -> None:
-        if self._registered.min_coverage is not None:
-            self._seen[window.start] = rows.select(self._registered.key_names).unique()
-
-    def before(self, window: TimeWindow) -> pl.DataFrame | None:
-        since = window.start - POPULATION_WINDOWS * (window.end - window.start)
-        parts = [keys for start, keys in self._seen.items() if since <= start < window.start]
-        return pl.concat(parts).unique() if parts else None
+    if not moved:
+        return warned
+    found = {window.start: change.is_beyond for window, change in moved.items()}
+    of_backfill = store.shifts(registered.name).note(launch.backfill_id, found, store.clock())
+    return judge_shift(registered, warned, moved, of_backfill, rows, is_accepted=launch.accept_shift)

@@ -96,18 +96,23 @@ def judge_windows(group: RegisteredGroup, parts: Sequence[pl.DataFrame]) -> list
 
 
 def with_coverage(
-    group: RegisteredGroup, verdict: Verdict, rows: pl.DataFrame, population: pl.DataFrame | None
+    group: RegisteredGroup, verdict: Verdict, rows: pl.DataFrame, populations: Sequence[pl.DataFrame]
 ) -> Verdict:
-    """A verdict with what the coverage of the partition adds to it.
+    """A verdict with what the coverage of the partition adds to it: a finding, or a warning that it was not judged.
 
     Args:
-        group: The declaration as registered.
+        group: The declaration as registered. One without `min_coverage` is neither judged nor warned of.
         verdict: What was found so far.
         rows: Rows of the partition.
-        population: Distinct entity keys that it is expected to cover, for groups that declare `min_coverage`; None or
-            empty while there is no reference.
+        populations: Sets of distinct entity keys, of which it is to cover any one; none while there is no reference window.
     """
-    return verdict.having(*_coverage_findings(group, rows, population))
+    known = [population for population in populations if population.height]
+    if group.min_coverage is None:
+        return verdict
+    if not known:
+        return verdict.having(warnings=["Coverage was not judged: there is no reference window that has rows."])
+    found = coverage_finding(group, rows, known)
+    return verdict if found is None else verdict.having(found)
 
 
 @lru_cache(maxsize=4096)
@@ -247,25 +252,21 @@ def _limit_findings(group: RegisteredGroup, rows: pl.DataFrame) -> list[Finding]
     return findings
 
 
-def _coverage_findings(
-    group: RegisteredGroup, rows: pl.DataFrame, population: pl.DataFrame | None
-) -> Sequence[Finding]:
-    if group.min_coverage is None or population is None or population.is_empty():
-        return ()
-    missing = population.join(rows, on=group.key_names, how="anti")
-    coverage = 1 - missing.height / population.height
-    if coverage >= group.min_coverage:
-        return ()
-    return (
-        Finding(
-            "coverage",
-            group.entity,
-            f"{coverage:.4g}",
-            f"{group.min_coverage:g}",
-            missing.height,
-            plain_rows(missing.head(EXAMPLES)),
-        ),
-    )
+def coverage_finding(group: RegisteredGroup, rows: pl.DataFrame, populations: Sequence[pl.DataFrame]) -> Finding | None:
+    """That rows cover too little of each of some populations, by the one that they cover best; None if they cover enough.
+
+    Args:
+        group: The declaration as registered.
+        rows: Any with the entity keys.
+        populations: Distinct entity keys; at least one, none of them empty.
+    """
+    lacking = [(population.join(rows, on=group.key_names, how="anti"), population.height) for population in populations]
+    missing, height = min(lacking, key=lambda pair: pair[0].height / pair[1])
+    coverage = 1 - missing.height / height
+    if group.min_coverage is None or coverage >= group.min_coverage:
+        return None
+    examples = plain_rows(missing.head(EXAMPLES))
+    return Finding("coverage", group.entity, f"{coverage:.4g}", f"{group.min_coverage:g}", missing.height, examples)
 
 
 def example_rows(group: RegisteredGroup, bad: pl.DataFrame, column: str) -> tuple[dict[str, Any], ...]:

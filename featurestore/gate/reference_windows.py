@@ -15,7 +15,7 @@ from featurestore.gate.comparison import MIN_ROWS, Comparison, Excess, compare, 
 from featurestore.gate.drift_report import drift_finding
 from featurestore.gate.neighbours import Candidates, Chosen
 from featurestore.gate.profile import SAMPLE_ROWS, Profile, compared_features, pooled_profile, profile_of, sampled
-from featurestore.gate.quality import Finding, Verdict
+from featurestore.gate.quality import Finding, Verdict, coverage_finding
 from featurestore.gate.row_counts import ROW_COUNT, changed_count, empty_finding, lacking_counts, row_count_finding
 from featurestore.gate.shift import Moved
 from featurestore.launch import Launch
@@ -49,7 +49,8 @@ class ReferenceWindows:
         self.is_recompute = launch.is_backfill and launch.strategy == "full"
         is_hourly = self._registered.cadence == "hourly"
         self._earlier, self._around = (Candidates([], is_hourly=is_hourly) for _ in range(2))
-        if computed and (self._features or self._row_count):
+        has_neighbours = self.is_recompute and self._registered.min_coverage is not None
+        if computed and (self._features or self._row_count or has_neighbours):
             self._look(store, launch, is_hourly)
 
     def _look(self, store: OfflineStore, launch: Launch, is_hourly: bool) -> None:
@@ -92,15 +93,26 @@ class ReferenceWindows:
         unjudged = {**compared.unjudged, **({ROW_COUNT: lacking} if lacking else {})}
         return verdict.having(*findings, *counted, warnings=_not_compared("reference windows", unjudged))
 
-    def moved(self, window: TimeWindow) -> Moved | None:
-        """A window beside its promoted version; None if it has none, or one of which nothing can be compared."""
+    def neighbours(self, window: TimeWindow) -> tuple[datetime, ...]:
+        """In a full recompute for a backfill the windows of the same backfill around a window, else none."""
+        return self._around.around(window.start).starts
+
+    def moved(self, window: TimeWindow, keys: pl.DataFrame | None) -> Moved | None:
+        """A window beside its promoted version; None if it has none, or one of which nothing can be compared.
+
+        Args:
+            window: One that is sound in itself.
+            keys: Distinct keys of its promoted version, if it is to cover them; at least one.
+        """
         start, rows = window.start, self._rows[window.start]
         promoted_rows = self._counts.get(start, 0)
         count = changed_count(self._row_count, rows.height, promoted_rows) if self._row_count else ""
+        loss = None if keys is None else coverage_finding(self._registered, rows, [keys])
         if start in self._stored_rows and self._features:
             before, now = self._stored_profile(start), self._profile(start)
-            return Moved(moved(self._features, now, before), now, before, count)
-        return Moved(Comparison(), {}, {}, count) if promoted_rows >= MIN_ROWS and self._row_count else None
+            return Moved(moved(self._features, now, before), now, before, count, loss)
+        is_counted = promoted_rows >= MIN_ROWS and self._row_count is not None
+        return Moved(Comparison(), {}, {}, count, loss) if is_counted or keys is not None else None
 
     def _drift_finding(self, excess: Excess, start: datetime, chosen: Chosen) -> Finding:
         name = excess.feature.name

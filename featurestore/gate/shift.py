@@ -23,16 +23,18 @@ MOST_MOVED = 0.1
 
 @dataclass(frozen=True, slots=True)
 class Moved:
-    """A window beside its promoted version: what is beyond a bound, or a row count that is (as 'promoted -> computed')."""
+    """A window beside its promoted version: what is beyond a bound, a row count that is (as 'promoted -> computed'), and that
+    it lacks too many of the entities."""
 
     comparison: Comparison
     profile: Profile
     promoted: Profile
     row_count: str = ""
+    loss: Finding | None = None
 
     @property
     def is_beyond(self) -> bool:
-        return bool(self.comparison.beyond or self.row_count)
+        return bool(self.comparison.beyond or self.row_count or self.loss)
 
     @property
     def worst(self) -> Excess | None:
@@ -43,23 +45,28 @@ def judge_shift(
     group: RegisteredGroup,
     verdicts: Mapping[TimeWindow, Verdict],
     moved: Mapping[TimeWindow, Moved],
+    of_backfill: Mapping[datetime, bool],
     rows: Mapping[datetime, pl.DataFrame],
     *,
     is_accepted: bool,
 ) -> dict[TimeWindow, Verdict]:
     """Verdicts with what the shift adds: a finding in each window that had passed, or a warning where it is accepted.
 
+    The share of moved windows is that of the backfill as far as it is known. A run in which no window moved adds nothing to it,
+    and is not held for what others moved.
+
     Args:
         group: The group as registered.
         verdicts: Of every window of a run of a full recompute.
         moved: Those windows that passed and had a promoted version to compare with.
+        of_backfill: Whether each window moved that the backfill has compared so far, in this run or in another, by its start.
         rows: Computed rows by window start.
         is_accepted: Whether whoever launched the backfill expects the shift.
     """
     beyond = [window for window, change in moved.items() if change.is_beyond]
-    if len(beyond) <= MOST_MOVED * len(moved):
+    if not beyond or sum(of_backfill.values()) <= MOST_MOVED * len(of_backfill):
         return dict(verdicts)
-    said = _extent(moved, beyond)
+    said = _extent(moved, beyond, of_backfill)
     if is_accepted:
         warning = f"Shift accepted: {said}."
         return {window: v.having(warnings=[warning]) if v.passed else v for window, v in verdicts.items()}
@@ -72,23 +79,32 @@ def judge_shift(
     }
 
 
-def _extent(moved: Mapping[TimeWindow, Moved], beyond: list[TimeWindow]) -> str:
-    """How many windows, and how far at most: of each feature the largest excess."""
+def _extent(moved: Mapping[TimeWindow, Moved], beyond: list[TimeWindow], of_backfill: Mapping[datetime, bool]) -> str:
+    """How many windows, and how far at most in this run: of each feature the largest excess."""
     largest: dict[str, str] = {}
     excesses = [excess for window in beyond for excess in moved[window].comparison.beyond]
     for excess in sorted(excesses, key=lambda excess: abs(excess.value) / excess.limit):
         largest[excess.feature.name] = _said(excess)
     counts = [moved[window].row_count for window in beyond if moved[window].row_count]
-    most = [*reversed(largest.values()), *(f"row count {count}" for count in counts[:1])]
+    losses = [loss for window in beyond if (loss := moved[window].loss) is not None]
+    lost = [_lost(loss) for loss in sorted(losses, key=lambda loss: float(loss.observed))[:1]]
+    most = [*reversed(largest.values()), *lost, *(f"row count {count}" for count in counts[:1])]
+    is_whole = len(of_backfill) == len(moved)
+    of_whole, here = ("", "") if is_whole else (" of the backfill so far", "in this run ")
     return (
-        f"{len(beyond)} of {len(moved)} windows differ from what was promoted by more than their bounds, "
-        f"at most by {'; '.join(most[:5])}"
+        f"{sum(of_backfill.values())} of {len(of_backfill)} windows{of_whole} differ from what was promoted by more than their "
+        f"bounds, {here}at most by {'; '.join(most[:5])}"
     )
 
 
 def _columns(moved: Mapping[TimeWindow, Moved], beyond: list[TimeWindow]) -> str:
     names = {excess.feature.name for window in beyond for excess in moved[window].comparison.beyond}
-    return ", ".join(sorted(names)) or ROW_COUNT
+    others = [loss.check for window in beyond if (loss := moved[window].loss) is not None][:1] or [ROW_COUNT]
+    return ", ".join(sorted(names) or others)
+
+
+def _lost(loss: Finding) -> str:
+    return f"{loss.check} of {loss.column!r} {loss.observed} (limit {loss.limit})"
 
 
 def _said(excess: Excess) -> str:
@@ -104,16 +120,24 @@ def _finding(
     verdict: Verdict,
     rows: Mapping[datetime, pl.DataFrame],
 ) -> Finding:
-    limit = "a tenth of the windows, unless the shift is accepted"
+    limit = "a tenth of the windows of the backfill, unless the shift is accepted"
     worst = change.worst if change is not None else None
     if change is None or worst is None:
-        here = f"row count {change.row_count}" if change and change.row_count else "within the bounds"
-        here = here if change is not None else "nothing to compare with was promoted"
-        return Finding("shift", features, f"{said}; here {here}", limit, verdict.rows)
+        examples = change.loss.examples if change is not None and change.loss is not None else ()
+        return Finding("shift", features, f"{said}; here {_here(change)}", limit, verdict.rows, examples)
     mine, promoted = _sides(change, worst)
     detail = drift_finding(group, worst, rows[window.start], window.start, mine, promoted)
     observed = f"{said}; here {_said(worst)}"
     return Finding("shift", features, observed, limit, verdict.rows, detail.examples, detail.details)
+
+
+def _here(change: Moved | None) -> str:
+    """What is beyond a bound in a window of which no distribution is."""
+    if change is None:
+        return "nothing to compare with was promoted"
+    said = [_lost(change.loss)] if change.loss is not None else []
+    said += [f"row count {change.row_count}"] if change.row_count else []
+    return "; ".join(said) or "within the bounds"
 
 
 def _sides(change: Moved, excess: Excess) -> tuple[FeatureProfile, FeatureProfile]:

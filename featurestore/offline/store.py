@@ -12,6 +12,7 @@ from featurestore.location import Location
 from featurestore.offline.ledger import Ledger
 from featurestore.offline.raw import SourceTable
 from featurestore.offline.receipts import Receipts
+from featurestore.offline.shifts import Shifts
 from featurestore.offline.staging import Staging
 from featurestore.offline.statistics import KeptStatistics
 from featurestore.offline.table import FeatureTable
@@ -44,6 +45,9 @@ class OfflineStore:
 
     def ledger(self, group_name: str) -> Ledger:
         return Ledger(self.root, group_name)
+
+    def shifts(self, group_name: str) -> Shifts:
+        return Shifts(self.root, group_name)
 
     def statistics(self, group_name: str) -> KeptStatistics:
         return KeptStatistics(self.root, group_name)

@@ -383,6 +383,120 @@ def test_incremental_backfill_is_compared_with_the_last_promoted(world: World) -
     assert statuses(world.days(7, 12, Launch("late", strategy="incremental"))) == "q" * 5
 
 
+ACCEPTED = replace(FULL, accept_shift=True)
+
+
+@pytest.fixture
+def carriers(tmp_path: Path) -> World:
+    """Ten entities a window, of which one in ten may be missing; nothing else is compared."""
+    world = world_of(tmp_path, drift=None, backfill=Backfill(row_count=None))
+    world.use(min_coverage=0.9)
+    world.rows = {day_at(n).start: 10 for n in range(20)}
+    return world
+
+
+def promoted_with_bogus_entities(world: World, count: int, *bogus: int) -> None:
+    """Windows in production of which some have two entities that never were, twelve in all; a mended transform gives ten."""
+    world.use(min_coverage=None)
+    world.rows = {day_at(n).start: 12 if n in bogus else 10 for n in range(count)}
+    world.days(0, count)
+    world.use(min_coverage=0.9)
+    world.rows = {day_at(n).start: 10 for n in range(count)}
+
+
+def test_shift_is_judged_over_the_backfill_and_not_by_how_it_falls_into_runs(carriers: World) -> None:
+    """Four of 62 windows are no tenth, though they are more of a run of 30, and all of a last run of one."""
+    promoted_with_bogus_entities(carriers, 62, 40, 50, 60, 61)
+    runs = [carriers.days(first, last, FULL, f"run{first}") for first, last in ((0, 31), (31, 61), (61, 62))]
+    assert [statuses(outcomes) for outcomes in runs] == ["p" * 31, "p" * 30, "p"]
+
+
+def test_shift_of_earlier_runs_counts_in_later_ones_also_where_those_were_repeated(carriers: World) -> None:
+    """One run moves two of 20 windows, another one of five. The first, repeated, differs no more from what it promoted."""
+    promoted_with_bogus_entities(carriers, 25, 5, 17, 20)
+    for run_id in ("one", "again"):
+        assert statuses(carriers.days(0, 20, FULL, run_id)) == "p" * 20
+    held = carriers.days(20, 25, FULL, "two")
+    assert statuses(held) == "q" * 5
+    assert "3 of 25 windows of the backfill so far differ from what was promoted" in held[0].reason
+    assert "in this run at most by coverage of 'rider' 0.8333 (limit 0.9)" in held[0].reason
+    assert statuses(carriers.days(21, 25, replace(FULL, backfill_id="another"), "three")) == "p" * 4
+
+
+def test_run_that_moves_nothing_is_not_held_for_what_another_run_of_the_backfill_moved(carriers: World) -> None:
+    promoted_with_bogus_entities(carriers, 20, 1, 2)
+    assert statuses(carriers.days(0, 10, FULL, "one")) == "q" * 10
+    assert statuses(carriers.days(10, 20, FULL, "two")) == "p" * 10
+    assert statuses(carriers.days(0, 10, FULL, "one")) == "p" * 10
+
+
+# Coverage: of the windows before, in a full recompute of the neighbours, and of what was promoted.
+
+
+def drop(world: World, first: int, last: int, *, to: int = 8) -> None:
+    world.rows |= {day_at(n).start: to for n in range(first, last)}
+
+
+def test_mend_that_drops_entities_from_every_window_lands_whole_wherever_its_range_begins(carriers: World) -> None:
+    carriers.days(0, 20)
+    drop(carriers, 0, 20)
+    for first, last, run_id in ((8, 12, "middle"), (1, 8, "before"), (12, 13, "one"), (0, 20, "all")):
+        outcomes = carriers.days(first, last, ACCEPTED, run_id)
+        assert (run_id, statuses(outcomes)) == (run_id, "p" * (last - first))
+
+
+def test_mend_that_drops_entities_is_held_as_a_shift_that_names_them_and_is_told_of_when_it_is_accepted(
+    carriers: World,
+) -> None:
+    carriers.days(0, 10)
+    drop(carriers, 0, 10)
+    held = carriers.days(0, 10, FULL, "fill")
+    assert statuses(held) == "q" * 10
+    assert {check for outcome in held for check in checks(outcome)} == {("shift", "coverage")}
+    [finding] = held[4].verdict.findings
+    told = "10 of 10 windows differ from what was promoted by more than their bounds, at most by coverage of 'rider' 0.8 (limit 0.9)"
+    assert finding.observed == f"{told}; here coverage of 'rider' 0.8 (limit 0.9)"
+    assert sorted(example["rider"] for example in finding.examples) == ["r00008", "r00009"]
+    accepted = carriers.days(0, 10, ACCEPTED, "fill2")
+    assert [outcome.verdict.warnings[-1] for outcome in accepted] == [f"Shift accepted: {told}."] * 10
+
+
+def test_window_of_a_full_recompute_that_lacks_entities_its_neighbours_have_is_held_alone(carriers: World) -> None:
+    carriers.days(0, 20)
+    drop(carriers, 0, 20)
+    drop(carriers, 6, 7, to=6)
+    outcomes = carriers.days(0, 20, ACCEPTED, "fill")
+    assert statuses(outcomes) == "p" * 6 + "q" + "p" * 13
+    assert checks(outcomes[6]) == {("coverage", "rider")}
+    assert outcomes[6].verdict.findings[0].observed == "0.75"
+
+
+def test_window_with_entities_that_nobody_else_has_holds_none_of_its_neighbours(carriers: World) -> None:
+    carriers.rows[day_at(6).start] = 40
+    assert statuses(carriers.days(0, 20, FULL)) == "p" * 20
+
+
+def test_population_may_grow_in_a_history_that_is_filled_and_its_first_window_has_no_reference(
+    carriers: World,
+) -> None:
+    carriers.rows = {day_at(n).start: 10 + 5 * n for n in range(10)}
+    first, *others = carriers.days(0, 10, FULL)
+    assert statuses([first, *others]) == "p" * 10
+    assert first.verdict.warnings == ("Coverage was not judged: there is no reference window that has rows.",)
+    assert [outcome.verdict.warnings for outcome in others] == [()] * 9
+
+
+@pytest.mark.parametrize(
+    "launch", [SCHEDULED, Launch("late", strategy="incremental")], ids=["scheduled", "incremental"]
+)
+def test_other_runs_hold_a_window_against_the_entities_of_the_seven_before_in_production(
+    carriers: World, launch: Launch
+) -> None:
+    carriers.days(0, 10)
+    drop(carriers, 10, 12)
+    assert statuses(carriers.days(10, 12, launch)) == "qq"
+
+
 # Which windows those are.
 
 

@@ -1,4 +1,4 @@
-"""The ledger: how the last computation of each window ended; and the staging area, where bad windows wait."""
+"""The ledger: how the last computation of each window ended; what moved in a backfill; and the staging area, where bad windows wait."""
 
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -9,6 +9,7 @@ import pytest
 
 from featurestore.location import Location
 from featurestore.offline.ledger import Ledger, LedgerEntry
+from featurestore.offline.shifts import Shifts
 from featurestore.offline.staging import Staging
 from tests.catalogs import HOUR, T0
 
@@ -63,6 +64,22 @@ def test_latest_is_sorted_by_window_and_has_the_fields_of_an_entry(ledger: Ledge
 def test_missing_are_windows_never_computed_or_in_quarantine(ledger: Ledger) -> None:
     ledger.append([entry(), entry(T0 + HOUR, "quarantined")])
     assert ledger.missing([T0 + n * HOUR for n in range(3)]) == [T0 + HOUR, T0 + 2 * HOUR]
+
+
+# Shifts.
+
+
+def test_window_that_any_run_of_a_backfill_found_moved_stays_counted_and_nothing_known_is_written_again(
+    tmp_path: Path,
+) -> None:
+    shifts = Shifts(Location(str(tmp_path)), "group")
+    assert shifts.of("fill") == {}
+    assert shifts.note("fill", {T0: True, T0 + HOUR: False}, T0) == {T0: True, T0 + HOUR: False}
+    version = shifts.journal.version()
+    assert shifts.note("fill", {T0: False, T0 + HOUR: False}, T0) == {T0: True, T0 + HOUR: False}
+    assert shifts.journal.version() == version
+    assert shifts.note("fill", {T0 + HOUR: True}, T0) == shifts.of("fill") == {T0: True, T0 + HOUR: True}
+    assert shifts.of("another") == {}
 
 
 # Staging.

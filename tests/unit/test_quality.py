@@ -292,7 +292,7 @@ def keys_of(*numbers: int) -> pl.DataFrame:
 def test_coverage_is_the_share_of_the_population_that_is_there(present: int, is_good: bool) -> None:
     group = gated_group(min_coverage=0.75)
     rows = frame([good_row(n) for n in range(present)])
-    verdict = with_coverage(group, judge(group, rows), rows, keys_of(0, 1, 2, 3))
+    verdict = with_coverage(group, judge(group, rows), rows, [keys_of(0, 1, 2, 3)])
     assert verdict.passed == is_good
     if not is_good:
         [finding] = verdict.findings
@@ -300,25 +300,37 @@ def test_coverage_is_the_share_of_the_population_that_is_there(present: int, is_
         assert json.loads(json.dumps(finding.examples))[0]["day"] == "2026-03-01"
 
 
-@pytest.mark.parametrize("population", [None, keys_of()])
-def test_without_a_reference_there_is_no_coverage_to_judge(population: pl.DataFrame | None) -> None:
+@pytest.mark.parametrize("populations", [[], [keys_of()]])
+def test_coverage_that_could_not_be_judged_is_warned_of(populations: list[pl.DataFrame]) -> None:
     group = gated_group(min_coverage=1.0)
-    rows = frame([])
-    assert with_coverage(group, judge(group, rows), rows, population).passed
+    verdict = with_coverage(group, judge(group, frame([])), frame([]), populations)
+    assert verdict.passed
+    assert verdict.warnings == ("Coverage was not judged: there is no reference window that has rows.",)
 
 
-def test_group_without_min_coverage_is_not_judged_by_it() -> None:
-    assert with_coverage(GROUP, judge(GROUP, frame([])), frame([]), keys_of(1, 2)).passed
+@pytest.mark.parametrize("populations", [[], [keys_of(1, 2)]])
+def test_group_without_min_coverage_is_neither_judged_by_it_nor_warned_of(populations: list[pl.DataFrame]) -> None:
+    verdict = judge(GROUP, frame([]))
+    assert with_coverage(GROUP, verdict, frame([]), populations) == verdict
+
+
+def test_one_population_covered_is_enough_and_the_best_covered_one_is_told_of() -> None:
+    group = gated_group(min_coverage=0.75)
+    rows = frame([good_row(n) for n in range(4)])
+    verdict = judge(group, rows)
+    assert with_coverage(group, verdict, rows, [keys_of(*range(9)), keys_of(*range(5)), keys_of()]).passed
+    [finding] = with_coverage(group, verdict, rows, [keys_of(*range(40)), keys_of(*range(8))]).findings
+    assert (finding.observed, finding.failing_rows) == ("0.5", 4)
 
 
 def test_new_entities_do_not_make_up_for_lost_ones() -> None:
     group = gated_group(min_coverage=0.5)
     rows = frame([good_row(n) for n in range(10, 20)])
-    assert not with_coverage(group, judge(group, rows), rows, keys_of(0, 1)).passed
+    assert not with_coverage(group, judge(group, rows), rows, [keys_of(0, 1)]).passed
 
 
 def test_coverage_is_added_to_what_was_found_before() -> None:
     group = gated_group(min_coverage=1.0)
     rows = frame([good_row(1, count=-1, knowledge_time=T0 + timedelta(hours=3))])
-    verdict = with_coverage(group, judge(group, rows), rows, keys_of(1, 2))
+    verdict = with_coverage(group, judge(group, rows), rows, [keys_of(1, 2)])
     assert [finding.check for finding in verdict.findings] == ["range", "coverage"]
