@@ -24,13 +24,25 @@ from tests.contract.serving_process import Server, running
 from tests.scale import cases
 
 pytestmark = pytest.mark.exam
-REQUESTS = re.compile(r'featurestore_requests_total\{code="(\d+)",path="/(?:get-online-features|push)"\} (\S+)')
+REQUESTS = re.compile(
+    r'featurestore_requests_total\{code="(\d+)",path="/(?:get-online-features|push|write-to-online-store)"\} (\S+)'
+)
 FEAST = "feast==0.67.0"
 FEAST_PYTHON = "FEATURESTORE_FEAST_PYTHON"
 READER = Path(__file__).parent / "feast_reader.py"
 NAMES = [feature.name for feature in FEATURES]
 COURIERS = [WHOLE, EMPTY, OLD, ABSENT]
 AHEAD = itertools.count(1)
+A_TIME = {"type": "string", "format": "date-time"}
+ODD_TIMES = [
+    "9999-12-31T23:59:59-10:00",
+    "0001-01-01T00:00:00+14:00",
+    "1970-01-01T00:00:00Z",
+    "2016-12-31T23:59:60Z",
+    "2026-03-01T12:00:00",
+    "2026-03-01T24:00:00Z",
+]
+"""Beyond the calendar of UTC, at its zero, in a leap second, without a zone, at an hour that there is not."""
 FEAST_STATUSES = {"PRESENT": 1, "NULL_VALUE": 2, "NOT_FOUND": 3, "OUTSIDE_MAX_AGE": 4}
 
 
@@ -148,20 +160,37 @@ def seconds_of(value: date) -> float:
     return float((value - date(1970, 1, 1)).days * 86_400)
 
 
+def one_row(time: str) -> dict[str, list[Any]]:
+    return {"courier": [1, 1], "event_timestamp": [time] * 2, "score": [1.0, 2.0], "speed": [1.0, 2.0]}
+
+
 def described(server: Server) -> dict[str, Any]:
     """The server's description, with names that are registered here: else hardly a request would get past its names."""
     document: dict[str, Any] = json.loads(server.ask("/openapi.json")[1])
     schemas = document["components"]["schemas"]
-    online, push = schemas["OnlineRequest"]["properties"], schemas["PushRequest"]["properties"]
+    online = schemas["OnlineRequest"]["properties"]
+    push, write = (schemas[name]["properties"] for name in ("PushRequest", "WriteRequest"))
     names = [*EVERYTHING, "courier_score:score", "depot_state:vans", "courier_past:trips", "courier_state:sped"]
     online["features"] = {"type": ["array", "null"], "items": {"enum": names}, "uniqueItems": True}
     online["feature_service"] = {"enum": ["courier_v1", "courier_v2", None]}
     online["entities"]["properties"] = {"courier": {"type": "array", "items": {"type": ["integer", "null"]}}}
     online["entities"]["required"] = ["courier"]
-    push["push_source_name"] = {"enum": ["courier_score", "depot_state", "courier_scores"]}
-    push["df"]["properties"] = {name: {"type": "array", "items": {"type": "number"}} for name in ("score", "speed")}
-    push["df"]["properties"]["courier"] = {"type": "array", "items": {"type": "integer"}}
-    push["df"]["properties"]["event_timestamp"] = {"type": "array", "items": {"type": "string", "format": "date-time"}}
+    push["push_source_name"] = write["feature_view_name"] = {"enum": ["courier_score", "depot_state", "courier_scores"]}
+    for body in (push, write):
+        body["df"]["properties"] = {name: {"type": "array", "items": {"type": "number"}} for name in ("score", "speed")}
+        body["df"]["properties"]["courier"] = {"type": "array", "items": {"type": ["integer", "null"]}}
+        body["df"]["properties"]["event_timestamp"] = {
+            "type": "array",
+            "items": {"anyOf": [A_TIME, {"enum": ODD_TIMES}]},
+        }
+    schemas["PushRequest"]["examples"] = [
+        {"push_source_name": "courier_score", "df": one_row(time), "to": to}
+        for time in ODD_TIMES
+        for to in ("online", "offline", "online_and_offline")
+    ]
+    schemas["WriteRequest"]["examples"] = [
+        {"feature_view_name": "courier_score", "df": one_row(time)} for time in ODD_TIMES
+    ]
     return document
 
 

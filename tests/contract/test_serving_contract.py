@@ -431,6 +431,45 @@ def test_a_push_that_cannot_be_taken_says_why(
     assert "context stack" not in answer.json["message"], "Polars' own words"
 
 
+LATE, EARLY = "9999-12-31T23:59:59-10:00", "0001-01-01T00:00:00+14:00"
+"""Instants that Python can write and has no UTC time for."""
+
+
+@pytest.mark.parametrize("path", ["/push", "/write-to-online-store"])
+@pytest.mark.parametrize(
+    ("time", "couriers", "hint"),
+    [
+        (LATE, [1], "true of the future (now is 2026-03-01T12:00:00+00:00"),
+        (LATE, [1, 1], "true of the future (now is 2026-03-01T12:00:00+00:00"),
+        (
+            LATE,
+            [1, None],
+            "have a null key or event_time: [{'row': 1, 'courier': None, 'event_time': '+10000-01-01T09:59:59",
+        ),
+        (EARLY, [1], "calendar of 'event_time' is 0000-12-31T10:00:00, limit years 1 to 9999"),
+        (
+            EARLY,
+            [1, 1],
+            "of one entity at one event time: [{'row': 0, 'courier': 1, 'event_time': '0000-12-31T10:00:00",
+        ),
+        (
+            EARLY,
+            [1, None],
+            "have a null key or event_time: [{'row': 1, 'courier': None, 'event_time': '0000-12-31T10:00:00",
+        ),
+    ],
+)
+def test_a_time_beyond_the_calendar_is_refused_with_the_rows(
+    store: FeatureStore, path: str, time: str, couriers: list[int | None], hint: str
+) -> None:
+    numbers = [1.0] * len(couriers)
+    df = {"courier": couriers, "event_timestamp": [time] * len(couriers), "score": numbers, "speed": numbers}
+    name = "push_source_name" if path == "/push" else "feature_view_name"
+    answer = ask(store, {name: "courier_score", "df": df}, path=path)
+    assert (answer.status, answer.json["error"]) == (422, "InvalidInput"), answer.body
+    assert hint in answer.json["message"]
+
+
 def test_columns_that_a_feast_client_sends_beside_the_groups_are_passed_over_and_named(tmp_path: Path) -> None:
     own = deploy(environment(tmp_path, MEMORY))
     times = {"event_timestamp": [(NOW - HOUR).isoformat()], "created": ["2026-03-01 11:00:00"]}

@@ -8,19 +8,20 @@ import threading
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from time import monotonic
 from types import SimpleNamespace
 from typing import Any
 
+import polars as pl
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from starlette.types import ASGIApp
 
-from featurestore.auth.authenticator import authenticator_of
-from featurestore.auth.caller import Rights
+from featurestore.auth.authenticator import OpenAuthenticator, authenticator_of
+from featurestore.auth.caller import Caller, Rights
 from featurestore.declaration import Catalog, FeatureService, Online
 from featurestore.errors import FeatureStoreError, StoreUnavailable
 from featurestore.online.dynamo.provision import provision
@@ -272,6 +273,37 @@ def test_whatever_the_store_raises_is_an_answer_without_values(held: HeldStore) 
     }
     assert b"INVALID" in answers[1].body
     assert b'featurestore_unanswered_total{cause="StoreUnavailable"} 4.0' in metrics.body
+
+
+class FaultyAuthenticator(OpenAuthenticator):
+    """Raises what no server expects."""
+
+    def __init__(self, error: BaseException) -> None:
+        self.error = error
+
+    def authenticate(self, authorization: str | None, *, now: datetime, asked: str = "") -> Caller:
+        raise self.error
+
+
+@pytest.mark.parametrize("error", [ZeroDivisionError("a secret"), pl.exceptions.PanicException("a secret")])
+@pytest.mark.parametrize("path", [ONLINE, "/push", "/write-to-online-store", "/metrics"])
+def test_an_error_that_nobody_foresaw_is_answered_like_every_other_and_logged(
+    store: FeatureStore, path: str, error: BaseException, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def main() -> tuple[Answer, str]:
+        async with served(store, authenticator=FaultyAuthenticator(error)) as app:
+            answer = await call(app, path, None if path == "/metrics" else {})
+            return answer, (await call(app, "/health")).json["status"]
+
+    answer, health = asyncio.run(main())
+    assert (answer.status, answer.headers["content-type"], health) == (500, "application/json", "ok")
+    assert set(answer.json) == {"error", "message"}
+    assert answer.json["error"] == "InternalError"
+    assert "secret" not in answer.json["message"]
+    (told,) = [record for record in caplog.records if record.levelno == logging.ERROR]
+    assert path in told.getMessage()
+    assert told.exc_info is not None
+    assert told.exc_info[1] is error
 
 
 def test_more_requests_than_the_server_takes_are_told_to_come_again(held: HeldStore) -> None:
