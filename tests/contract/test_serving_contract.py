@@ -500,6 +500,23 @@ def test_feasts_remote_online_store_writes_rows_that_reads_find(tmp_path: Path) 
     )
 
 
+def test_what_is_pushed_online_alone_waits_nowhere_and_is_not_lost_in_silence(tmp_path: Path) -> None:
+    own = deploy(environment(tmp_path, MEMORY))
+    df = {"courier": [7], "score": [1.5], "speed": [2.5]}
+    ahead, past = (
+        {**df, "event_timestamp": [at.isoformat()]} for at in (NOW + 4 * MICROSECOND, NOW - timedelta(days=8))
+    )
+    for path, name in (("/push", "push_source_name"), ("/write-to-online-store", "feature_view_name")):
+        refused = ask(own, {name: "courier_score", "df": ahead}, path=path)
+        assert refused.status == 422, refused.body
+        assert "Push them to 'online_and_offline', where they wait for their time" in refused.json["message"]
+        taken = ask(own, {name: "courier_score", "df": past}, path=path)
+        assert (taken.status, taken.json["is_online"]) == (200, False)
+        assert taken.json["note"].startswith("1 of 1 rows had outlived the group's ttl of 7 days")
+    read = ask(own, {"features": ["courier_score:score"], "entities": {"courier": [7]}})
+    assert read.json["results"][1]["statuses"] == ["NOT_FOUND"]
+
+
 @pytest.mark.parametrize(("name", "status"), [("courier_scores", 404), ("courier_past", 422)])
 def test_a_write_that_cannot_be_taken_says_why(store: FeatureStore, name: str, status: int) -> None:
     df = {"courier": [1], "event_timestamp": ["2026-03-01T11:00:00"], "trips": [1]}
