@@ -431,6 +431,56 @@ def test_a_push_that_cannot_be_taken_says_why(
     assert "context stack" not in answer.json["message"], "Polars' own words"
 
 
+SENT = {**VALUES, "hired_on": "2026-02-28", "seen_at": "2026-03-01T11:00:00Z"}
+"""A courier's values as JSON has them."""
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        *((name, True) for name in ("speed", "load", "parcels", "floor")),
+        *((name, 1e300) for name in ("load", "floor", "parcels")),
+        ("load", -3.5e38),
+        ("load", 2**128),
+        ("load", 10**400),
+        ("floor", 2**31),
+        ("floor", 1.5),
+        ("is_busy", 1),
+        ("taste", [1e300, 0.5, 0.5]),
+        ("taste", [True, 0.5, 0.5]),
+        ("stops", [1, False]),
+        ("scores", [True]),
+        ("scores", {}),
+        ("tags", "rye"),
+        ("tags", {"rye": 1}),
+    ],
+)
+def test_a_value_that_the_column_could_only_hold_changed_is_refused(store: FeatureStore, name: str, value: Any) -> None:
+    sent = {"event_timestamp": "2026-03-01T11:00:00Z", **SENT}
+    df = {"courier": [7, 8], **{column: [one, value if column == name else one] for column, one in sent.items()}}
+    answer = ask(store, {"push_source_name": "courier_state", "df": df, "to": "offline"}, path="/push")
+    assert answer.status == 422, answer.body
+    assert f"Column {name!r} has {repr(value)[:80]} in row 1; it takes " in answer.json["message"]
+
+
+def test_numbers_of_a_float32_are_rounded_to_it_and_named_ones_are_taken_also_in_lists(tmp_path: Path) -> None:
+    own = deploy(environment(tmp_path, MEMORY))
+    rows = [
+        {**SENT, "load": 0.1, "taste": [0.1, 1, -3.4028235e38], "scores": ["NaN", "-Infinity", 0.1, 1]},
+        {**SENT, "load": "Infinity", "taste": ["NaN", 0, 0], "scores": [], "stops": None},
+    ]
+    times = {"event_timestamp": [(NOW - HOUR).isoformat()] * 2}
+    df = {"courier": [7, 8], **times, **{name: [row[name] for row in rows] for name in SENT}}
+    pushed = ask(own, {"push_source_name": "courier_state", "df": df, "to": "online_and_offline"}, path="/push")
+    assert (pushed.status, pushed.json["is_online"]) == (200, True), pushed.body
+    stored = own.offline.table("courier_state").scan().filter(pl.col("courier") > 6).sort("courier").collect()
+    whole, odd = stored.select("load", "taste", "scores").rows()
+    infinity, nan = float("inf"), pytest.approx(float("nan"), nan_ok=True)
+    tenth, lowest = pl.Series([0.1, -3.4028235e38], dtype=pl.Float32)
+    assert whole == (tenth, [tenth, 1.0, lowest], [nan, -infinity, 0.1, 1.0])
+    assert odd == (infinity, [nan, 0.0, 0.0], [])
+
+
 LATE, EARLY = "9999-12-31T23:59:59-10:00", "0001-01-01T00:00:00+14:00"
 """Instants that Python can write and has no UTC time for."""
 
