@@ -84,6 +84,7 @@ def create_app(serving: Serving) -> ASGIApp:
         },
         lifespan=lambda _: _life(serving, stores, readiness, endpoints, metrics),
     )
+    starlette.router.redirect_slashes = False  # a redirect has no body that says why
     limits = serving.limits
     doors = {
         ONLINE: Door(endpoints.get_online_features, limits.in_flight, f"answers {limits.in_flight} requests"),

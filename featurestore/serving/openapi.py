@@ -29,7 +29,7 @@ REFUSALS = {
     408: "The body did not come in time.",
     409: "Someone else wrote meanwhile.",
     413: "The body, or the batch, is larger than the server takes.",
-    415: "The body is not JSON.",
+    415: "The body is not JSON, or is compressed.",
     422: "The request cannot be used as it is.",
     429: "The server answers as many requests as it may. Come again after Retry-After seconds.",
     500: "The server met an error that it does not know; its log has the traceback.",
@@ -71,8 +71,8 @@ def _online() -> Schema:
     timeout = {
         "name": TIMEOUT_HEADER,
         "in": "header",
-        "description": "Milliseconds that the answer may take; values that did not come by then are INVALID.",
-        "schema": {"type": "integer", "minimum": 1, "maximum": 999_999_999},
+        "description": "Milliseconds that the answer may take, at most what the server gives; values that did not come by then are INVALID.",
+        "schema": {"type": "integer", "minimum": 1},
     }
     freshness = {
         "name": FRESHNESS_HEADER,

@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from featurestore.auth.caller import Rights
 from featurestore.clock import EPOCH, system_clock
 from featurestore.online.published import Published
 from featurestore.online.redis.valkey import EmbeddedValkey
@@ -83,9 +84,14 @@ def feast_python(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return python
 
 
-def ask_feast(python: Path, folder: Path, url: str, requests: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def ask_feast(
+    python: Path, folder: Path, url: str, requests: list[dict[str, Any]], key: str | None = None
+) -> list[dict[str, Any]]:
     command = [str(python), str(READER), str(folder), url]
-    done = subprocess.run(command, input=json.dumps(requests), capture_output=True, text=True, timeout=300)
+    environment = {**os.environ, **({"FEATURES_KEY": key} if key else {})}
+    done = subprocess.run(
+        command, input=json.dumps(requests), capture_output=True, text=True, timeout=300, env=environment
+    )
     assert done.returncode == 0, done.stderr
     found: list[dict[str, Any]] = json.loads(done.stdout)
     return found
@@ -143,6 +149,24 @@ def test_feast_s_sdk_reads_from_this_server_as_its_remote_online_store(
     assert written["values"] == {"courier": [71, 72, 73], "score": [1.5, -2.0, None], "speed": [0.25, 3.0, None]}
     own = deployment.get_online_features(["courier_score:score"], {"courier": [71, 72]})
     assert own.event_times["score"].to_list() == [instant] * 2
+
+
+def test_feast_s_sdk_sends_a_key_where_the_server_asks_for_one(
+    deployment: FeatureStore, feast_python: Path, tmp_path: Path
+) -> None:
+    book = deployment.settings.key_book(system_clock)
+    book.prepare()
+    until = system_clock() + timedelta(days=1)
+    rights = Rights(("read",), ("courier_v1",))
+    key = book.create("feast", rights, owner="team:couriers", person="tests", expires_at=until)[1]
+    variables = environment(Path(deployment.settings.root.uri).parent, deployment.settings.online_url)
+    asked = [request_of("courier_v1", [WHOLE]), request_of(["courier_score:score"], [WHOLE])]
+    with running({**variables, "FEATURESTORE_AUTH": "on"}) as server:
+        allowed, other = ask_feast(feast_python, tmp_path / "key", server.url, asked, key)
+        (nobody,) = ask_feast(feast_python, tmp_path / "none", server.url, asked[:1])
+    assert allowed["values"]["parcels"] == [2**60]
+    assert "may not read" in other["error"]
+    assert "A valid API key is needed" in nobody["error"]
 
 
 def _until_state(server: Server, ask: dict[str, Any], state: str) -> None:

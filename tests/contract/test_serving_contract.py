@@ -1,6 +1,7 @@
 """Feast's HTTP contract, asked of the application in this process."""
 
 import asyncio
+import gzip
 import io
 import json
 import re
@@ -248,6 +249,16 @@ def test_paths_and_methods_that_are_not_there_say_where_to_look(store: FeatureSt
     answer = ask(store, None, path=ONLINE, method="GET")
     assert (answer.status, answer.headers["allow"]) == (405, "POST")
     assert "/openapi.json" in answer.json["message"]
+    for path in ("/get-online-features/", "/health/"):
+        answer = ask(store, None, path=path)
+        assert (answer.status, answer.json["error"]) == (404, "NotFound"), "no redirect without a word"
+
+
+@pytest.mark.parametrize("path", [ONLINE, "/push", "/write-to-online-store"])
+def test_a_compressed_body_is_refused_with_a_sentence(store: FeatureStore, path: str) -> None:
+    answer = ask(store, gzip.compress(b"{}"), path=path, headers={"content-encoding": "gzip"})
+    assert (answer.status, answer.json["error"]) == (415, "UnsupportedMediaType")
+    assert "Send it as it is, without Content-Encoding" in answer.json["message"]
 
 
 @pytest.mark.parametrize(
@@ -261,6 +272,11 @@ def test_paths_and_methods_that_are_not_there_say_where_to_look(store: FeatureSt
         ({"x-request-timeout-ms": "soon"}, 400),
         ({"x-request-timeout-ms": "0"}, 400),
         ({"x-request-timeout-ms": "999999999"}, 200),
+        ({"x-request-timeout-ms": "99999999999"}, 200),
+        ({"x-request-timeout-ms": "9" * 5000}, 200),
+        ({"x-request-timeout-ms": "1e3"}, 400),
+        ({"content-encoding": "identity"}, 200),
+        ({"content-encoding": "gzip"}, 415),
     ],
 )
 def test_headers_are_obeyed_or_refused(store: FeatureStore, headers: dict[str, str], status: int) -> None:

@@ -555,6 +555,48 @@ def test_with_auth_on_keys_decide_and_leave_no_trace(
     assert not [key for key in (reader, pusher) if key.rpartition("_")[2] in everything]
 
 
+def test_a_key_is_told_of_no_names_but_those_that_it_may_use(store: FeatureStore, tmp_path: Path) -> None:
+    on = Settings.from_env({**environment(tmp_path, MEMORY), "FEATURESTORE_AUTH": "on"})
+    (tmp_path / "store").mkdir()
+    book = on.key_book(clock)
+    book.prepare()
+
+    def key(*rights: Any) -> dict[str, str]:
+        made = book.create("k", Rights(*rights), owner=OWNER, person="t", expires_at=NOW + timedelta(days=1))[1]
+        return {"authorization": f"Bearer {made}"}
+
+    def read(*features: str) -> tuple[str, dict[str, Any]]:
+        return ONLINE, {"features": features, "entities": {"courier": [WHOLE]}}
+
+    of_service, of_group, pusher = (
+        key(("read",), ("courier_v1",)),
+        key(("read",), (), ("courier_score",)),
+        key(("push",), (), ("courier_score",)),
+    )
+    no_service = (ONLINE, {"feature_service": "courier_v2", "entities": {"courier": [WHOLE]}})
+    push = ("/push", {"push_source_name": "courier_scores", "df": {}})
+    asked = [
+        (of_service, read("courier_stat:speed"), "The registry has ['courier_state']. Did you mean 'courier_state'?"),
+        (of_service, read("depot_stat:vans"), "The registry has ['courier_state']."),
+        (of_service, read("courier_state:sped"), "has ['courier_state:parcels', 'courier_state:speed']. Did you"),
+        (of_service, no_service, "The registry has ['courier_v1']. Did you mean 'courier_v1'?"),
+        (of_group, read("courier_scor:score"), "The registry has ['courier_score']. Did you mean 'courier_score'?"),
+        (of_group, no_service, "The registry has []."),
+        (of_group, push, "The registry has []."),
+        (pusher, push, "The registry has ['courier_score']. Did you mean 'courier_score'?"),
+        (pusher, read("courier_scor:score"), "The registry has []."),
+        (key(("read", "push"), ("*",), ("*",)), read("nothing:x"), "'courier_past', 'courier_score', 'courier_state'"),
+    ]
+
+    async def main() -> list[Answer]:
+        async with served(store, authenticator=authenticator_of(on, clock)) as app:
+            return [await call(app, path, body, headers=headers) for headers, (path, body), _ in asked]
+
+    for answer, (_, request, told) in zip(asyncio.run(main()), asked, strict=True):
+        assert answer.status == 404, request
+        assert told in answer.json["message"], request
+
+
 def test_metrics_count_what_was_given(store: FeatureStore) -> None:
     couriers = [WHOLE, WHOLE, EMPTY, OLD, ABSENT]
 
