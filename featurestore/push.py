@@ -43,7 +43,8 @@ class PushResult:
         was_repeated: A push with this idempotency key was there already: no row was added.
         parts: By part of the online tiers, what was written there, or why nothing was.
         waiting: Rows that are true of the future: online from their event time on, by a materialization.
-        note: Why nothing went online, if there is no part to say it; "" otherwise.
+        lost: Rows pushed to online alone that had outlived the group's ttl: they are nowhere.
+        note: What no part says: why nothing went online, or how many rows are nowhere; "" if there is nothing.
     """
 
     group: str
@@ -53,6 +54,7 @@ class PushResult:
     was_repeated: bool = False
     parts: tuple[PushedPart, ...] = ()
     waiting: int = 0
+    lost: int = 0
     note: str = ""
 
     @property
@@ -63,8 +65,8 @@ class PushResult:
 
     @property
     def is_online(self) -> bool:
-        """Whether every part took the rows, and none of them waits."""
-        return bool(self.parts) and not self.waiting and all(not part.reason for part in self.parts)
+        """Whether every part took the rows, and none of them waits or is lost."""
+        return bool(self.parts) and not (self.waiting or self.lost) and all(not part.reason for part in self.parts)
 
 
 def push_rows(
@@ -167,13 +169,35 @@ def _followed(
 
 def _push_online(table: FeatureTable, tiers: Tiers, pushed: pl.DataFrame, now: datetime, clock: Clock) -> PushResult:
     """Write rows that the table will not know: they last until a rebuild. It is made, empty, since a copy is a table's."""
+    _refuse_waiting(table.group, pushed, now)
     table.ensure()
     known = known_rows(table.group, pushed, now).with_columns(created_at=pl.lit(now).cast(TIMESTAMP))
     parts = write_pushed(table, tiers, known, _basis(table, now, table.version()), clock, is_stored=False)
-    result = PushResult(table.group.name, pushed.height, now, None, parts=parts)
+    lost = _past_ttl(table.group, pushed, now)
+    note = (
+        f"{lost} of {pushed.height} rows had outlived the group's ttl of {table.group.ttl}, and are nowhere."
+        if lost
+        else ""
+    )
+    result = PushResult(table.group.name, pushed.height, now, None, parts=parts, lost=lost, note=note)
     if all(part.reason for part in parts):
         raise StoreUnavailable(f"Nothing was pushed to group {table.group.name!r}: {result.told}")
     return result
+
+
+def _refuse_waiting(group: RegisteredGroup, pushed: pl.DataFrame, now: datetime) -> None:
+    """A copy may not say what is not yet true, and rows that no table has could wait nowhere."""
+    ahead = pl.col("event_time") > now
+    if found := named_rows(pushed, ahead, [*group.key_names, "event_time"]):
+        raise InvalidInput(
+            f"Rows pushed to group {group.name!r} online alone are refused as a whole, and nothing is written: "
+            f"{pushed.filter(ahead).height} are true of the future (now is {now.isoformat()}): {found}. Push them to "
+            "'online_and_offline', where they wait for their time, or push them again when it has come."
+        )
+
+
+def _past_ttl(group: RegisteredGroup, pushed: pl.DataFrame, now: datetime) -> int:
+    return 0 if group.ttl is None else pushed.filter(pl.col("event_time") <= now - group.ttl).height
 
 
 def _basis(table: FeatureTable, now: datetime, version: int | None) -> MaterializationState:

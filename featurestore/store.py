@@ -240,8 +240,8 @@ class FeatureStore:
             group: Stored name of the group.
             rows: Keys, `event_time` (aware, at most five minutes ahead) and every feature; dtypes as declared, or such that
                 a cast keeps every value. Polars, Arrow, pandas, list of dicts or dict of lists.
-            to: 'online' writes values that the table does not know: they last until the copy is built anew. The table is made,
-                empty, if there is none.
+            to: 'online' writes values that the table does not know: they last until the copy is built anew. Event times may
+                not be ahead then, since nothing keeps a row until its time. The table is made, empty, if there is none.
             idempotency_key: Names this push to the table: a repeat with the same rows adds none. Not used with to='online'.
 
         Raises:

@@ -147,9 +147,10 @@ def _check_url(where: str, value: str) -> None:
         is_good, parts = False, urlsplit("")
     if not is_good:
         raise InvalidInput(f"{where} is no address. Write http://host:port/path or https://...")
-    if parts.username or parts.password:
+    if "@" in value:  # also behind a '/' of a password, which would be taken for the end of the host
         raise InvalidInput(
-            f"{where} holds a user or a password. Name the variable that holds the whole address: url_env."
+            f"{where} holds a user or a password. Name the variable that holds the whole address: url_env. An @ of a path is "
+            "written %40."
         )
 
 

@@ -7,12 +7,12 @@ service names, by its name or one by one. Pushing is allowed by groups alone.
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
 from featurestore.errors import InvalidInput, NotAllowed
 from featurestore.references import RequestedGroup
-from featurestore.registry.snapshot import RegisteredService
+from featurestore.registry.snapshot import RegisteredService, RegistrySnapshot
 
 Action = Literal["read", "push"]
 ACTIONS: tuple[Action, ...] = get_args(Action)
@@ -108,6 +108,24 @@ class Caller:
         denied = [reference for wanted in left for reference in _references(wanted) if reference not in named]
         if denied or not requested:
             raise self._refusal("read", denied)
+
+    def seen_of(self, registry: RegistrySnapshot, action: Action) -> RegistrySnapshot:
+        """What of a registry there is for this caller: the groups that it may do this to, and the services that it may read, with
+        the features that those name."""
+        if self.rights == EVERYTHING:
+            return registry
+        if action not in self.rights.actions:
+            return RegistrySnapshot({}, {})
+        groups = {name: one for name, one in registry.groups.items() if _covers(self.rights.groups, name)}
+        if action == "push":
+            return RegistrySnapshot(groups, {})
+        named = self._named_by_services(registry.services)
+        for name, group in registry.groups.items():
+            features = tuple(feature for feature in group.features if f"{name}:{feature.name}" in named)
+            if features and name not in groups:
+                groups[name] = replace(group, features=features)
+        services = {name: one for name, one in registry.services.items() if _covers(self.rights.services, name)}
+        return RegistrySnapshot(groups, services)
 
     def _named_by_services(self, services: Mapping[str, RegisteredService]) -> frozenset[str]:
         mine = [one for name, one in services.items() if _covers(self.rights.services, name)]

@@ -26,7 +26,7 @@ class Pushed:
         rows: How many rows were pushed.
         table_version: The table's version that holds the rows; None if it was not asked to.
         was_repeated: A push with this idempotency key was there already: no row was added.
-        is_online: Whether every part of the online store took the rows, and none of them waits.
+        is_online: Whether every part of the online store took the rows, and none of them waits, or had outlived the group's ttl where no table has it.
         waiting: Rows that are true of the future: online from their event time on.
         note: Why a part of the online tiers did not take the rows, and which columns were passed over; "" if there is nothing to tell.
     """

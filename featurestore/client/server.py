@@ -165,15 +165,15 @@ def _checked_url(url: str) -> str:
     """What does not look like a URL is not repeated: a password may be in it."""
     try:
         parsed = httpx.URL(url)
-    except (httpx.InvalidURL, TypeError) as error:
+    except (httpx.InvalidURL, TypeError):
         raise InvalidInput(
             "The URL of the feature server cannot be read. Write https://host or http://host:port."
-        ) from error
+        ) from None
     if parsed.scheme not in ("http", "https") or not parsed.host:
         raise InvalidInput(
             "The URL of the feature server has no scheme or host. Write https://host or http://host:port."
         )
-    if parsed.userinfo:
+    if "@" in url:  # also behind a '/' of a password, which would be taken for the end of the host
         raise InvalidInput("The URL of the feature server holds a user or password. Pass the key as api_key.")
     return str(parsed).rstrip("/") + "/"
 

@@ -190,15 +190,15 @@ def _parsed(url: str | URL) -> URL:
         raise InvalidInput(f"The URL of the metadata database cannot be read. {HINT}") from None
     kind, _, driver = parsed.drivername.partition("+")
     if kind in ("postgresql", "postgres") and driver in ("", "psycopg"):
-        return _checked_server(parsed.set(drivername="postgresql+psycopg"))
+        return _checked_server(parsed.set(drivername="postgresql+psycopg"), url)
     if parsed.drivername == "sqlite" and parsed.database not in (None, "", ":memory:"):
         return parsed.set(database=str(Path(str(parsed.database)).absolute()))
     raise InvalidInput(f"A metadata database of kind {parsed.drivername!r} cannot be used. {HINT}")
 
 
-def _checked_server(url: URL) -> URL:
-    """A password with '@' or '/' in it ends up in what would be shown."""
-    if "@" in f"{url.host}{url.database}":
+def _checked_server(url: URL, given: str | URL) -> URL:
+    """A password with '@' or '/' in it ends up in what would be shown; with '?' too, in parameters, its beginning as the host."""
+    if "@" in f"{url.host}{url.database}" or (isinstance(given, str) and given.count("@") > 1):
         raise InvalidInput(f"The URL of the metadata database can be read in two ways. {HINT}")
     return url
 

@@ -76,9 +76,15 @@ def create_app(serving: Serving) -> ASGIApp:
             Route("/metrics", endpoints.metrics),
             Route("/openapi.json", describe),
         ],
-        exception_handlers={Refusal: _refused, FeatureStoreError: _failed, HTTPException: _unrouted},
+        exception_handlers={
+            Refusal: _refused,
+            FeatureStoreError: _failed,
+            HTTPException: _unrouted,
+            Exception: _left_to_the_gate,
+        },
         lifespan=lambda _: _life(serving, stores, readiness, endpoints, metrics),
     )
+    starlette.router.redirect_slashes = False  # a redirect has no body that says why
     limits = serving.limits
     doors = {
         ONLINE: Door(endpoints.get_online_features, limits.in_flight, f"answers {limits.in_flight} requests"),
@@ -147,6 +153,11 @@ async def _refused(_: Request, error: Exception) -> Response:
 async def _failed(_: Request, error: Exception) -> Response:
     assert isinstance(error, FeatureStoreError)
     return answer_of(refusal_of(error))
+
+
+async def _left_to_the_gate(_: Request, error: Exception) -> Response:
+    """What nobody foresaw is told in one place; Starlette would answer it in a text of its own."""
+    raise error
 
 
 async def _unrouted(request: Request, error: Exception) -> Response:

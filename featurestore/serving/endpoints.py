@@ -14,8 +14,9 @@ from starlette.types import Receive, Scope, Send
 
 from featurestore.auth.authenticator import Authenticates
 from featurestore.auth.caller import Caller
-from featurestore.errors import NotFresh
+from featurestore.errors import NotFresh, UnknownName
 from featurestore.push import Destination, PushResult
+from featurestore.registry.snapshot import RegisteredGroup, RegistrySnapshot
 from featurestore.serving.asked import ONLINE_REQUEST, PUSH_REQUEST, WRITE_REQUEST, OnlineRequest, parse
 from featurestore.serving.body import read_body
 from featurestore.serving.coalescing import Coalescer
@@ -82,11 +83,11 @@ class Endpoints:
         headers: Headers = dict(scope["headers"])
         caller = self._caller(scope, headers)
         body_format = format_of(headers.get(b"accept"))
-        require_json(headers.get(b"content-type"))
+        require_json(headers.get(b"content-type"), headers.get(b"content-encoding"))
         timeout = timeout_of(headers, self._limits)
         asked = parse(await read_body(receive, headers, self._limits, timeout), ONLINE_REQUEST)
         freshness = asked.freshness or freshness_of(headers)
-        prepared = await self._prepare(asked, timeout, serves_old=freshness == "stale_ok")
+        prepared = await self._prepare(asked, timeout, caller, serves_old=freshness == "stale_ok")
         prepared.require(caller)
         entities = take_entities(asked.entities or {name: [] for name in prepared.keys}, prepared.key_kinds)
         check_values(entities.count, len(prepared.columns), self._limits)
@@ -113,7 +114,7 @@ class Endpoints:
             raise answer
         return self._reader.without_values(ask) if answer is None else answer
 
-    async def _prepare(self, asked: OnlineRequest, seconds: float, *, serves_old: bool) -> PreparedRead:
+    async def _prepare(self, asked: OnlineRequest, seconds: float, caller: Caller, *, serves_old: bool) -> PreparedRead:
         """The request made ready: once for all that ask the same of one registry."""
         request = asked.feature_service or tuple(asked.features or ())
         key = (request, asked.full_feature_names, serves_old)
@@ -121,7 +122,7 @@ class Endpoints:
         if prepared is not None:
             return prepared
         store = self._stores.get()
-        prepared = prepare(store, request, full_feature_names=asked.full_feature_names, serves_old=serves_old)
+        prepared = prepare(store, request, caller, full_feature_names=asked.full_feature_names, serves_old=serves_old)
         with suppress(TimeoutError):  # then the read will not be in time either, and its values INVALID
             await asyncio.wait_for(asyncio.to_thread(check, prepared), seconds)
             self._keep(key, prepared)
@@ -137,7 +138,7 @@ class Endpoints:
         """Answer `POST /push`. Once its body is there it is not given up at a deadline: whether it was made must be known."""
         headers: Headers = dict(scope["headers"])
         caller = self._caller(scope, headers)
-        require_json(headers.get(b"content-type"))
+        require_json(headers.get(b"content-type"), headers.get(b"content-encoding"))
         asked = parse(await self._long_body(receive, headers), PUSH_REQUEST)
         key = idempotency_key_of(headers)
         answer = await self._push(asked.push_source_name, asked.df, asked.to, caller, key)
@@ -147,7 +148,7 @@ class Endpoints:
         """Answer `POST /write-to-online-store`: a push to online alone, as Feast's remote online store sends it."""
         headers: Headers = dict(scope["headers"])
         caller = self._caller(scope, headers)
-        require_json(headers.get(b"content-type"))
+        require_json(headers.get(b"content-type"), headers.get(b"content-encoding"))
         asked = parse(await self._long_body(receive, headers), WRITE_REQUEST)
         answer = await self._push(asked.feature_view_name, asked.df, "online", caller, None, has_feast_times=True)
         await answer(scope, receive, send)
@@ -167,7 +168,7 @@ class Endpoints:
         has_feast_times: bool = False,
     ) -> Response:
         store = self._stores.get()
-        group = store.registry.group(name)
+        group = _group_of(store.registry, name, caller)
         caller.require("push", groups=[group.name])
         check_values(max(map(len, df.values()), default=0), len(df), self._limits)
         pushed = await asyncio.get_running_loop().run_in_executor(
@@ -199,6 +200,14 @@ class Endpoints:
         host = scope["client"][0] if scope.get("client") else "someone"
         asked = f"{host} asked for {scope['path']}"
         return self._authenticator.authenticate(said, now=self._stores.get().clock(), asked=asked)
+
+
+def _group_of(registry: RegistrySnapshot, name: str, caller: Caller) -> RegisteredGroup:
+    """A group by its name; where there is none, the refusal has the names alone that the caller may push to."""
+    try:
+        return registry.group(name)
+    except UnknownName:
+        return caller.seen_of(registry, "push").group(name)
 
 
 def _pushed_body(pushed: PushResult, left_out: Sequence[str]) -> bytes:

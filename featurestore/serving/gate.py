@@ -1,13 +1,15 @@
-"""The gate before every path: it counts requests, turns away those that are too many, and answers refusals.
+"""The gate before every path: it counts requests, turns away those that are too many, and answers refusals and what nobody foresaw.
 
 Not here: what a path does (`endpoints.py`), or the paths that have no limit (`app.py`).
 """
 
+import logging
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from time import monotonic
 
+import polars as pl
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -19,7 +21,13 @@ from featurestore.serving.options import Limits
 from featurestore.serving.refusal import Refusal, refusal_of
 from featurestore.serving.wire import JSON
 
+log = logging.getLogger("featurestore.serving")
 OTHER_PATH = "other"
+UNFORESEEN = Refusal(
+    500,
+    "InternalError",
+    "This server met an error that it does not know. Its log has the traceback of it, with this path.",
+)
 
 
 @dataclass(slots=True)
@@ -57,7 +65,8 @@ class Gate:
     """Reads and pushes go straight to their endpoints, all else through Starlette: its frames would cost as much as a read.
 
     Rules: each door has a limit of its own, so that pushes, which are slow, never take the places of reads. Who is refused
-    holds no place while the rest of the request is awaited.
+    holds no place while the rest of the request is awaited. What nobody foresaw is logged with its traceback and answered by 500,
+    in the body of every refusal; once an answer has begun, only the server below can end it.
 
     Args:
         app: Has all other paths, and the other methods of those with a door.
@@ -84,6 +93,11 @@ class Gate:
         door = self._doors.get(path) if scope["method"] == "POST" else None
         try:
             await (self._app(scope, incoming, answer) if door is None else _pass(door, scope, incoming, answer))
+        except (Exception, pl.exceptions.PanicException):
+            if answer.is_begun:
+                raise
+            log.exception("%s %s failed", scope["method"], path)
+            await answer_of(UNFORESEEN)(scope, incoming, answer)
         finally:
             if not answer.is_begun:
                 count(500)

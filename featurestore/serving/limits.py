@@ -18,14 +18,14 @@ _FRESHNESS_HEADER = FRESHNESS_HEADER.lower().encode()
 _MODES: dict[bytes, Mode] = {mode.encode(): mode for mode in MODES}
 _TIMEOUT_HEADER = TIMEOUT_HEADER.lower().encode()
 _IDEMPOTENCY_HEADER = IDEMPOTENCY_HEADER.lower().encode()
-_MILLISECONDS = re.compile(rb"[0-9]{1,9}")
+_MILLISECONDS = re.compile(rb"[0-9]+")
 
 Headers = Mapping[bytes, bytes]
 """By lower-case name."""
 
 
 def timeout_of(headers: Headers, limits: Limits, usual: float | None = None) -> float:
-    """Seconds that a request may take, from its header.
+    """Seconds that a request may take, from its header: at most what the server gives, however much that asks for.
 
     Args:
         usual: For one that does not say; None: as the limits have it.
@@ -36,14 +36,15 @@ def timeout_of(headers: Headers, limits: Limits, usual: float | None = None) -> 
     value = headers.get(_TIMEOUT_HEADER)
     if value is None:
         return limits.timeout_seconds if usual is None else usual
-    if not _MILLISECONDS.fullmatch(value) or not int(value):
+    milliseconds = float(value) if _MILLISECONDS.fullmatch(value) else 0.0
+    if not milliseconds:
         said = value.decode("latin-1")
         raise Refusal(
             400,
             "InvalidHeader",
-            f"Header {TIMEOUT_HEADER} is {said!r}. Give whole milliseconds from 1 on, or leave it out.",
+            f"Header {TIMEOUT_HEADER} is {said[:80]!r}. Give whole milliseconds from 1 on, or leave it out.",
         )
-    return min(int(value) / 1000, limits.longest_timeout_seconds)
+    return min(milliseconds / 1000, limits.longest_timeout_seconds)
 
 
 def freshness_of(headers: Headers) -> Mode | None:

@@ -1,4 +1,4 @@
-"""Which body a client wants, by its `Accept` header, and which one it sent, by `Content-Type`."""
+"""Which body a client wants, by its `Accept` header, and which one it sent, by `Content-Type` and `Content-Encoding`."""
 
 from functools import lru_cache
 from typing import Literal
@@ -49,8 +49,8 @@ def _weight(ranges: list[tuple[str, float]], media_type: str) -> float:
 
 
 @lru_cache(maxsize=256)
-def require_json(content_type: bytes | None) -> None:
-    """Refuse a body that is said to be something else than JSON.
+def require_json(content_type: bytes | None, content_encoding: bytes | None) -> None:
+    """Refuse a body that is said to be something else than JSON, or to be compressed.
 
     Raises:
         Refusal: 415.
@@ -58,3 +58,7 @@ def require_json(content_type: bytes | None) -> None:
     said = (content_type or b"").decode("latin-1").partition(";")[0].strip().lower()
     if said not in ("", JSON) and not said.endswith("+json"):
         raise Refusal(415, "UnsupportedMediaType", f"The body is {said!r}. Send {JSON}, and say so in Content-Type.")
+    encoding = (content_encoding or b"").decode("latin-1").strip().lower()
+    if encoding not in ("", "identity"):
+        message = f"The body is said to be compressed ({encoding[:80]!r}). Send it as it is, without Content-Encoding."
+        raise Refusal(415, "UnsupportedMediaType", message)

@@ -29,9 +29,10 @@ REFUSALS = {
     408: "The body did not come in time.",
     409: "Someone else wrote meanwhile.",
     413: "The body, or the batch, is larger than the server takes.",
-    415: "The body is not JSON.",
+    415: "The body is not JSON, or is compressed.",
     422: "The request cannot be used as it is.",
     429: "The server answers as many requests as it may. Come again after Retry-After seconds.",
+    500: "The server met an error that it does not know; its log has the traceback.",
     503: "A store, or the registry, does not answer; or a strict read touches a group that is in breach or unknown.",
 }
 
@@ -56,7 +57,7 @@ def openapi(version: str) -> Schema:
             "/ready": {"get": _probe("Requests can be answered.", "Draining, or no store answers.")},
             "/openapi.json": {"get": _get("This document.", JSON, {"type": "object"})},
             "/metrics": {
-                "get": {**_get("Counters for Prometheus.", "text/plain", TEXT, 401, 503), "security": _SECURITY}
+                "get": {**_get("Counters for Prometheus.", "text/plain", TEXT, 401, 500, 503), "security": _SECURITY}
             },
         },
         "components": {"schemas": _schemas(), "securitySchemes": {"key": {"type": "http", "scheme": "bearer"}}},
@@ -70,8 +71,8 @@ def _online() -> Schema:
     timeout = {
         "name": TIMEOUT_HEADER,
         "in": "header",
-        "description": "Milliseconds that the answer may take; values that did not come by then are INVALID.",
-        "schema": {"type": "integer", "minimum": 1, "maximum": 999_999_999},
+        "description": "Milliseconds that the answer may take, at most what the server gives; values that did not come by then are INVALID.",
+        "schema": {"type": "integer", "minimum": 1},
     }
     freshness = {
         "name": FRESHNESS_HEADER,
@@ -94,7 +95,7 @@ def _online() -> Schema:
         "parameters": [timeout, freshness],
         "requestBody": _body("OnlineRequest"),
         "security": _SECURITY,
-        "responses": {"200": answer, **_refusals(400, 401, 403, 404, 406, 408, 413, 415, 422, 429, 503)},
+        "responses": {"200": answer, **_refusals(400, 401, 403, 404, 406, 408, 413, 415, 422, 429, 500, 503)},
     }
 
 
@@ -116,7 +117,7 @@ def _push() -> Schema:
         "security": _SECURITY,
         "responses": {
             "200": {"description": "The rows were taken.", "content": {JSON: {"schema": _reference("Pushed")}}},
-            **_refusals(400, 401, 403, 404, 408, 409, 413, 415, 422, 429, 503),
+            **_refusals(400, 401, 403, 404, 408, 409, 413, 415, 422, 429, 500, 503),
         },
     }
 
@@ -129,7 +130,7 @@ def _write() -> Schema:
         "security": _SECURITY,
         "responses": {
             "200": {"description": "The rows were taken.", "content": {JSON: {"schema": _reference("Pushed")}}},
-            **_refusals(400, 401, 403, 404, 408, 409, 413, 415, 422, 429, 503),
+            **_refusals(400, 401, 403, 404, 408, 409, 413, 415, 422, 429, 500, 503),
         },
     }
 

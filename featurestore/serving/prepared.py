@@ -14,8 +14,8 @@ from typing import Any
 import msgspec
 import polars as pl
 
-from featurestore.auth.caller import Caller, Rights
-from featurestore.errors import StoreUnavailable
+from featurestore.auth.caller import ANYONE, Caller, Rights
+from featurestore.errors import StoreUnavailable, UnknownName
 from featurestore.frames import Rows
 from featurestore.freshness.on_read import Bounds, judge_all
 from featurestore.freshness.read_state import Freshness
@@ -127,16 +127,28 @@ class PreparedRead:
 
 
 def prepare(
-    store: FeatureStore, request: str | tuple[str, ...], *, full_feature_names: bool, serves_old: bool = False
+    store: FeatureStore,
+    request: str | tuple[str, ...],
+    caller: Caller = ANYONE,
+    *,
+    full_feature_names: bool,
+    serves_old: bool = False,
 ) -> PreparedRead:
-    """Resolve what is asked. Touches no store.
+    """Resolve what is asked, for all callers. Touches no store.
+
+    Args:
+        caller: Who asks first: told of what is registered no more than it may read.
 
     Raises:
         UnknownName: a group, feature or service is not registered.
         InvalidInput: nothing is asked, or names collide.
     """
     asked = request if isinstance(request, str) else list(request)
-    requested = resolve(store.registry, asked, full_feature_names=full_feature_names)
+    try:
+        requested = resolve(store.registry, asked, full_feature_names=full_feature_names)
+    except UnknownName:
+        resolve(caller.seen_of(store.registry, "read"), asked, full_feature_names=full_feature_names)
+        raise
     keys = {name: dtype for wanted in requested for name, dtype in wanted.group.key_schema.items()}
     return PreparedRead(store, request, full_feature_names, requested, keys, serves_old)
 

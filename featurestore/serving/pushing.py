@@ -4,8 +4,10 @@ Feast's clients send every column of a batch source, `created` among them, and F
 keys, features or event time. So it is here, as long as nothing that the group has is missing: a misspelled name is not passed over.
 """
 
+import struct
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, date, datetime, timedelta
+from functools import partial
 from typing import Any
 
 import polars as pl
@@ -29,7 +31,8 @@ def pushed_rows(
     """The rows of a request's body in the group's dtypes; of a column that nobody pushes only the name is kept, if that.
 
     Rules: the event time may be called as Feast calls it. Times are ISO 8601 with a zone, dates ISO 8601, floats that JSON
-    has no number for are 'NaN', 'Infinity' and '-Infinity'. Whole-number keys may be text or floats, as in reads.
+    has no number for are 'NaN', 'Infinity' and '-Infinity', also in lists. Whole-number keys may be text or floats, as in reads;
+    numbers of Float32 features are rounded to it.
 
     Args:
         has_feast_times: Times may also be without a zone, and are UTC then, or seconds since 1970: as Feast's remote online
@@ -81,7 +84,8 @@ def _series(
         return pl.Series(name, typed, dtype)
     except (TypeError, ValueError, OverflowError, pl.exceptions.PolarsError) as error:
         row = next((row for row, value in enumerate(values) if not _fits(value, dtype, convert)), 0)
-        wanted = _wanted(dtype) + (", or null" if name in group.feature_names else "")
+        declared = group.feature(name).dtype if name in group.feature_names else dtype
+        wanted = _wanted(declared) + (", or null" if name in group.feature_names else "")
         said = f"Column {given_name!r} has {repr(values[row])[:SHOWN_CHARACTERS]} in row {row}; it takes {wanted}."
         raise SchemaMismatch(said) from error
 
@@ -102,14 +106,32 @@ def _wanted(dtype: pl.DataType) -> str:
     return dtype_name(dtype)
 
 
-def _converter(dtype: pl.DataType, *, is_key: bool) -> Convert | None:
+def _converter(dtype: pl.DataType, *, is_key: bool = False) -> Convert | None:
+    """What makes a JSON value one of a dtype; None: Polars takes it as it is, or refuses it.
+
+    Rules: true and false are no numbers. All of JSON's numbers are doubles, so that one with more digits than a Float32 has becomes
+    the nearest of those, as a client that writes 0.1 expects; in the SDK, where a column has a dtype, it is refused. One that is
+    too large, and would become infinite, is refused here too.
+    """
     if dtype == TIMESTAMP:
         return _instant
     if dtype == pl.Date():
         return date.fromisoformat
+    if isinstance(dtype, pl.List | pl.Array):
+        inner = dtype.inner
+        return partial(_items, _converter(inner() if isinstance(inner, type) else inner))
     if dtype.is_float():
-        return _float
-    return _key_number if is_key and dtype.is_integer() else None
+        return _float32 if dtype == pl.Float32() else _float
+    if dtype.is_integer():
+        return _key_number if is_key else _number
+    return None
+
+
+def _items(convert: Convert | None, value: Any) -> list[Any]:
+    """A list's items; text and objects are none, though Polars would take their letters or names."""
+    if not isinstance(value, list):
+        raise TypeError("no list")
+    return value if convert is None else [None if item is None else convert(item) for item in value]
 
 
 def _instant(value: str) -> datetime:
@@ -128,11 +150,22 @@ def _feast_instant(value: str | float) -> datetime:
     return instant.replace(tzinfo=UTC) if instant.tzinfo is None else instant
 
 
-def _key_number(value: Any) -> Any:
+def _number(value: Any) -> Any:
     if isinstance(value, bool):
         raise TypeError("Polars would take it for 0 or 1")
-    return whole_number(value)
+    return value
 
 
-def _float(value: float | str) -> float:
-    return _NON_FINITE[value] if isinstance(value, str) and value in _NON_FINITE else value  # type: ignore[return-value]
+def _key_number(value: Any) -> Any:
+    return whole_number(_number(value))
+
+
+def _float(value: Any) -> Any:
+    return _NON_FINITE[value] if isinstance(value, str) and value in _NON_FINITE else _number(value)
+
+
+def _float32(value: Any) -> Any:
+    number = _float(value)
+    if isinstance(number, int | float):
+        struct.pack("<f", float(number))  # raises OverflowError if it is finite and would become infinite
+    return number

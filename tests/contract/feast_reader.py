@@ -1,11 +1,12 @@
 """Run by the Python that has Feast: reads a feature server through Feast's own SDK, and prints what that says, as JSON.
 
-A request with `write` is written first, by the SDK's `write_to_online_store`.
+A request with `write` is written first, by the SDK's `write_to_online_store`. Where FEATURES_KEY is set, the SDK sends that key.
 
 python feast_reader.py FOLDER URL < requests.json
 """
 
 import json
+import os
 import sys
 from datetime import timedelta
 from pathlib import Path
@@ -37,9 +38,10 @@ TYPES = {
 def open_store(folder: Path, url: str) -> Any:
     """A Feast repository whose online store is a feature server, with the definitions that its users keep."""
     folder.mkdir(parents=True, exist_ok=True)
+    auth = "auth:\n  type: oidc\n  token_env_var: FEATURES_KEY\n" if "FEATURES_KEY" in os.environ else ""
     (folder / "feature_store.yaml").write_text(
         f"project: couriers\nregistry: {folder / 'registry.db'}\nprovider: local\nentity_key_serialization_version: 3\n"
-        f"online_store:\n  type: remote\n  path: {url}\n"
+        f"online_store:\n  type: remote\n  path: {url}\n{auth}"
     )
     store = FeatureStore(repo_path=str(folder))
     courier = Entity(name="courier", join_keys=["courier"], value_type=ValueType.INT64)

@@ -506,6 +506,7 @@ def test_a_password_is_never_shown(postgres_server: Postgres) -> None:
         f"postgresql://user:{secret}@127.0.0.1:{postgres_server.port}/postgres",
         f"postgresql://user:a@{secret}@127.0.0.1:{postgres_server.port}/postgres",
         f"postgresql://user:{secret}@host:{secret}/postgres",
+        *(f"postgresql://user:a@{secret}{mark}b@127.0.0.1:1/postgres" for mark in "/?#"),
         f"mysql://user:{secret}@host/postgres",
         secret,
     ):

@@ -362,6 +362,9 @@ def test_dax_without_its_library_says_what_to_install(dynamo_table: Table, monke
     [
         ("redis://localhost", "scheme: redis"),
         ("dynamodb://key:s3cret@table", "holds credentials"),
+        *((f"dynamodb://key:12{mark}s3cret@table", "holds credentials") for mark in "/?#"),
+        ("dynamodb://key:12?s3cret=1&s3cret@table?region=a", "holds credentials"),
+        ("dynamodb://table?endpoint=https://user:1/s3cret@host", "hold no user"),
         ("dynamodb://t", "no name of a DynamoDB table"),
         ("dynamodb://table?role=arn:aws:iam::1:role/x", "through a profile"),
         ("dynamodb://table?max_connections=0", "max_connections='0'"),
@@ -374,6 +377,7 @@ def test_dax_without_its_library_says_what_to_install(dynamo_table: Table, monke
 def test_an_address_that_cannot_be_used_is_refused_and_shows_no_secret(url: str, said: str) -> None:
     with pytest.raises(InvalidInput, match=said) as raised:
         DynamoTier(url, clock)
+    assert "key:12" not in str(raised.value)
     assert "s3cret" not in str(raised.value)
 
 

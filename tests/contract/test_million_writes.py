@@ -2,7 +2,8 @@
 
 Every writer delivers every version of every key twice to each tier, in orders of its own: 1,000,000 writes to the hot tier, a real
 Valkey server, and as many to the warm one. Those take nearly all of the time: a conditional put costs client and DynamoDB Local
-together 1.5 to 2 ms of processor time. In `make test` there are few writes, and the warm tier is on moto.
+together 1.5 to 2 ms of processor time. In `make test` there are few writes, and the warm tier is on moto. So it is in a part of an exam
+where Java or npm are missing; since moto takes four times as long, not all keys are written to it then: 30,000 writes at most.
 """
 
 import os
@@ -35,6 +36,8 @@ from tests.contract.two_tier_writer import VERSIONS, Row, rows_of
 from tests.kills import REPOSITORY, moments
 from tests.scale import cases, exam_scale, exam_seed
 
+WRITES = 1_000_000
+MOST_ON_MOTO = 30_000
 WRITERS = 4
 DELIVERIES = 2 * WRITERS
 """Of each version: every writer has it twice."""
@@ -55,7 +58,8 @@ class World:
     Args:
         server: The hot tier's.
         warm_url: The warm tier's.
-        key_count: How many keys are written.
+        key_count: How many keys are written to the hot tier.
+        warm_key_count: How many of them, the first ones, to the warm tier too.
         may_go: Whether whoever waits may go on: not while the server is away.
         heard: Guards what follows, and tells of its changes.
         batches: Acknowledged so far.
@@ -65,6 +69,7 @@ class World:
     server: EmbeddedValkey
     warm_url: str
     key_count: int
+    warm_key_count: int
     may_go: Event = field(default_factory=Event)
     heard: Condition = field(default_factory=Condition)
     batches: int = 0
@@ -129,7 +134,7 @@ class Writer:
         arguments = [
             self.world.hot_url,
             self.world.warm_url,
-            *map(str, (exam_seed(), self.number, self.world.key_count)),
+            *map(str, (exam_seed(), self.number, self.world.key_count, self.world.warm_key_count)),
         ]
         self.process = subprocess.Popen(
             [sys.executable, "-m", "tests.contract.two_tier_writer", *arguments, *places],
@@ -248,13 +253,27 @@ def acts_of(number: int, kills: int, writes: int) -> list[tuple[int, Act]]:
     return [(round(share * writes), act) for share, act in sorted(acts, key=lambda found: found[0])]
 
 
+def warm_server(request: pytest.FixtureRequest) -> tuple[str, int]:
+    """An endpoint and how many writes it is asked for at most: DynamoDB Local's in the exam, moto's in the gate, and also in a part
+    of an exam where DynamoDB Local cannot be had."""
+    if exam_scale():
+        try:
+            return request.getfixturevalue("dynamodb_local_endpoint"), WRITES
+        except pytest.skip.Exception:
+            if exam_scale() >= 1:  # a whole exam does without it knowingly
+                raise
+    return request.getfixturevalue("moto_endpoint"), MOST_ON_MOTO
+
+
 @pytest.fixture
 def world(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[World]:
-    endpoint = request.getfixturevalue("dynamodb_local_endpoint" if exam_scale() else "moto_endpoint")
+    endpoint, most = warm_server(request)
     warm_url = dynamo.url_of(endpoint, f"million-{uuid4().hex}", max_connections=2, timeout_seconds=20)
     provision(warm_url, session=dynamo.session())
+    writes = cases(WRITES, 960)
+    key_count, warm_key_count = (count // (DELIVERIES * VERSIONS) for count in (writes, min(writes, most)))
     with EmbeddedValkey(tmp_path, free_port()) as server:
-        yield World(server, warm_url, key_count=cases(1_000_000, 960) // (DELIVERIES * VERSIONS))
+        yield World(server, warm_url, key_count, warm_key_count)
 
 
 @pytest.fixture
@@ -269,7 +288,7 @@ def writers(world: World) -> Iterator[list[Writer]]:
 
 def test_every_key_ends_on_its_newest_version_in_both_tiers(world: World, writers: list[Writer]) -> None:
     began = time.monotonic()
-    kills, warm_writes = cases(60, 2), 2 * world.key_count * VERSIONS
+    kills, warm_writes = cases(60, 2), 2 * world.warm_key_count * VERSIONS
     lives = [acts_of(number, (kills + number) // WRITERS, warm_writes) for number in range(WRITERS)]
     world.may_go.set()
     with ThreadPoolExecutor(WRITERS) as threads:
@@ -280,10 +299,10 @@ def test_every_key_ends_on_its_newest_version_in_both_tiers(world: World, writer
             writer.start()
             writer.live([])
         counts = sum((writer.counts for writer in writers), Counter[str]())
-        print(dict(counts), "seconds", round(time.monotonic() - began), "keys", world.key_count)
-        assert wrong_keys(tiers, world.key_count) == []
+        print(dict(counts), "seconds", round(time.monotonic() - began), "keys", world.key_count, world.warm_key_count)
+        assert wrong_keys(tiers, world) == []
     assert counts["hot writes"] > DELIVERIES * world.key_count * VERSIONS
-    assert counts["warm writes"] >= DELIVERIES * world.key_count * VERSIONS
+    assert counts["warm writes"] >= DELIVERIES * world.warm_key_count * VERSIONS
     assert counts["hot left"] > 0
     assert counts["warm left"] > 0
     assert counts["killed at work"] > 0
@@ -296,13 +315,18 @@ def without(writers: list[Writer], epoch: str) -> list[Writer]:
     return [writer for writer in writers if writer.places["hot"][0] != epoch]
 
 
-def wrong_keys(tiers: tuple[Tier, ...], count: int) -> list[tuple[object, ...]]:
+def wrong_keys(tiers: tuple[Tier, ...], world: World) -> list[tuple[object, ...]]:
     """Keys that do not hold their newest version, or not the same in both tiers; and what they hold."""
-    keys = [key_of(number) for number in range(count)]
-    hot, warm = (tier.read_many({GROUP: keys}, timeout_seconds=60)[GROUP].messages for tier in tiers)
-    newest = [told(*max(rows_of(exam_seed(), number))) for number in range(count)]
-    found = zip(keys, newest, held(hot), held(warm), hot, warm, strict=True)
-    return [(key, *rows) for key, *rows, a, b in found if not rows[0] == rows[1] == rows[2] or a != b]
+    keys = [key_of(number) for number in range(world.key_count)]
+    newest = [told(*max(rows_of(exam_seed(), number))) for number in range(world.key_count)]
+    hot, warm = (
+        tier.read_many({GROUP: keys[:count]}, timeout_seconds=60)[GROUP].messages
+        for tier, count in zip(tiers, (world.key_count, world.warm_key_count), strict=True)
+    )
+    in_hot = zip(keys, newest, held(hot), strict=True)
+    in_warm = zip(keys, newest, held(warm), hot, warm, strict=False)
+    wrong: list[tuple[object, ...]] = [row for row in in_hot if row[1] != row[2]]
+    return wrong + [row[:3] for row in in_warm if row[1] != row[2] or row[3] != row[4]]
 
 
 def told(version: tuple[int, int, int], is_deleted: bool) -> tuple[object, ...]:

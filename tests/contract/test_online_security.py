@@ -294,6 +294,13 @@ def test_no_password_is_in_what_people_see(url: str) -> None:
         f"redis://user:{SECRET}/x@127.0.0.1:1/0",
         f"redis://user:{SECRET}@127.0.0.1:port/0",
         f"http://user:{SECRET}@a",
+        *(f"redis://user:1234{mark}{SECRET}@127.0.0.1:1/0" for mark in "/?#"),
+        *(f"redis://user:{SECRET}@12{mark}{SECRET}@127.0.0.1:1/0" for mark in "/?#"),
+        f"redis://{SECRET}/x@127.0.0.1:1/0",
+        f"rediss://user:12/{SECRET}@127.0.0.1:1,127.0.0.1:2/0",
+        f"rediss://user:1,2/{SECRET}@127.0.0.1:1",
+        *(f"unix://user:12{mark}{SECRET}@/nowhere/socket" for mark in "/?#"),
+        f"unix://{SECRET}/nowhere",
     ],
 )
 def test_an_unreadable_address_shows_nothing_of_itself(url: str) -> None:
@@ -301,3 +308,9 @@ def test_an_unreadable_address_shows_nothing_of_itself(url: str) -> None:
         with pytest.raises(InvalidInput) as caught:
             open_it(url.replace("://", "+cluster://") if open_it is seeds_of else url)
         assert SECRET not in "".join(traceback.format_exception(caught.value))
+        assert "is not readable" in str(caught.value) or "has settings" in str(caught.value)
+
+
+def test_a_socket_may_have_an_at_sign_where_no_user_stands_before_it() -> None:
+    assert place_of("unix:///run/valkey@1/a.sock?db=0").address == "/run/valkey@1/a.sock"
+    assert place_of("unix://me:pass@/run/valkey%401/a.sock").address == "/run/valkey@1/a.sock"

@@ -166,6 +166,37 @@ def test_push_online_only_is_served_until_the_copy_is_built_anew(world: Clicks) 
     assert served_everywhere(world, "a", "b") == [1, None]
 
 
+def test_rows_of_the_future_are_refused_online_alone_where_they_could_not_wait(world: Clicks) -> None:
+    world.push(row("a"))
+    move(world)
+    ahead = row("a", NOW + 4 * MINUTE, clicks=9)
+    with pytest.raises(
+        InvalidInput, match=r"(?s)1 are true of the future .*'row': 1, 'rider': 'a'.*'online_and_offline'"
+    ):
+        world.push(row("b", NOW, clicks=2), ahead, to="online")
+    assert served_everywhere(world, "a", "b") == [1, None]
+    world.set_clock.now += MINUTE
+    assert world.push(row("a", NOW + MINUTE, clicks=3)).is_online
+    assert served_everywhere(world, "a") == [3], "the later true row"
+    world.set_clock.now += 3 * MINUTE
+    assert world.push(ahead, to="online").is_online, "when its time has come"
+    assert served_everywhere(world, "a") == [9]
+
+
+def test_refused_first_push_online_alone_makes_no_table(world: Clicks) -> None:
+    with pytest.raises(InvalidInput, match="true of the future"):
+        world.push(row("a", NOW + MINUTE), to="online")
+    assert world.table.version() is None
+
+
+def test_row_past_its_ttl_that_is_pushed_online_alone_is_nowhere_and_counted(world: Clicks) -> None:
+    result = world.push(row("a", NOW - TTL), row("b", NOW - 2 * TTL), row("c"), to="online")
+    assert (result.is_online, result.lost, result.table_version) == (False, 2, None)
+    assert result.told == "2 of 3 rows had outlived the group's ttl of 6:00:00, and are nowhere."
+    assert served_everywhere(world, "a", "b", "c") == [None, None, 1]
+    assert world.push(row("d", NOW - TTL + MINUTE), to="online").is_online
+
+
 def test_a_group_is_served_that_is_pushed_to_online_alone(world: Clicks) -> None:
     result = world.push(row("a"), to="online")
     assert (result.table_version, result.is_online, result.told) == (None, True, "")

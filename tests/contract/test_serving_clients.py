@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from featurestore.auth.caller import Rights
 from featurestore.clock import EPOCH, system_clock
 from featurestore.online.published import Published
 from featurestore.online.redis.valkey import EmbeddedValkey
@@ -24,13 +25,25 @@ from tests.contract.serving_process import Server, running
 from tests.scale import cases
 
 pytestmark = pytest.mark.exam
-REQUESTS = re.compile(r'featurestore_requests_total\{code="(\d+)",path="/(?:get-online-features|push)"\} (\S+)')
+REQUESTS = re.compile(
+    r'featurestore_requests_total\{code="(\d+)",path="/(?:get-online-features|push|write-to-online-store)"\} (\S+)'
+)
 FEAST = "feast==0.67.0"
 FEAST_PYTHON = "FEATURESTORE_FEAST_PYTHON"
 READER = Path(__file__).parent / "feast_reader.py"
 NAMES = [feature.name for feature in FEATURES]
 COURIERS = [WHOLE, EMPTY, OLD, ABSENT]
 AHEAD = itertools.count(1)
+A_TIME = {"type": "string", "format": "date-time"}
+ODD_TIMES = [
+    "9999-12-31T23:59:59-10:00",
+    "0001-01-01T00:00:00+14:00",
+    "1970-01-01T00:00:00Z",
+    "2016-12-31T23:59:60Z",
+    "2026-03-01T12:00:00",
+    "2026-03-01T24:00:00Z",
+]
+"""Beyond the calendar of UTC, at its zero, in a leap second, without a zone, at an hour that there is not."""
 FEAST_STATUSES = {"PRESENT": 1, "NULL_VALUE": 2, "NOT_FOUND": 3, "OUTSIDE_MAX_AGE": 4}
 
 
@@ -71,9 +84,14 @@ def feast_python(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return python
 
 
-def ask_feast(python: Path, folder: Path, url: str, requests: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def ask_feast(
+    python: Path, folder: Path, url: str, requests: list[dict[str, Any]], key: str | None = None
+) -> list[dict[str, Any]]:
     command = [str(python), str(READER), str(folder), url]
-    done = subprocess.run(command, input=json.dumps(requests), capture_output=True, text=True, timeout=900)
+    environment = {**os.environ, **({"FEATURES_KEY": key} if key else {})}
+    done = subprocess.run(
+        command, input=json.dumps(requests), capture_output=True, text=True, timeout=900, env=environment
+    )
     assert done.returncode == 0, done.stderr
     found: list[dict[str, Any]] = json.loads(done.stdout)
     return found
@@ -133,6 +151,24 @@ def test_feast_s_sdk_reads_from_this_server_as_its_remote_online_store(
     assert own.event_times["score"].to_list() == [instant] * 2
 
 
+def test_feast_s_sdk_sends_a_key_where_the_server_asks_for_one(
+    deployment: FeatureStore, feast_python: Path, tmp_path: Path
+) -> None:
+    book = deployment.settings.key_book(system_clock)
+    book.prepare()
+    until = system_clock() + timedelta(days=1)
+    rights = Rights(("read",), ("courier_v1",))
+    key = book.create("feast", rights, owner="team:couriers", person="tests", expires_at=until)[1]
+    variables = environment(Path(deployment.settings.root.uri).parent, deployment.settings.online_url)
+    asked = [request_of("courier_v1", [WHOLE]), request_of(["courier_score:score"], [WHOLE])]
+    with running({**variables, "FEATURESTORE_AUTH": "on"}) as server:
+        allowed, other = ask_feast(feast_python, tmp_path / "key", server.url, asked, key)
+        (nobody,) = ask_feast(feast_python, tmp_path / "none", server.url, asked[:1])
+    assert allowed["values"]["parcels"] == [2**60]
+    assert "may not read" in other["error"]
+    assert "A valid API key is needed" in nobody["error"]
+
+
 def _until_state(server: Server, ask: dict[str, Any], state: str) -> None:
     """Workers learn what is published within a second; then a breach stands in every body, beside what Feast reads."""
     end = time.monotonic() + 60
@@ -148,20 +184,37 @@ def seconds_of(value: date) -> float:
     return float((value - date(1970, 1, 1)).days * 86_400)
 
 
+def one_row(time: str) -> dict[str, list[Any]]:
+    return {"courier": [1, 1], "event_timestamp": [time] * 2, "score": [1.0, 2.0], "speed": [1.0, 2.0]}
+
+
 def described(server: Server) -> dict[str, Any]:
     """The server's description, with names that are registered here: else hardly a request would get past its names."""
     document: dict[str, Any] = json.loads(server.ask("/openapi.json")[1])
     schemas = document["components"]["schemas"]
-    online, push = schemas["OnlineRequest"]["properties"], schemas["PushRequest"]["properties"]
+    online = schemas["OnlineRequest"]["properties"]
+    push, write = (schemas[name]["properties"] for name in ("PushRequest", "WriteRequest"))
     names = [*EVERYTHING, "courier_score:score", "depot_state:vans", "courier_past:trips", "courier_state:sped"]
     online["features"] = {"type": ["array", "null"], "items": {"enum": names}, "uniqueItems": True}
     online["feature_service"] = {"enum": ["courier_v1", "courier_v2", None]}
     online["entities"]["properties"] = {"courier": {"type": "array", "items": {"type": ["integer", "null"]}}}
     online["entities"]["required"] = ["courier"]
-    push["push_source_name"] = {"enum": ["courier_score", "depot_state", "courier_scores"]}
-    push["df"]["properties"] = {name: {"type": "array", "items": {"type": "number"}} for name in ("score", "speed")}
-    push["df"]["properties"]["courier"] = {"type": "array", "items": {"type": "integer"}}
-    push["df"]["properties"]["event_timestamp"] = {"type": "array", "items": {"type": "string", "format": "date-time"}}
+    push["push_source_name"] = write["feature_view_name"] = {"enum": ["courier_score", "depot_state", "courier_scores"]}
+    for body in (push, write):
+        body["df"]["properties"] = {name: {"type": "array", "items": {"type": "number"}} for name in ("score", "speed")}
+        body["df"]["properties"]["courier"] = {"type": "array", "items": {"type": ["integer", "null"]}}
+        body["df"]["properties"]["event_timestamp"] = {
+            "type": "array",
+            "items": {"anyOf": [A_TIME, {"enum": ODD_TIMES}]},
+        }
+    schemas["PushRequest"]["examples"] = [
+        {"push_source_name": "courier_score", "df": one_row(time), "to": to}
+        for time in ODD_TIMES
+        for to in ("online", "offline", "online_and_offline")
+    ]
+    schemas["WriteRequest"]["examples"] = [
+        {"feature_view_name": "courier_score", "df": one_row(time)} for time in ODD_TIMES
+    ]
     return document
 
 

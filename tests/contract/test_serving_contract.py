@@ -1,6 +1,7 @@
 """Feast's HTTP contract, asked of the application in this process."""
 
 import asyncio
+import gzip
 import io
 import json
 import re
@@ -249,6 +250,16 @@ def test_paths_and_methods_that_are_not_there_say_where_to_look(store: FeatureSt
     answer = ask(store, None, path=ONLINE, method="GET")
     assert (answer.status, answer.headers["allow"]) == (405, "POST")
     assert "/openapi.json" in answer.json["message"]
+    for path in ("/get-online-features/", "/health/"):
+        answer = ask(store, None, path=path)
+        assert (answer.status, answer.json["error"]) == (404, "NotFound"), "no redirect without a word"
+
+
+@pytest.mark.parametrize("path", [ONLINE, "/push", "/write-to-online-store"])
+def test_a_compressed_body_is_refused_with_a_sentence(store: FeatureStore, path: str) -> None:
+    answer = ask(store, gzip.compress(b"{}"), path=path, headers={"content-encoding": "gzip"})
+    assert (answer.status, answer.json["error"]) == (415, "UnsupportedMediaType")
+    assert "Send it as it is, without Content-Encoding" in answer.json["message"]
 
 
 @pytest.mark.parametrize(
@@ -262,6 +273,11 @@ def test_paths_and_methods_that_are_not_there_say_where_to_look(store: FeatureSt
         ({"x-request-timeout-ms": "soon"}, 400),
         ({"x-request-timeout-ms": "0"}, 400),
         ({"x-request-timeout-ms": "999999999"}, 200),
+        ({"x-request-timeout-ms": "99999999999"}, 200),
+        ({"x-request-timeout-ms": "9" * 5000}, 200),
+        ({"x-request-timeout-ms": "1e3"}, 400),
+        ({"content-encoding": "identity"}, 200),
+        ({"content-encoding": "gzip"}, 415),
     ],
 )
 def test_headers_are_obeyed_or_refused(store: FeatureStore, headers: dict[str, str], status: int) -> None:
@@ -432,6 +448,95 @@ def test_a_push_that_cannot_be_taken_says_why(
     assert "context stack" not in answer.json["message"], "Polars' own words"
 
 
+SENT = {**VALUES, "hired_on": "2026-02-28", "seen_at": "2026-03-01T11:00:00Z"}
+"""A courier's values as JSON has them."""
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        *((name, True) for name in ("speed", "load", "parcels", "floor")),
+        *((name, 1e300) for name in ("load", "floor", "parcels")),
+        ("load", -3.5e38),
+        ("load", 2**128),
+        ("load", 10**400),
+        ("floor", 2**31),
+        ("floor", 1.5),
+        ("is_busy", 1),
+        ("taste", [1e300, 0.5, 0.5]),
+        ("taste", [True, 0.5, 0.5]),
+        ("stops", [1, False]),
+        ("scores", [True]),
+        ("scores", {}),
+        ("tags", "rye"),
+        ("tags", {"rye": 1}),
+    ],
+)
+def test_a_value_that_the_column_could_only_hold_changed_is_refused(store: FeatureStore, name: str, value: Any) -> None:
+    sent = {"event_timestamp": "2026-03-01T11:00:00Z", **SENT}
+    df = {"courier": [7, 8], **{column: [one, value if column == name else one] for column, one in sent.items()}}
+    answer = ask(store, {"push_source_name": "courier_state", "df": df, "to": "offline"}, path="/push")
+    assert answer.status == 422, answer.body
+    assert f"Column {name!r} has {repr(value)[:80]} in row 1; it takes " in answer.json["message"]
+
+
+def test_numbers_of_a_float32_are_rounded_to_it_and_named_ones_are_taken_also_in_lists(tmp_path: Path) -> None:
+    own = deploy(environment(tmp_path, MEMORY))
+    rows = [
+        {**SENT, "load": 0.1, "taste": [0.1, 1, -3.4028235e38], "scores": ["NaN", "-Infinity", 0.1, 1]},
+        {**SENT, "load": "Infinity", "taste": ["NaN", 0, 0], "scores": [], "stops": None},
+    ]
+    times = {"event_timestamp": [(NOW - HOUR).isoformat()] * 2}
+    df = {"courier": [7, 8], **times, **{name: [row[name] for row in rows] for name in SENT}}
+    pushed = ask(own, {"push_source_name": "courier_state", "df": df, "to": "online_and_offline"}, path="/push")
+    assert (pushed.status, pushed.json["is_online"]) == (200, True), pushed.body
+    stored = own.offline.table("courier_state").scan().filter(pl.col("courier") > 6).sort("courier").collect()
+    whole, odd = stored.select("load", "taste", "scores").rows()
+    infinity, nan = float("inf"), pytest.approx(float("nan"), nan_ok=True)
+    tenth, lowest = pl.Series([0.1, -3.4028235e38], dtype=pl.Float32)
+    assert whole == (tenth, [tenth, 1.0, lowest], [nan, -infinity, 0.1, 1.0])
+    assert odd == (infinity, [nan, 0.0, 0.0], [])
+
+
+LATE, EARLY = "9999-12-31T23:59:59-10:00", "0001-01-01T00:00:00+14:00"
+"""Instants that Python can write and has no UTC time for."""
+
+
+@pytest.mark.parametrize("path", ["/push", "/write-to-online-store"])
+@pytest.mark.parametrize(
+    ("time", "couriers", "hint"),
+    [
+        (LATE, [1], "true of the future (now is 2026-03-01T12:00:00+00:00"),
+        (LATE, [1, 1], "true of the future (now is 2026-03-01T12:00:00+00:00"),
+        (
+            LATE,
+            [1, None],
+            "have a null key or event_time: [{'row': 1, 'courier': None, 'event_time': '+10000-01-01T09:59:59",
+        ),
+        (EARLY, [1], "calendar of 'event_time' is 0000-12-31T10:00:00, limit years 1 to 9999"),
+        (
+            EARLY,
+            [1, 1],
+            "of one entity at one event time: [{'row': 0, 'courier': 1, 'event_time': '0000-12-31T10:00:00",
+        ),
+        (
+            EARLY,
+            [1, None],
+            "have a null key or event_time: [{'row': 1, 'courier': None, 'event_time': '0000-12-31T10:00:00",
+        ),
+    ],
+)
+def test_a_time_beyond_the_calendar_is_refused_with_the_rows(
+    store: FeatureStore, path: str, time: str, couriers: list[int | None], hint: str
+) -> None:
+    numbers = [1.0] * len(couriers)
+    df = {"courier": couriers, "event_timestamp": [time] * len(couriers), "score": numbers, "speed": numbers}
+    name = "push_source_name" if path == "/push" else "feature_view_name"
+    answer = ask(store, {name: "courier_score", "df": df}, path=path)
+    assert (answer.status, answer.json["error"]) == (422, "InvalidInput"), answer.body
+    assert hint in answer.json["message"]
+
+
 def test_columns_that_a_feast_client_sends_beside_the_groups_are_passed_over_and_named(tmp_path: Path) -> None:
     own = deploy(environment(tmp_path, MEMORY))
     times = {"event_timestamp": [(NOW - HOUR).isoformat()], "created": ["2026-03-01 11:00:00"]}
@@ -460,6 +565,23 @@ def test_feasts_remote_online_store_writes_rows_that_reads_find(tmp_path: Path) 
     assert read["event_timestamps"] == ["2026-03-01T11:00:00Z", "2026-03-01T11:00:00.500Z"], (
         "times without a zone are UTC"
     )
+
+
+def test_what_is_pushed_online_alone_waits_nowhere_and_is_not_lost_in_silence(tmp_path: Path) -> None:
+    own = deploy(environment(tmp_path, MEMORY))
+    df = {"courier": [7], "score": [1.5], "speed": [2.5]}
+    ahead, past = (
+        {**df, "event_timestamp": [at.isoformat()]} for at in (NOW + 4 * MICROSECOND, NOW - timedelta(days=8))
+    )
+    for path, name in (("/push", "push_source_name"), ("/write-to-online-store", "feature_view_name")):
+        refused = ask(own, {name: "courier_score", "df": ahead}, path=path)
+        assert refused.status == 422, refused.body
+        assert "Push them to 'online_and_offline', where they wait for their time" in refused.json["message"]
+        taken = ask(own, {name: "courier_score", "df": past}, path=path)
+        assert (taken.status, taken.json["is_online"]) == (200, False)
+        assert taken.json["note"].startswith("1 of 1 rows had outlived the group's ttl of 7 days")
+    read = ask(own, {"features": ["courier_score:score"], "entities": {"courier": [7]}})
+    assert read.json["results"][1]["statuses"] == ["NOT_FOUND"]
 
 
 @pytest.mark.parametrize(("name", "status"), [("courier_scores", 404), ("courier_past", 422)])

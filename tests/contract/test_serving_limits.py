@@ -8,19 +8,20 @@ import threading
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from time import monotonic
 from types import SimpleNamespace
 from typing import Any
 
+import polars as pl
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from starlette.types import ASGIApp
 
-from featurestore.auth.authenticator import authenticator_of
-from featurestore.auth.caller import Rights
+from featurestore.auth.authenticator import OpenAuthenticator, authenticator_of
+from featurestore.auth.caller import Caller, Rights
 from featurestore.declaration import Catalog, FeatureService, Online
 from featurestore.errors import FeatureStoreError, StoreUnavailable
 from featurestore.online.dynamo.provision import provision
@@ -283,6 +284,37 @@ def test_whatever_the_store_raises_is_an_answer_without_values(held: HeldStore) 
     assert b'featurestore_unanswered_total{cause="StoreUnavailable"} 4.0' in metrics.body
 
 
+class FaultyAuthenticator(OpenAuthenticator):
+    """Raises what no server expects."""
+
+    def __init__(self, error: BaseException) -> None:
+        self.error = error
+
+    def authenticate(self, authorization: str | None, *, now: datetime, asked: str = "") -> Caller:
+        raise self.error
+
+
+@pytest.mark.parametrize("error", [ZeroDivisionError("a secret"), pl.exceptions.PanicException("a secret")])
+@pytest.mark.parametrize("path", [ONLINE, "/push", "/write-to-online-store", "/metrics"])
+def test_an_error_that_nobody_foresaw_is_answered_like_every_other_and_logged(
+    store: FeatureStore, path: str, error: BaseException, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def main() -> tuple[Answer, str]:
+        async with served(store, authenticator=FaultyAuthenticator(error)) as app:
+            answer = await call(app, path, None if path == "/metrics" else {})
+            return answer, (await call(app, "/health")).json["status"]
+
+    answer, health = asyncio.run(main())
+    assert (answer.status, answer.headers["content-type"], health) == (500, "application/json", "ok")
+    assert set(answer.json) == {"error", "message"}
+    assert answer.json["error"] == "InternalError"
+    assert "secret" not in answer.json["message"]
+    (told,) = [record for record in caplog.records if record.levelno == logging.ERROR]
+    assert path in told.getMessage()
+    assert told.exc_info is not None
+    assert told.exc_info[1] is error
+
+
 def test_more_requests_than_the_server_takes_are_told_to_come_again(held: HeldStore) -> None:
     async def main() -> tuple[list[Answer], Answer, list[Answer]]:
         async with served(held, limits=replace(PATIENT, in_flight=2)) as app:
@@ -528,6 +560,48 @@ def test_with_auth_on_keys_decide_and_leave_no_trace(
     assert "Authorization: Bearer" in answers["none"].json["message"]
     everything = caplog.text + "".join(answer.body.decode() for answer in answers.values())
     assert not [key for key in (reader, pusher) if key.rpartition("_")[2] in everything]
+
+
+def test_a_key_is_told_of_no_names_but_those_that_it_may_use(store: FeatureStore, tmp_path: Path) -> None:
+    on = Settings.from_env({**environment(tmp_path, MEMORY), "FEATURESTORE_AUTH": "on"})
+    (tmp_path / "store").mkdir()
+    book = on.key_book(clock)
+    book.prepare()
+
+    def key(*rights: Any) -> dict[str, str]:
+        made = book.create("k", Rights(*rights), owner=OWNER, person="t", expires_at=NOW + timedelta(days=1))[1]
+        return {"authorization": f"Bearer {made}"}
+
+    def read(*features: str) -> tuple[str, dict[str, Any]]:
+        return ONLINE, {"features": features, "entities": {"courier": [WHOLE]}}
+
+    of_service, of_group, pusher = (
+        key(("read",), ("courier_v1",)),
+        key(("read",), (), ("courier_score",)),
+        key(("push",), (), ("courier_score",)),
+    )
+    no_service = (ONLINE, {"feature_service": "courier_v2", "entities": {"courier": [WHOLE]}})
+    push = ("/push", {"push_source_name": "courier_scores", "df": {}})
+    asked = [
+        (of_service, read("courier_stat:speed"), "The registry has ['courier_state']. Did you mean 'courier_state'?"),
+        (of_service, read("depot_stat:vans"), "The registry has ['courier_state']."),
+        (of_service, read("courier_state:sped"), "has ['courier_state:parcels', 'courier_state:speed']. Did you"),
+        (of_service, no_service, "The registry has ['courier_v1']. Did you mean 'courier_v1'?"),
+        (of_group, read("courier_scor:score"), "The registry has ['courier_score']. Did you mean 'courier_score'?"),
+        (of_group, no_service, "The registry has []."),
+        (of_group, push, "The registry has []."),
+        (pusher, push, "The registry has ['courier_score']. Did you mean 'courier_score'?"),
+        (pusher, read("courier_scor:score"), "The registry has []."),
+        (key(("read", "push"), ("*",), ("*",)), read("nothing:x"), "'courier_past', 'courier_score', 'courier_state'"),
+    ]
+
+    async def main() -> list[Answer]:
+        async with served(store, authenticator=authenticator_of(on, clock)) as app:
+            return [await call(app, path, body, headers=headers) for headers, (path, body), _ in asked]
+
+    for answer, (_, request, told) in zip(asyncio.run(main()), asked, strict=True):
+        assert answer.status == 404, request
+        assert told in answer.json["message"], request
 
 
 def test_metrics_count_what_was_given(store: FeatureStore) -> None:

@@ -93,13 +93,16 @@ def wait_for_a_line_after(*said: str) -> None:
     sys.stdin.readline()
 
 
-def main(hot_url: str, warm_url: str, seed: str, number: str, key_count: str, *places: str) -> None:
-    """`places`: epoch and position, in the hot tier and in the warm one."""
+def main(
+    hot_url: str, warm_url: str, seed: str, number: str, key_count: str, warm_key_count: str, *places: str
+) -> None:
+    """The warm tier gets the first `warm_key_count` keys alone. `places`: epoch and position, in the hot tier and in the warm one."""
     rows = [(key, row) for key in range(int(key_count)) for row in rows_of(int(seed), key)]
     hot, warm = RedisOnlineStore(hot_url, clock), DynamoTier(warm_url, clock, session=dynamo.new_session(QUICK))
+    warm_rows = [(key, row) for key, row in rows if key < int(warm_key_count)]
     orders = [f"{seed} {number} {tier}" for tier in ("warm", "hot")]
     deliveries = [
-        Delivery("warm", warm.parts()[0], shuffled_twice(rows, orders[0]), places[2], int(places[3])),
+        Delivery("warm", warm.parts()[0], shuffled_twice(warm_rows, orders[0]), places[2], int(places[3])),
         Delivery("hot", hot.parts()[0], shuffled_twice(rows, orders[1]), places[0], int(places[1])),
     ]
     wait_for_a_line_after("ready")

@@ -7,6 +7,7 @@ import shlex
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -16,7 +17,9 @@ import pytest
 
 from feature_assets.groups.flights import catalog as flights_catalog
 from featurestore.cli.main import main as command
+from featurestore.declaration import tier
 from featurestore.serving.asked import ONLINE_REQUEST, PUSH_REQUEST, parse
+from featurestore.settings import Settings
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
@@ -129,6 +132,18 @@ def test_the_readme_asks_for_a_service_that_exists_by_all_of_its_keys() -> None:
             groups = {reference.partition(":")[0] for reference in services[body["feature_service"]].references}
             keys = {key for name in groups for key in flights_catalog.group(name).keys}
             assert set(body["entities"]) == keys
+
+
+def test_the_tiers_that_groups_are_served_from_by_default_are_those_of_the_table() -> None:
+    table = (ROOT / "docs" / "online.md").read_text().partition("| freshness tier |")[2].partition("\n\n")[0]
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in table.splitlines()[2:]]
+    shown = {name.strip("` "): row[2:] for row in rows for name in row[0].split(",")}
+    assert set(shown) == {"REAL_TIME", "NEAR_REAL_TIME", "HOURLY", "DAILY", "STATIC"}
+    urls = ("", "dynamodb://t")
+    for name, cells in shown.items():
+        group = SimpleNamespace(tiers=getattr(tier, name).online or ())
+        served = [Settings.from_env({"FEATURESTORE_WARM_URL": url}).tiers_of(group) for url in urls]  # type: ignore[arg-type]
+        assert [(cell.partition(" ")[0],) for cell in cells] == served, name
 
 
 def test_every_command_shown_has_those_options() -> None:

@@ -67,6 +67,10 @@ MISTAKES = {
     "unknown field": (CHAT + 'chanel = "x"\n', "has ['chanel']; a sink of kind 'slack' knows ['url_env']"),
     "secret address": (f'[sinks.x]\nkind = "slack"\nurl = "https://x/{SECRET}"\n', "write url_env = the name of"),
     "secret token": (HOOK + f'token = "{SECRET}"\n', "write token_env = the name of"),
+    "password with a slash": (
+        f'[sinks.x]\nkind = "webhook"\nurl = "https://user:12/{SECRET}@x"\n',
+        "holds a user or a password",
+    ),
     "address as variable": (f'[sinks.x]\nkind = "slack"\nurl_env = "https://x/{SECRET}"\n', "never what it holds"),
     "password in the address": (
         f'[sinks.x]\nkind = "webhook"\nurl = "https://ana:{SECRET}@example.org"\n', "Name the variable that holds the whole",

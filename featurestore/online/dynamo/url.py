@@ -61,7 +61,7 @@ def parse_url(url: str) -> TableAddress:
         raise InvalidInput(f"The address of the warm tier is not readable (scheme: {scheme}). Write {EXAMPLE}.")
     place, _, query = url.removeprefix(SCHEME).partition("?")
     table = place.rstrip("/")
-    if "@" in table:
+    if "@" in table or any("@" in part for part in query.split("&") if part.partition("=")[0] not in _PARAMETERS):
         raise InvalidInput(
             f"The address of the warm tier holds credentials. Leave them out ({EXAMPLE}) and give them as every AWS program "
             "takes them: AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, a role, or profile=NAME."

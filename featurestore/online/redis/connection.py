@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
+from urllib.parse import urlsplit
 
 import redis
 from redis.backoff import NoBackoff
@@ -81,14 +82,15 @@ def place_of(url: str, *, patience_seconds: float = READ_TIMEOUT_SECONDS) -> Pla
         InvalidInput: `url` is not one of these.
     """
     try:
+        _refuse_two_readings(url)
         options = dict(parse_url(url))  # type: ignore[no-untyped-call]
     except ValueError:
         # What redis-py says may quote a piece of the password.
         scheme = url.partition("://")[0] if "://" in url else "none"
         raise InvalidInput(
             f"The address of the Redis server is not readable (scheme: {scheme}). Write redis://host:port/0, "
-            "rediss://user:password@host:port/0 or unix:///path/to/socket; characters such as / or @ in a password are "
-            "written %2F and %40."
+            "rediss://user:password@host:port/0 or unix:///path/to/socket; characters such as /, ?, # or @ in a password are "
+            "written %2F, %3F, %23 and %40."
         ) from None
     kind = options.pop("connection_class", Connection)
     place = Place(kind, options, options.pop("socket_timeout", None) or patience_seconds)
@@ -101,6 +103,19 @@ def place_of(url: str, *, patience_seconds: float = READ_TIMEOUT_SECONDS) -> Pla
             "rediss://; redis-py's documentation of connections lists the others."
         ) from None
     return place
+
+
+def _refuse_two_readings(url: str) -> None:
+    """Raise ValueError where a piece of a password would be taken, and shown, for the host: 'redis://user:12/secret@host'.
+
+    A socket's path may have an '@' if no user stands before it, and nothing else does.
+    """
+    parts = urlsplit(url)
+    before_path = parts.netloc or not url.startswith("unix://")
+    if "@" in f"{parts.path if before_path else ''}{parts.query}{parts.fragment}":
+        raise ValueError("an @ beyond the host")
+    if url.startswith("unix://") and parts.netloc and "@" not in parts.netloc:
+        raise ValueError("a host of a socket")
 
 
 def seeds_of(url: str, *, patience_seconds: float = READ_TIMEOUT_SECONDS) -> list[Place]:
