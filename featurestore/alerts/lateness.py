@@ -89,6 +89,8 @@ def _remedy(asset: str, blamed: Blame | None, one: GroupFreshness) -> str:
         return f"featurestore describe {name} says what its gate found. Mend what it reads, or its transform; then it is computed by itself."
     if one.group.kind == "pushed" and name == one.group.name:
         return f"Find out why whoever pushes to {name} is late."
+    if blamed is not None and "no window in production" in blamed.text:
+        return f"See why no run of {place} succeeds. A group begins once every source, static and pushed group that it reads has rows."
     return f"See why the runs of {place} fail or wait; its windows are computed by themselves as soon as one succeeds."
 
 

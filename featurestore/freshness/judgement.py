@@ -51,7 +51,8 @@ class SourceFreshness:
         last_event_time: Of its newest row; None while it has none.
         lag: How old that was when it was last used.
         silence: How long it may have no newer event.
-        silent_since: When it had been silent for that long; None if it has not.
+        silent_since: When it had been silent for that long; None if it has not. Where windows are missing it may still be so: nothing
+            uses the source then.
     """
 
     name: str
@@ -138,7 +139,7 @@ def judge(
         now: The instant to judge for, in UTC.
     """
     last = _last_materialized_at(facts)
-    seen = _sources(group, sources, facts, last)
+    seen = _sources(group, sources, facts, last, now)
     events = [source.last_event_time for source in seen if source.last_event_time is not None]
     if group.kind == "pushed":
         events = [event for event in facts.last_events.values() if event is not None]
@@ -149,7 +150,7 @@ def judge(
         *_never(group, facts, now),
         *_materialization(group, lag, now),
         *_late_window(group, facts, now),
-        *_silent_sources(seen),
+        *_silent_sources(seen, now),
         *_late_pushes(group, data_lag, last),
         *_online(group, facts, now),
     ]
@@ -191,8 +192,13 @@ def silence_of(source: RegisteredSource, group: RegisteredGroup) -> timedelta:
 
 
 def _sources(
-    group: RegisteredGroup, sources: Sequence[RegisteredSource], facts: GroupFacts, last: datetime | None
+    group: RegisteredGroup,
+    sources: Sequence[RegisteredSource],
+    facts: GroupFacts,
+    last: datetime | None,
+    now: datetime,
 ) -> tuple[SourceFreshness, ...]:
+    until = now if _is_missing_windows(facts) else last
     seen = []
     for source in sources:
         if not source.event_time:
@@ -200,10 +206,15 @@ def _sources(
         event = facts.last_events.get(source.name)
         lag = None if event is None or last is None else max(NOTHING, last - event)
         silence, start = silence_of(source, group), event or facts.declared_since.get(source.name)
-        is_silent = last is not None and start is not None and last - start > silence
-        since = start + silence if is_silent and start is not None else None
+        since = start + silence if until is not None and start is not None and until - start > silence else None
         seen.append(SourceFreshness(source.name, event, lag, silence, since))
     return tuple(seen)
+
+
+def _is_missing_windows(facts: GroupFacts) -> bool:
+    """Whether a window is late. Its sources are not used then, perhaps because they are dead: what counts is that they are silent now."""
+    windows = facts.windows
+    return windows is not None and (windows.late_since is not None or windows.first_served_by is not None)
 
 
 def _never(group: RegisteredGroup, facts: GroupFacts, now: datetime) -> list[Cause]:
@@ -238,7 +249,7 @@ def _late_window(group: RegisteredGroup, facts: GroupFacts, now: datetime) -> li
     return [Cause("late", "WARN", asset, windows.late_since, text)]
 
 
-def _silent_sources(sources: Sequence[SourceFreshness]) -> list[Cause]:
+def _silent_sources(sources: Sequence[SourceFreshness], now: datetime) -> list[Cause]:
     found = []
     for source in sources:
         if source.silent_since is None:
@@ -246,8 +257,10 @@ def _silent_sources(sources: Sequence[SourceFreshness]) -> list[Cause]:
         if source.last_event_time is None:
             text = f"raw/{source.name} has never had a row"
         else:
-            newest = source.last_event_time.isoformat(timespec="seconds")
-            text = f"raw/{source.name} has no event newer than {newest}, {span(source.lag or NOTHING)} before it was last used"
+            newest, lag = source.last_event_time, source.lag
+            is_used = lag is not None and lag > source.silence
+            ago = f"{span(lag)} before it was last used" if is_used and lag else f"{span(now - newest)} ago"
+            text = f"raw/{source.name} has no event newer than {newest.isoformat(timespec='seconds')}, {ago}"
         text += f"; it may be silent for {span(source.silence)}."
         found.append(Cause("source", "BREACH", f"raw/{source.name}", source.silent_since, text))
     return found

@@ -176,6 +176,31 @@ def test_a_dead_source_under_green_jobs_is_a_breach() -> None:
     )
 
 
+def test_a_source_that_dies_is_silent_also_while_its_windows_are_missing_and_nothing_uses_it() -> None:
+    missing = WindowFacts(newest=NOW - 30 * HOUR, due=28, late_since=NOW - 28 * HOUR)
+    dead = {"materialized_at": NOW - 29 * HOUR, "windows": missing, "last_events": {"feed": NOW - 29 * HOUR}}
+    found = judged(**dead)
+    assert [(cause.kind, cause.asset, cause.since) for cause in found.causes] == [
+        ("materialization", "offline/spend", NOW - 27 * HOUR),
+        ("source", "raw/feed", NOW - 5 * HOUR),
+        ("late", "offline/spend", NOW - 28 * HOUR),
+    ]
+    assert (
+        found.causes[1].text
+        == "raw/feed has no event newer than 2026-03-09T19:00:00+00:00, 1 d 5 h ago; it may be silent for 1 d."
+    )
+    assert found.data_lag == timedelta(0), "that is of the time at which it was last used"
+    again = judged(**dead, confirmed_at=NOW)
+    assert [cause.kind for cause in again.causes] == ["materialization", "source", "late"]
+    assert judged(**{**dead, "last_events": {"feed": NOW - 23 * HOUR}}).causes[1].kind == "late"
+
+
+def test_a_quiet_source_of_a_group_that_holds_everything_due_is_silent_by_when_it_was_last_used() -> None:
+    quiet = {"materialized_at": NOW - HOUR, "last_events": {"feed": NOW - 24 * HOUR - 30 * MINUTE}}
+    assert judged(**quiet).status == "OK"
+    assert judged(**quiet, windows=WindowFacts(newest=NOW - 3 * HOUR, due=1)).status == "OK"
+
+
 def test_the_group_lags_as_its_oldest_source_does() -> None:
     both = {"feed": NOW - HOUR, "other": NOW - 9 * HOUR}
     found = judge(

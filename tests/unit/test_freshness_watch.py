@@ -99,6 +99,31 @@ def test_a_source_that_never_had_a_row_is_silent_from_when_it_was_declared(tmp_p
     assert cause.text == "raw/sales has never had a row; it may be silent for 1 d."
 
 
+def test_a_source_that_never_had_a_row_is_silent_also_where_for_want_of_it_its_group_never_begins(
+    tmp_path: Path,
+) -> None:
+    chain = Shops(tmp_path, Clock(T0))
+    RegistryHistory(chain.store.root).apply(chain.catalog, chain.clock, "somebody")
+    chain.clock.now = T0 + DAY
+    assert [cause.asset for cause in look(chain)[HOURLY].causes] == [f"offline/{HOURLY}"]
+    problem = next(one for one in late_groups(chain.store.registry, look(chain), T0 + DAY).problems)
+    assert problem.blamed is not None
+    assert (problem.blamed.asset, problem.blamed.since) == ("raw/sales", T0)
+    chain.clock.now = T0 + DAY + HOUR
+    causes = look(chain)[HOURLY].causes
+    assert [(cause.asset, cause.since) for cause in causes] == [
+        (f"offline/{HOURLY}", HOURLY_SERVED + HOUR),
+        ("raw/sales", T0 + DAY),
+    ]
+
+
+def test_a_group_that_waits_for_what_is_no_source_is_told_what_a_group_begins_with(chain: Shops) -> None:
+    chain.clock.now = HOURLY_SERVED + HOUR
+    findings = late_groups(chain.store.registry, look(chain), chain.clock.now)
+    (remedy,) = [one.remedy for one in findings.problems if one.group == HOURLY]
+    assert remedy.startswith(f"See why no run of offline/{HOURLY} succeeds. A group begins once every source")
+
+
 def test_a_ledger_that_cannot_be_read_keeps_no_other_group_from_being_looked_at(chain: Shops) -> None:
     chain.clock.now = HOURLY_SERVED
     compute(chain, 0, 1)
