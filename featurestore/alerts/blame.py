@@ -74,8 +74,8 @@ def _silent(registry: RegistrySnapshot, source: SourceFreshness) -> Blame:
 
 
 def _source(registry: RegistrySnapshot, source: SourceFreshness, since: datetime, text: str) -> Blame:
-    owner = registry.sources[source.name].owner if source.name in registry.sources else ""
-    return Blame(f"raw/{source.name}", owner, since, text)
+    known = registry.groups if source.is_pushed else registry.sources
+    return Blame(source.asset, known[source.name].owner if source.name in known else "", since, text)
 
 
 def blocking_window(reader: GroupFreshness, upstream: GroupFreshness) -> datetime | None:

@@ -60,7 +60,7 @@ def _late(registry: RegistrySnapshot, found: Mapping[str, GroupFreshness], one: 
         asset=cause.asset,
         since=cause.since,
         text=_text(one),
-        remedy=_remedy(cause.asset, blamed, one),
+        remedy=_remedy(registry, cause.asset, blamed, one),
         blamed=blamed,
     )
 
@@ -74,7 +74,7 @@ def _text(one: GroupFreshness) -> str:
     return " ".join(texts)
 
 
-def _remedy(asset: str, blamed: Blame | None, one: GroupFreshness) -> str:
+def _remedy(registry: RegistrySnapshot, asset: str, blamed: Blame | None, one: GroupFreshness) -> str:
     """What to do about the asset that is to blame."""
     place = blamed.asset if blamed is not None else asset
     folder, _, name = place.partition("/")
@@ -87,8 +87,8 @@ def _remedy(asset: str, blamed: Blame | None, one: GroupFreshness) -> str:
         return f"featurestore materialize {name}; then see why {place} does not follow by itself."
     if blamed is not None and "quarantine" in blamed.text:
         return f"featurestore describe {name} says what its gate found. Mend what it reads, or its transform; then it is computed by itself."
-    if one.group.kind == "pushed" and name == one.group.name:
-        return f"Find out why whoever pushes to {name} is late."
+    if name in registry.groups and registry.groups[name].kind == "pushed":
+        return f"Find out why whoever pushes to {name} is late or silent."
     if blamed is not None and "no window in production" in blamed.text:
         return f"See why no run of {place} succeeds. A group begins once every source, static and pushed group that it reads has rows."
     return f"See why the runs of {place} fail or wait; its windows are computed by themselves as soon as one succeeds."

@@ -51,7 +51,7 @@ def _line(document: dict[str, Any]) -> list[str]:
     return [
         document["group"],
         "-" if slo is None else duration_text(slo),
-        *(_lag(document[f"{name}_lag_seconds"]) for name in ("materialization", "data", "online")),
+        *(_lag(document[f"{name}_lag_seconds"]) for name in ("slo", "data", "online")),
         document["status"],
         share_text(document["attainment"]["24h"]),
         instant_text(document["newest_window"]),

@@ -58,8 +58,9 @@ class GroupFacts:
         materialized_at: When the newest promoted window was first promoted, the last load was made, or the newest pushed event came;
             None: never.
         confirmed_at: When the group was last confirmed to hold everything that was due; None: never.
-        last_events: By source the event time of its newest row; None where it has none. Of a pushed group: its own name.
-        declared_since: By source without a row, since when it is declared; sources may be missing.
+        last_events: By source, or pushed group that is read, the event time of its newest row; None where it has none. Of a pushed
+            group: its own name.
+        declared_since: By those without a row, since when each is declared; some may be missing.
         windows: None for a group without windows.
         online: None for a group that is not served.
     """

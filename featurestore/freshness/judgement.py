@@ -12,7 +12,7 @@ from typing import Literal
 
 from featurestore.declaration.tier import warning_after
 from featurestore.freshness.facts import GroupFacts
-from featurestore.registry.snapshot import RegisteredGroup, RegisteredSource
+from featurestore.registry.snapshot import Origin, RegisteredGroup
 
 Status = Literal["OK", "WARN", "BREACH", "NEVER"]
 Kind = Literal["materialization", "late", "source", "arrival", "online"]
@@ -45,7 +45,7 @@ class Cause:
 
 @dataclass(frozen=True, slots=True)
 class SourceFreshness:
-    """A source as its readers find it.
+    """A source as its readers find it; a pushed group that they read is one too.
 
     Args:
         last_event_time: Of its newest row; None while it has none.
@@ -60,6 +60,11 @@ class SourceFreshness:
     lag: timedelta | None
     silence: timedelta
     silent_since: datetime | None = None
+    is_pushed: bool = False
+
+    @property
+    def asset(self) -> str:
+        return f"offline/{self.name}" if self.is_pushed else f"raw/{self.name}"
 
     @property
     def is_silent(self) -> bool:
@@ -86,7 +91,7 @@ class GroupFreshness:
         online_lag: For how long rows that are due online are not; zero: all are.
         last_materialized_at: When it was last known to hold everything due.
         last_event_time: The oldest of its sources' newest events.
-        sources: Those that it rests on and that have events.
+        sources: Those that it rests on and that have events, pushed groups among them.
         causes: The worst first.
         facts: What all of it rests on.
     """
@@ -102,6 +107,12 @@ class GroupFreshness:
     sources: tuple[SourceFreshness, ...]
     causes: tuple[Cause, ...]
     facts: GroupFacts
+
+    @property
+    def slo_lag(self) -> timedelta | None:
+        """The lag that its SLO is about: of a group that is judged by arrival, how old its newest row was when it came."""
+        is_by_arrival = self.group.freshness is None and self.group.arrival is not None
+        return self.data_lag if is_by_arrival else self.materialization_lag
 
     @property
     def holds_everything_due(self) -> bool:
@@ -127,19 +138,17 @@ class GroupFreshness:
         return refresh is not None and lag is not None and lag >= refresh and self.holds_everything_due
 
 
-def judge(
-    group: RegisteredGroup, sources: Sequence[RegisteredSource], facts: GroupFacts, now: datetime
-) -> GroupFreshness:
+def judge(group: RegisteredGroup, origins: Sequence[Origin], facts: GroupFacts, now: datetime) -> GroupFreshness:
     """How fresh a group is.
 
     Args:
         group: As registered; its SLO is `group.freshness`.
-        sources: Every source that it rests on.
+        origins: Every source of events and pushed group that it rests on.
         facts: What the stores say.
         now: The instant to judge for, in UTC.
     """
     last = _last_materialized_at(facts)
-    seen = _sources(group, sources, facts, last, now)
+    seen = _sources(group, origins, facts, last, now)
     events = [source.last_event_time for source in seen if source.last_event_time is not None]
     if group.kind == "pushed":
         events = [event for event in facts.last_events.values() if event is not None]
@@ -152,6 +161,7 @@ def judge(
         *_late_window(group, facts, now),
         *_silent_sources(seen, now),
         *_late_pushes(group, data_lag, last),
+        *_silent_pushers(group, facts, now),
         *_online(group, facts, now),
     ]
     causes.sort(key=lambda cause: (-ORDER.index(cause.status), cause.since))
@@ -183,31 +193,34 @@ def _last_materialized_at(facts: GroupFacts) -> datetime | None:
     return last if late_since is None else min(last, late_since)
 
 
-def silence_of(source: RegisteredSource, group: RegisteredGroup) -> timedelta:
-    """How long a source may have no newer event for a reader of it: as declared, else a day or twice the reader's SLO."""
-    if source.freshness_us is not None:
-        return timedelta(microseconds=source.freshness_us)
+def silence_of(origin: Origin, group: RegisteredGroup) -> timedelta:
+    """How long a source may have no newer event for a reader of it: as declared, else a day or twice the reader's SLO.
+
+    What a pushed group declares is the age of its newest push, whose event may be older by as long as rows may take.
+    """
     usual = max(USUAL_SILENCE, 2 * (group.freshness or NOTHING))
-    return usual + timedelta(microseconds=source.typical_delay_us)
+    if isinstance(origin, RegisteredGroup):
+        return (origin.freshness or usual) + (origin.arrival or NOTHING)
+    if origin.freshness_us is not None:
+        return timedelta(microseconds=origin.freshness_us)
+    return usual + timedelta(microseconds=origin.typical_delay_us)
 
 
 def _sources(
     group: RegisteredGroup,
-    sources: Sequence[RegisteredSource],
+    origins: Sequence[Origin],
     facts: GroupFacts,
     last: datetime | None,
     now: datetime,
 ) -> tuple[SourceFreshness, ...]:
     until = now if _is_missing_windows(facts) else last
     seen = []
-    for source in sources:
-        if not source.event_time:
-            continue
-        event = facts.last_events.get(source.name)
+    for origin in origins:
+        event = facts.last_events.get(origin.name)
         lag = None if event is None or last is None else max(NOTHING, last - event)
-        silence, start = silence_of(source, group), event or facts.declared_since.get(source.name)
+        silence, start = silence_of(origin, group), event or facts.declared_since.get(origin.name)
         since = start + silence if until is not None and start is not None and until - start > silence else None
-        seen.append(SourceFreshness(source.name, event, lag, silence, since))
+        seen.append(SourceFreshness(origin.name, event, lag, silence, since, isinstance(origin, RegisteredGroup)))
     return tuple(seen)
 
 
@@ -255,14 +268,14 @@ def _silent_sources(sources: Sequence[SourceFreshness], now: datetime) -> list[C
         if source.silent_since is None:
             continue
         if source.last_event_time is None:
-            text = f"raw/{source.name} has never had a row"
+            text = f"{source.asset} has never had a row"
         else:
             newest, lag = source.last_event_time, source.lag
             is_used = lag is not None and lag > source.silence
             ago = f"{span(lag)} before it was last used" if is_used and lag else f"{span(now - newest)} ago"
-            text = f"raw/{source.name} has no event newer than {newest.isoformat(timespec='seconds')}, {ago}"
+            text = f"{source.asset} has no event newer than {newest.isoformat(timespec='seconds')}, {ago}"
         text += f"; it may be silent for {span(source.silence)}."
-        found.append(Cause("source", "BREACH", f"raw/{source.name}", source.silent_since, text))
+        found.append(Cause("source", "BREACH", source.asset, source.silent_since, text))
     return found
 
 
@@ -274,6 +287,23 @@ def _late_pushes(group: RegisteredGroup, data_lag: timedelta | None, last: datet
         f"{asset}: the newest pushed event was {span(data_lag)} old when it came; rows may take {span(group.arrival)}."
     )
     return [Cause("arrival", "BREACH", asset, last, text)]
+
+
+def _silent_pushers(group: RegisteredGroup, facts: GroupFacts, now: datetime) -> list[Cause]:
+    """A pushed group without a `freshness` of its own is as silent as a source would be."""
+    if group.kind != "pushed" or group.freshness is not None:
+        return []
+    asset, silence, newest = f"offline/{group.name}", silence_of(group, group), facts.last_events.get(group.name)
+    start = newest or facts.declared_since.get(group.name)
+    if start is None or now - start <= silence:
+        return []
+    what = (
+        f"no event newer than {newest.isoformat(timespec='seconds')}, {span(now - newest)} ago"
+        if newest
+        else "never had a row"
+    )
+    text = f"{asset} has {what}; whoever pushes may be silent for {span(silence)}."
+    return [Cause("arrival", "BREACH", asset, start + silence, text)]
 
 
 def _online(group: RegisteredGroup, facts: GroupFacts, now: datetime) -> list[Cause]:

@@ -143,6 +143,11 @@ class RegisteredGroup:
         return None if self.arrival_us is None else timedelta(microseconds=self.arrival_us)
 
     @property
+    def slo(self) -> timedelta | None:
+        """What it promises, as people are told: `freshness`; of a pushed group that declares none, how late its rows may come."""
+        return self.arrival if self.freshness is None else self.freshness
+
+    @property
     def ttl(self) -> timedelta | None:
         return None if self.ttl_us is None else timedelta(microseconds=self.ttl_us)
 
@@ -192,6 +197,10 @@ class RegisteredSource:
     owner: str = ""
 
 
+Origin = RegisteredSource | RegisteredGroup
+"""Where rows come from: a source, or a pushed group, whose source is whoever pushes."""
+
+
 @dataclass(frozen=True)
 class RegistrySnapshot:
     """Every group, source and service at one moment. Equal snapshots have equal digests.
@@ -220,13 +229,20 @@ class RegistrySnapshot:
         """The sources and groups that a group reads; none of a source."""
         return self.groups[name].inputs if name in self.groups else ()
 
-    def sources_of(self, name: str) -> tuple[RegisteredSource, ...]:
-        """Every source that a group rests on, directly or through other groups, in the order of its inputs."""
-        found: dict[str, RegisteredSource] = {}
+    def origins_of(self, name: str) -> tuple[Origin, ...]:
+        """Every source of events and pushed group that a group rests on, directly or through other groups, in the order of its inputs."""
+        found: dict[str, Origin] = {}
         for upstream in self.upstream_of(name):
-            own = (self.sources[upstream],) if upstream in self.sources else self.sources_of(upstream)
-            found |= {source.name: source for source in own}
+            found |= {origin.name: origin for origin in self._origins(upstream)}
         return tuple(found.values())
+
+    def _origins(self, upstream: str) -> tuple[Origin, ...]:
+        if upstream in self.sources:
+            source = self.sources[upstream]
+            return (source,) if source.event_time else ()
+        if upstream in self.groups and self.groups[upstream].kind == "pushed":
+            return (self.groups[upstream],)
+        return self.origins_of(upstream)
 
     def service(self, name: str) -> RegisteredService:
         """A feature service by name.

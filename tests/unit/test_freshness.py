@@ -203,9 +203,7 @@ def test_a_quiet_source_of_a_group_that_holds_everything_due_is_silent_by_when_i
 
 def test_the_group_lags_as_its_oldest_source_does() -> None:
     both = {"feed": NOW - HOUR, "other": NOW - 9 * HOUR}
-    found = judge(
-        hourly(), [FEED, RegisteredSource("other", "at"), RegisteredSource("plain", "")], facts(last_events=both), NOW
-    )
+    found = judge(hourly(), [FEED, RegisteredSource("other", "at")], facts(last_events=both), NOW)
     assert (found.last_event_time, [source.name for source in found.sources]) == (NOW - 9 * HOUR, ["feed", "other"])
 
 
@@ -256,8 +254,65 @@ def test_what_is_served_whole_is_told_apart_from_what_is_computed() -> None:
         assert (found.is_served_whole, found.holds_everything_due) == (False, True)
 
 
+PUSHED = replace(hourly(), cadence="pushed", kind="pushed", freshness_us=None, arrival_us=300_000_000)
+"""A pushed group whose rows may take five minutes."""
+
+
+def pushed(newest: datetime | None, group: RegisteredGroup = PUSHED, **more: Any) -> GroupFreshness:
+    """A pushed group whose newest row came a second after its event."""
+    came = newest and newest + timedelta(seconds=1)
+    return judge(group, [], facts(last_events={"spend": newest}, windows=None, materialized_at=came, **more), NOW)
+
+
+def test_a_pusher_that_falls_silent_is_a_breach_after_a_day_unless_another_age_is_declared() -> None:
+    limit = DAY + 5 * MINUTE
+    assert pushed(NOW - limit).causes == ()
+    (cause,) = pushed(NOW - limit - MINUTE).causes
+    assert (cause.kind, cause.status, cause.asset, cause.since) == ("arrival", "BREACH", "offline/spend", NOW - MINUTE)
+    assert cause.text == (
+        "offline/spend has no event newer than 2026-03-09T23:54:00+00:00, 1 d ago; whoever pushes may be silent for 1 d."
+    )
+    monthly = replace(PUSHED, freshness_us=30 * 86_400_000_000)
+    assert pushed(NOW - 9 * DAY, monthly).status == "OK"
+    assert [cause.kind for cause in pushed(NOW - 31 * DAY, monthly).causes] == ["materialization"]
+
+
+def test_a_group_that_nobody_ever_pushed_to_is_silent_from_when_it_was_declared() -> None:
+    assert pushed(None).status == "NEVER"
+    assert pushed(None, declared_since={"spend": NOW - DAY}).status == "NEVER"
+    found = pushed(None, declared_since={"spend": NOW - 2 * DAY})
+    assert (found.status, found.causes[0].since) == ("BREACH", NOW - DAY + 5 * MINUTE)
+    assert found.causes[0].text == "offline/spend has never had a row; whoever pushes may be silent for 1 d."
+
+
+def test_the_slo_of_a_pushed_group_without_one_of_its_own_is_how_late_its_rows_may_come() -> None:
+    found = pushed(NOW - HOUR)
+    assert (found.group.slo, found.slo_lag, found.materialization_lag) == (
+        5 * MINUTE,
+        timedelta(seconds=1),
+        HOUR - timedelta(seconds=1),
+    )
+    own = pushed(NOW - HOUR, replace(PUSHED, freshness_us=7_200_000_000))
+    assert (own.group.slo, own.slo_lag) == (2 * HOUR, own.materialization_lag)
+    assert (judged().group.slo, judged().slo_lag) == (2 * HOUR, 5 * MINUTE)
+
+
+def test_a_reader_of_a_pushed_group_finds_it_as_silent_as_a_source() -> None:
+    clicks = replace(PUSHED, name="clicks")
+    for silent, of, silence in (
+        (DAY + 9 * MINUTE, clicks, DAY + 5 * MINUTE),
+        (3 * HOUR, replace(clicks, freshness_us=7_200_000_000), 2 * HOUR + 5 * MINUTE),
+    ):
+        last = NOW - 5 * MINUTE
+        assert judge(hourly(), [of], facts(last_events={"clicks": last - silence}), NOW).status == "OK"
+        found = judge(hourly(), [of], facts(last_events={"clicks": last - silent}), NOW)
+        assert (found.status, found.data_lag, found.causes[0].asset) == ("BREACH", silent, "offline/clicks")
+        assert found.causes[0].text.startswith("offline/clicks has no event newer than")
+        assert [(one.name, one.silence) for one in found.sources] == [("clicks", silence)]
+
+
 def test_a_push_that_came_late_is_told_from_a_silent_producer() -> None:
-    pushed = replace(hourly(), cadence="pushed", kind="pushed", freshness_us=None, arrival_us=300_000_000)
+    pushed = PUSHED
     now = {"windows": None, "materialized_at": NOW - 3 * HOUR}
     on_time = judge(pushed, [], facts(last_events={"spend": NOW - 3 * HOUR - MINUTE}, **now), NOW)
     late = judge(pushed, [], facts(last_events={"spend": NOW - 4 * HOUR}, **now), NOW)
