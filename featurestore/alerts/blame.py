@@ -1,7 +1,7 @@
 """Where lateness comes from: the walk from a late group through late inputs to the first late asset upstream. Pure.
 
 An input is late if it is a source that is silent for its reader, or a group that misses windows, is loaded or pushed too late,
-or holds a window in quarantine that its reader waits for. Of all late assets that are reached and have no late input themselves,
+or lacks a window that its reader waits for: in quarantine, or overtaken by newer ones. Of all late assets that are reached and have no late input themselves,
 the one that was late first is to blame. A copy that is behind its table is nobody's fault upstream.
 
 A source may be to blame before it has been silent for long: where a group never began and it never had a row, and where the gate
@@ -17,7 +17,6 @@ from featurestore.freshness.judgement import Cause, GroupFreshness, SourceFreshn
 from featurestore.registry.snapshot import RegisteredGroup, RegistrySnapshot
 
 NEVER = datetime.min.replace(tzinfo=UTC)
-KEYS = {"hourly": "%Y-%m-%d-%H:%M", "daily": "%Y-%m-%d"}
 
 
 def first_late(registry: RegistrySnapshot, found: Mapping[str, GroupFreshness], name: str) -> Blame | None:
@@ -59,7 +58,7 @@ def _roots(registry: RegistrySnapshot, found: Mapping[str, GroupFreshness], name
 def _late_groups(
     registry: RegistrySnapshot, found: Mapping[str, GroupFreshness], reader: str
 ) -> dict[str, datetime | None]:
-    """The late groups that a group reads, each with the window in quarantine that blocks it, if one does."""
+    """The late groups that a group reads, each with the window that blocks it, if it lacks one."""
     inputs = [found[upstream] for upstream in registry.upstream_of(reader) if upstream in found]
     held = {one.group.name: blocking_window(found[reader], one) for one in inputs}
     return {
@@ -79,13 +78,15 @@ def _source(registry: RegistrySnapshot, source: SourceFreshness, since: datetime
 
 
 def blocking_window(reader: GroupFreshness, upstream: GroupFreshness) -> datetime | None:
-    """The first window in quarantine of an upstream group that a missing window of its reader overlaps in what it reads; else None."""
-    windows, held = reader.facts.windows, upstream.facts.windows
-    if windows is None or windows.awaited is None or held is None or not held.held:
+    """The first window that an upstream group lacks, in quarantine or overtaken, and that a missing window of its reader reads; else None."""
+    windows, lacking = reader.facts.windows, upstream.facts.windows
+    if windows is None or lacking is None:
         return None
-    since, until = _read_by(reader.group, windows.awaited)
+    missing = [start for start in (windows.awaited, *windows.gaps[:1]) if start is not None]
+    spans = [_read_by(reader.group, start) for start in missing]
     length = upstream.group.window_length
-    return next((start for start in held.held if start < until and start + length > since), None)
+    starts = sorted((*lacking.held, *lacking.gaps)) if spans else []
+    return next((one for one in starts if any(one < until and one + length > since for since, until in spans)), None)
 
 
 def _read_by(group: RegisteredGroup, start: datetime) -> tuple[datetime, datetime]:
@@ -95,14 +96,9 @@ def _read_by(group: RegisteredGroup, start: datetime) -> tuple[datetime, datetim
     return since, end + timedelta(microseconds=group.delay_us)
 
 
-def window_key(group: RegisteredGroup, start: datetime) -> str:
-    """The partition key of a window of a group that has some."""
-    return start.strftime(KEYS[group.cadence])
-
-
 def _cause(one: GroupFreshness) -> Cause | None:
-    """The worst cause that whoever reads the group suffers from: its copy is none of them."""
-    return next((cause for cause in one.causes if cause.kind != "online"), None)
+    """The worst cause that whoever reads the group suffers from: its copy is none of them, nor a window that nobody waits for."""
+    return next((cause for cause in one.causes if cause.kind not in ("online", "hole")), None)
 
 
 def _own(registry: RegistrySnapshot, one: GroupFreshness, blocking: datetime | None) -> Blame:
@@ -110,8 +106,11 @@ def _own(registry: RegistrySnapshot, one: GroupFreshness, blocking: datetime | N
     windows = one.facts.windows
     if windows is not None and blocking is None:
         blocking = _held_first(windows)
+    if windows is not None and blocking is not None and blocking in windows.gaps:
+        text = f"its window {one.group.window_key(blocking)} was never promoted"
+        return Blame(f"offline/{one.group.name}", one.group.owner, blocking + one.group.window_length, text)
     if windows is not None and blocking is not None:
-        text = f"its gate holds window {window_key(one.group, blocking)} in quarantine"
+        text = f"its gate holds window {one.group.window_key(blocking)} in quarantine"
         own = Blame(f"offline/{one.group.name}", one.group.owner, windows.held_since or blocking, text)
         return _of_empty_window(registry, one, blocking) or own
     cause = _cause(one) or one.causes[0]
@@ -133,7 +132,7 @@ def _of_empty_window(registry: RegistrySnapshot, one: GroupFreshness, start: dat
     if not newest or max(newest) >= since or max(newest) == NEVER:
         return None
     source = newest[max(newest)]
-    text = f"{source.told}, so window {window_key(one.group, start)}, which the gate of {one.group.name} holds, had none to read"
+    text = f"{source.told}, so window {one.group.window_key(start)}, which the gate of {one.group.name} holds, had none to read"
     return _source(registry, source, since, text)
 
 

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from datetime import datetime
 from types import MappingProxyType
 
-from featurestore.alerts.blame import first_late, window_key
+from featurestore.alerts.blame import first_late
 from featurestore.alerts.kinds import Severity
 from featurestore.alerts.problem import Blame, Findings, Key, Problem
 from featurestore.freshness.judgement import GroupFreshness, span
@@ -98,17 +98,19 @@ def _held(one: GroupFreshness) -> Iterator[Problem]:
     windows = one.facts.windows
     if windows is None or not windows.held:
         return
-    shown = ", ".join(window_key(one.group, start) for start in windows.held[:SHOWN])
+    shown = ", ".join(one.group.window_key(start) for start in windows.held[:SHOWN])
     shown += f" and {windows.quarantined - SHOWN} more" if windows.quarantined > SHOWN else ""
     asset = f"offline/{one.group.name}"
     count = "1 window is" if windows.quarantined == 1 else f"{windows.quarantined} windows are"
+    newest = one.group.window_key(windows.held[-1])
+    found = f" Found of {newest}: {windows.held_for}." if windows.held_for else ""
     yield Problem(
         kind="quarantine",
         group=one.group.name,
         status="WARN",
         asset=asset,
         since=windows.held_since or one.at,
-        text=f"{asset}: {count} held by the gate: {shown}. Production keeps its last good rows.",
+        text=f"{asset}: {count} held by the gate: {shown}.{found} Production keeps its last good rows.",
         remedy=f"featurestore backfill inspect {windows.held_by} says what was found. Mend what is read, or the transform; or promote "
         f"it all the same: featurestore backfill promote {windows.held_by} --override --as WHO --reason WHY.",
         extent=windows.quarantined,

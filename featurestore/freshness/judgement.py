@@ -15,11 +15,13 @@ from featurestore.freshness.facts import GroupFacts
 from featurestore.registry.snapshot import Origin, RegisteredGroup
 
 Status = Literal["OK", "WARN", "BREACH", "NEVER"]
-Kind = Literal["materialization", "late", "source", "arrival", "online"]
+Kind = Literal["materialization", "late", "source", "arrival", "online", "hole"]
 ORDER: tuple[Status, ...] = ("OK", "WARN", "NEVER", "BREACH")
 """From well to worst."""
 NOTHING = timedelta(0)
 USUAL_SILENCE = timedelta(days=1)
+HOLES_SHOWN = 3
+"""Holes that a text names."""
 UNSERVED = timedelta(minutes=30)
 """How long the copy of a group without an SLO may lack what is due online."""
 
@@ -29,7 +31,7 @@ class Cause:
     """Why a group is not OK.
 
     Args:
-        kind: What is behind: computing, one window, a source, pushes, or the online copy.
+        kind: What is behind: computing, one window, a source, pushes, the online copy, or windows that newer ones have overtaken.
         status: What it makes of the group.
         asset: The asset that is late: 'offline/<group>', 'raw/<source>' or 'online/<group>'.
         since: Since when.
@@ -163,8 +165,9 @@ def judge(group: RegisteredGroup, origins: Sequence[Origin], facts: GroupFacts, 
         *_late_pushes(group, data_lag, last),
         *_silent_pushers(group, facts, now),
         *_online(group, facts, now),
+        *_holes(group, facts, now),
     ]
-    causes.sort(key=lambda cause: (-ORDER.index(cause.status), cause.since))
+    causes.sort(key=lambda cause: (-ORDER.index(cause.status), cause.kind == "hole", cause.since))
     status: Status = causes[0].status if causes else "OK"
     if last is None and status != "BREACH":
         status = "NEVER"
@@ -260,6 +263,21 @@ def _late_window(group: RegisteredGroup, facts: GroupFacts, now: datetime) -> li
     count = f"{windows.due} windows are" if windows.due > 1 else "1 window is"
     text = f"{asset}: {count} due and not promoted, the first of them {span(late)} after it was to be served."
     return [Cause("late", "WARN", asset, windows.late_since, text)]
+
+
+def _holes(group: RegisteredGroup, facts: GroupFacts, now: datetime) -> list[Cause]:
+    """Windows that newer ones have overtaken, and that are not there one SLO after they were to be served."""
+    if facts.windows is None or group.freshness is None or not facts.windows.gaps:
+        return []
+    taken = group.window_length + timedelta(microseconds=group.delay_us + group.publish_us) + group.freshness
+    gaps = [start for start in facts.windows.gaps if start + taken <= now]
+    if not gaps:
+        return []
+    asset = f"offline/{group.name}"
+    shown = ", ".join(group.window_key(start) for start in gaps[:HOLES_SHOWN])
+    shown += f" and {len(gaps) - HOLES_SHOWN} more" if len(gaps) > HOLES_SHOWN else ""
+    count = f"{len(gaps)} windows before the newest were" if len(gaps) > 1 else "1 window before the newest was"
+    return [Cause("hole", "WARN", asset, gaps[0] + taken, f"{asset}: {count} never promoted: {shown}.")]
 
 
 def _silent_sources(sources: Sequence[SourceFreshness], now: datetime) -> list[Cause]:

@@ -15,6 +15,7 @@ from featurestore.errors import FeatureStoreError, StoreUnavailable
 from featurestore.freshness.copies import Copies, Parts, Served
 from featurestore.freshness.facts import GroupFacts, OnlineFacts, WindowFacts
 from featurestore.freshness.follow import SourceFollower, TableFollower, window_facts, window_follower
+from featurestore.freshness.held import Held, HeldFindings
 from featurestore.freshness.judgement import GroupFreshness, judge
 from featurestore.offline.follower import LedgerFollower
 from featurestore.offline.raw import raw_location
@@ -53,6 +54,7 @@ class FreshnessWatch:
             group.name: self._follower(group) for group in self.registry.groups.values()
         }
         self._speakers = {name: one for name, one in self._groups.items() if isinstance(one, TableFollower)}
+        self._findings = HeldFindings(store)
         self._sources = {
             name: SourceFollower(Storage(raw_location(store.root, name)), source.event_time)
             for name, source in self.registry.sources.items()
@@ -92,6 +94,7 @@ class FreshnessWatch:
         if unreadable is not None:
             unreadable |= troubles
         readable = [name for name in names if name not in troubles]
+        self._findings.look({name: held for name in readable if (held := _newest_held(self._groups[name]))})
         online = self._online(readable, now)
         return {
             name: self._freshness(self.registry.groups[name], confirmed or {}, online.get(name), now)
@@ -170,7 +173,17 @@ class FreshnessWatch:
 
     def _windows(self, group: RegisteredGroup, follower: LedgerFollower, now: datetime) -> WindowFacts:
         is_empty = follower.newest < 0
-        return window_facts(group, follower, now, self._declared_since.get(f"group {group.name}") if is_empty else None)
+        since = self._declared_since.get(f"group {group.name}") if is_empty else None
+        held = _newest_held(follower)
+        found = self._findings.of(group.name, held) if held else None
+        return replace(window_facts(group, follower, now, since), held_for=found or "")
+
+
+def _newest_held(follower: Follower) -> Held | None:
+    if not isinstance(follower, LedgerFollower) or not follower.held:
+        return None
+    start = max(follower.held)
+    return start, follower.held[start].recorded_at
 
 
 def _asset(origin: Origin) -> str:

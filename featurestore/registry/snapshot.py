@@ -8,7 +8,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from datetime import timedelta
+from datetime import datetime, timedelta
 from functools import cached_property
 from typing import Any, Literal
 
@@ -27,6 +27,8 @@ FORMAT = 1
 
 WINDOW_LENGTHS = {"hourly": timedelta(hours=1), "daily": timedelta(days=1)}
 """Of the cadences that are cut into windows."""
+WINDOW_KEYS = {"hourly": "%Y-%m-%d-%H:%M", "daily": "%Y-%m-%d"}
+"""How a window's start is written as a partition key."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +108,10 @@ class RegisteredGroup:
     def window_length(self) -> timedelta:
         """Length of a window of a group that has some."""
         return WINDOW_LENGTHS[self.cadence]
+
+    def window_key(self, start: datetime) -> str:
+        """The partition key of a window of a group that has some."""
+        return start.strftime(WINDOW_KEYS[self.cadence])
 
     @property
     def key_names(self) -> tuple[str, ...]:

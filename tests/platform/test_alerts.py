@@ -303,6 +303,10 @@ def test_a_transform_that_raises_is_told_at_once_and_pages_as_a_job_that_dies_do
         ("01 05:10", "raised", "WARN", "quarantine"),
     ]
     assert "featurestore backfill inspect run-010410 says what was found" in life.hook.documents()[0]["todo"]
+    assert (
+        "Found of 2025-03-01-03:00: transform is ArithmeticError: the kiosk is on fire"
+        in life.hook.documents()[0]["text"]
+    )
 
 
 @pytest.mark.exam
@@ -336,7 +340,8 @@ def test_a_window_that_its_gate_holds_is_told_with_what_to_do_and_ends_with_the_
     ]
     assert life.told() == wanted
     held, late = life.hook.documents()
-    assert "1 window is held by the gate: 2025-03-01-03:00" in held["text"]
+    found = "Found of 2025-03-01-03:00: range of 'amount_2h' is [100020.0, 100020.0], limit [0.0, 10000.0]."
+    assert f"1 window is held by the gate: 2025-03-01-03:00. {found} Production keeps" in held["text"]
     assert "featurestore backfill inspect run-010410" in held["todo"]
     assert late["first_late"]["text"] == "its gate holds window 2025-03-01-03:00 in quarantine"
     numbers = range(life.number - 3, life.number + 1)
@@ -347,6 +352,23 @@ def test_a_window_that_its_gate_holds_is_told_with_what_to_do_and_ends_with_the_
         ("01 04:40", "recovered", "WARN", "quarantine", NAME, TABLE),
         ("01 04:40", "recovered", "WARN", "freshness", NAME, TABLE),
     ]
+
+
+def test_a_window_that_newer_ones_have_overtaken_is_told_until_it_is_promoted(life: Life) -> None:
+    life.live(T0 + 5 * HOUR, jobs=False)
+    before = len(life.told())
+    life.live(T0 + 5 * HOUR + 50 * MINUTE)
+    assert life.told()[before:] == [
+        ("01 05:10", "recovered", "BREACH", "freshness", NAME, TABLE),
+        ("01 05:20", "opened", "WARN", "freshness", NAME, TABLE),
+    ]
+    document = life.hook.documents()[-1]
+    assert document["text"].startswith(f"{TABLE}: 1 window before the newest was never promoted: 2025-03-01-03:00.")
+    assert datetime.fromisoformat(document["since"]) == T0 + 5 * HOUR + 15 * MINUTE
+    assert document["todo"].startswith(f"See why the runs of {TABLE} fail or wait")
+    life.compute(T0 + 3 * HOUR)
+    life.live(T0 + 6 * HOUR)
+    assert life.told()[before + 2 :] == [("01 06:00", "recovered", "WARN", "freshness", NAME, TABLE)]
 
 
 @pytest.mark.exam

@@ -108,7 +108,7 @@ def ends(world: World, path: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
     further = [s for s in sorted(world.sources_of(here)) if s in world.silent]
     for item in world.inputs[here]:
         if item in world.inputs and item not in world.missing:
-            is_late = item in world.late and world.late[item][0] != "online"
+            is_late = item in world.late and world.late[item][0] not in ("online", "hole")
             if is_late or item in world.held:
                 further.append(item)
     if not further:
@@ -243,6 +243,21 @@ def test_old_window_in_quarantine_that_nobody_waits_for_is_not_blamed(chain: Wor
     for start, blocks in ((NOW - 30 * HOUR, False), (NOW - 4 * HOUR, False), (NOW - 3 * HOUR, True), (NOW, False)):
         one = replace(found["g1"], facts=GroupFacts(windows=replace(windows, held=(start,))))
         assert (blocking_window(found["g2"], one) == start) is blocks, start
+
+
+def test_hole_upstream_is_blamed_only_by_who_waits_for_it(chain: World) -> None:
+    holed = replace(chain, late={"g1": ("hole", 5), "g2": ("late", 1)})
+    found = holed.found()
+    windows = found["g1"].facts.windows
+    assert windows is not None
+    for start, asset in ((NOW - 3 * HOUR, "offline/g1"), (NOW - 30 * HOUR, "offline/g2")):
+        one = replace(found["g1"], facts=GroupFacts(windows=replace(windows, gaps=(start,))))
+        blame = first_late(holed.registry, {**found, "g1": one}, "g2")
+        assert blame is not None
+        assert blame.asset == asset
+    one = replace(found["g1"], causes=(), facts=GroupFacts(windows=replace(windows, gaps=(NOW - 3 * HOUR,))))
+    blame = first_late(holed.registry, {**found, "g1": one}, "g2")
+    assert blame == Blame("offline/g1", "team:g1", NOW - 2 * HOUR, "its window 2026-03-10-09:00 was never promoted")
 
 
 def test_copy_that_is_behind_is_blamed_itself(chain: World) -> None:

@@ -158,6 +158,21 @@ def test_a_backfill_of_an_old_day_does_not_end_a_breach() -> None:
     assert judged(materialized_at=NOW - MINUTE, windows=late).status == "BREACH"
 
 
+def test_windows_that_newer_ones_have_overtaken_warn_one_slo_after_they_were_to_be_served() -> None:
+    starts = [NOW - n * HOUR for n in (9, 8, 6, 5, 4, 3)]
+    found = judged(windows=WindowFacts(newest=NOW - 2 * HOUR, holes=9, gaps=tuple(starts)))
+    (cause,) = found.causes
+    served = starts[0] + HOUR + 15 * MINUTE
+    assert (found.status, cause.kind, cause.asset, cause.since) == ("WARN", "hole", "offline/spend", served + 2 * HOUR)
+    assert cause.text == (
+        "offline/spend: 5 windows before the newest were never promoted: 2026-03-10-15:00, 2026-03-10-16:00, 2026-03-10-18:00 and 2 more."
+    )
+    assert (found.holds_everything_due, found.materialization_lag) == (True, 5 * MINUTE)
+    assert judged(windows=WindowFacts(newest=NOW - 2 * HOUR, holes=1, gaps=(NOW - 3 * HOUR,))).status == "OK"
+    late = WindowFacts(newest=NOW - 3 * HOUR, due=1, late_since=NOW - MINUTE, gaps=tuple(starts))
+    assert [cause.kind for cause in judged(windows=late).causes] == ["late", "hole"], "what is late now comes first"
+
+
 def test_a_late_window_warns_at_once() -> None:
     late = WindowFacts(newest=NOW - 3 * HOUR, due=1, late_since=NOW - MINUTE)
     found = judged(windows=late)
@@ -399,10 +414,35 @@ def counted(group: RegisteredGroup, entries: Sequence[tuple[int, str]], now: dat
         newest=START + newest * HOUR,
         due=len(due),
         late_since=horizon if horizon is not None and horizon <= now else None,
-        holes=len([place for place in range(first, newest) if place not in promoted | gone]),
+        holes=len([place for place in range(first, newest) if place not in promoted | gone | set(held)]),
         awaited=START + due[0] * HOUR if due else None,
+        gaps=tuple(
+            START + place * HOUR
+            for place in range(min(place for place, _ in entries), newest)
+            if place not in promoted | gone | set(held)
+        ),
         **of_held,
     )
+
+
+def test_holes_of_history_and_of_what_is_not_computed_any_more_are_nobodys_debt(tmp_path: Path) -> None:
+    ledger, group = Ledger(Location(str(tmp_path)), "spend"), hourly(backfillable_from="2026-03-02")
+    follower = window_follower(group, ledger)
+    backfilled = replace(entry(2, "promoted", 1), backfill_id="b")
+    ledger.append(
+        [
+            backfilled,
+            entry(20, "promoted", 2),
+            entry(25, "promoted", 3),
+            entry(26, "quarantined", 4),
+            entry(28, "promoted", 5),
+        ]
+    )
+    follower.look()
+    facts = window_facts(group, follower, NOW)
+    assert facts.gaps == tuple(START + place * HOUR for place in (24, 27))
+    assert facts.holes == 17 + 4 + 1
+    assert window_facts(hourly(), follower, NOW).gaps[0] == START + 21 * HOUR
 
 
 def test_a_window_promoted_again_keeps_the_moment_at_which_it_was_first_there(tmp_path: Path) -> None:

@@ -156,6 +156,29 @@ def test_a_ledger_that_cannot_be_read_keeps_no_other_group_from_being_looked_at(
     assert watch.look()[HOURLY].status == "OK"
 
 
+def test_what_the_gate_found_is_told_with_the_windows_that_it_holds(chain: Shops) -> None:
+    chain.land(sales, [sale("much", T0, shop="b", amount=5000.0)])
+    chain.clock.now = HOURLY_SERVED
+    compute(chain, 0, 1)
+    found = "Found of 2026-03-01-00:00: range of 'revenue_1h' is [5000.0, 5000.0], limit [0.0, 1000.0]."
+    assert found in held_text(chain, FreshnessWatch(chain.store, None))
+    report = chain.store.staging(HOURLY).place(T0).replace(".parquet", ".json").removeprefix("file://")
+    whole = Path(report).read_text()
+    Path(report).write_text(whole[:50])
+    watch = FreshnessWatch(chain.store, None)
+    assert "held by the gate: 2026-03-01-00:00. Production keeps" in held_text(chain, watch), "without what is damaged"
+    Path(report).write_text(whole.replace('"range"', f'"{"far too much " * 40}"'))
+    assert len(held_text(chain, watch)) < 400
+    Path(report).unlink()
+    assert "far too much" in held_text(chain, watch), "it is read once"
+
+
+def held_text(chain: Shops, watch: FreshnessWatch) -> str:
+    """The text of the alert of the hourly group's quarantine."""
+    problems = late_groups(chain.store.registry, watch.look(groups=[HOURLY]), chain.clock.now).problems
+    return next(one.text for one in problems if one.kind == "quarantine")
+
+
 def test_when_nothing_can_be_read_that_is_the_error(chain: Shops) -> None:
     chain.clock.now = HOURLY_SERVED
     compute(chain, 0, 1)
