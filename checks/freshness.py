@@ -44,7 +44,7 @@ def freshness_result(spec: dg.AssetCheckSpec, found: GroupFreshness) -> dg.Asset
         "materialization_lag": found.materialization_lag,
         "data_lag": found.data_lag,
         "online_lag": found.online_lag,
-        "slo": found.group.freshness,
+        "slo": found.group.slo,
     }
     return dg.AssetCheckResult(
         passed=found.status == "OK",

@@ -14,7 +14,7 @@ FOLDER = Path(__file__).resolve().parent
 STORE = 'store=~"$store"'
 """Of which store; a Prometheus that has only one knows no such label, and all of its series are chosen."""
 LAG_OF_SLO = (
-    "max by (store, group) (featurestore_group_materialization_lag_seconds) "
+    "max by (store, group) (featurestore_group_slo_lag_seconds) "
     "/ max by (store, group) (featurestore_group_slo_seconds)"
 )
 OWN = f'{STORE}, group="$group"'
@@ -39,7 +39,7 @@ def freshness_dashboard() -> dict[str, Any]:
             9,
             [
                 ranking(
-                    "Materialization lag, as a share of the SLO",
+                    "Lag, as a share of the SLO",
                     f"sort_desc(topk(15, {_chosen(LAG_OF_SLO)}))",
                     unit="percentunit",
                 ),
@@ -133,6 +133,7 @@ def group_dashboard() -> dict[str, Any]:
                     [
                         Query(_of("materialization_lag_seconds"), "materialization"),
                         Query(_of("online_lag_seconds"), "online"),
+                        Query(_of("slo_lag_seconds"), "held against the SLO"),
                         Query(_of("slo_seconds"), "SLO"),
                     ],
                     unit="s",

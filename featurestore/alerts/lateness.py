@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from datetime import datetime
 from types import MappingProxyType
 
-from featurestore.alerts.blame import first_late, window_key
+from featurestore.alerts.blame import first_late
 from featurestore.alerts.kinds import Severity
 from featurestore.alerts.problem import Blame, Findings, Key, Problem
 from featurestore.freshness.judgement import GroupFreshness, span
@@ -60,7 +60,7 @@ def _late(registry: RegistrySnapshot, found: Mapping[str, GroupFreshness], one: 
         asset=cause.asset,
         since=cause.since,
         text=_text(one),
-        remedy=_remedy(cause.asset, blamed, one),
+        remedy=_remedy(registry, cause.asset, blamed, one),
         blamed=blamed,
     )
 
@@ -74,7 +74,7 @@ def _text(one: GroupFreshness) -> str:
     return " ".join(texts)
 
 
-def _remedy(asset: str, blamed: Blame | None, one: GroupFreshness) -> str:
+def _remedy(registry: RegistrySnapshot, asset: str, blamed: Blame | None, one: GroupFreshness) -> str:
     """What to do about the asset that is to blame."""
     place = blamed.asset if blamed is not None else asset
     folder, _, name = place.partition("/")
@@ -87,8 +87,10 @@ def _remedy(asset: str, blamed: Blame | None, one: GroupFreshness) -> str:
         return f"featurestore materialize {name}; then see why {place} does not follow by itself."
     if blamed is not None and "quarantine" in blamed.text:
         return f"featurestore describe {name} says what its gate found. Mend what it reads, or its transform; then it is computed by itself."
-    if one.group.kind == "pushed" and name == one.group.name:
-        return f"Find out why whoever pushes to {name} is late."
+    if name in registry.groups and registry.groups[name].kind == "pushed":
+        return f"Find out why whoever pushes to {name} is late or silent."
+    if blamed is not None and "no window in production" in blamed.text:
+        return f"See why no run of {place} succeeds. A group begins once every source, static and pushed group that it reads has rows."
     return f"See why the runs of {place} fail or wait; its windows are computed by themselves as soon as one succeeds."
 
 
@@ -96,17 +98,19 @@ def _held(one: GroupFreshness) -> Iterator[Problem]:
     windows = one.facts.windows
     if windows is None or not windows.held:
         return
-    shown = ", ".join(window_key(one.group, start) for start in windows.held[:SHOWN])
+    shown = ", ".join(one.group.window_key(start) for start in windows.held[:SHOWN])
     shown += f" and {windows.quarantined - SHOWN} more" if windows.quarantined > SHOWN else ""
     asset = f"offline/{one.group.name}"
     count = "1 window is" if windows.quarantined == 1 else f"{windows.quarantined} windows are"
+    newest = one.group.window_key(windows.held[-1])
+    found = f" Found of {newest}: {windows.held_for}." if windows.held_for else ""
     yield Problem(
         kind="quarantine",
         group=one.group.name,
         status="WARN",
         asset=asset,
         since=windows.held_since or one.at,
-        text=f"{asset}: {count} held by the gate: {shown}. Production keeps its last good rows.",
+        text=f"{asset}: {count} held by the gate: {shown}.{found} Production keeps its last good rows.",
         remedy=f"featurestore backfill inspect {windows.held_by} says what was found. Mend what is read, or the transform; or promote "
         f"it all the same: featurestore backfill promote {windows.held_by} --override --as WHO --reason WHY.",
         extent=windows.quarantined,

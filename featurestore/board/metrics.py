@@ -20,7 +20,11 @@ if TYPE_CHECKING:
 CONTENT_TYPE = CONTENT_TYPE_PLAIN_0_0_4
 Document = Mapping[str, Any]
 GROUP_VALUES: Mapping[str, tuple[str, Callable[[Document], Any]]] = {
-    "slo_seconds": ("How old its data may be.", lambda one: one["slo_seconds"]),
+    "slo_seconds": ("What its lag must not reach.", lambda one: one["slo_seconds"]),
+    "slo_lag_seconds": (
+        "The lag that its SLO is about: of a pushed group that declares no freshness, how old its newest row was when it came.",
+        lambda one: one["slo_lag_seconds"],
+    ),
     "materialization_lag_seconds": (
         "How long ago it was last known to hold everything due.",
         lambda one: one["materialization_lag_seconds"],

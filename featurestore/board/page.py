@@ -113,7 +113,7 @@ def data_limit(one: Document) -> timedelta | None:
 
 def _row(one: Document, look: Look, lags: DayOfLags, *, width: int = 160, height: int = 34) -> dict[str, Any]:
     """What is shown of a group beside its document."""
-    name, slo = one["group"], one["slo_seconds"]
+    name, slo = one["group"], one["freshness_seconds"]
     limits = {"materialization": slo, "data": data_limit(one), "online": slo}
     series = dict(zip(limits, zip(*lags.series(name, look.at), strict=True), strict=True))
     return {

@@ -36,12 +36,13 @@ def current_freshness(
 
 
 def freshness_text(documents: list[dict[str, Any]]) -> str:
-    """A line a group, then a line for each thing that is wrong."""
+    """A line a group, then a line for each thing that is wrong, and for what cannot be seen of its line: silent copies, holes and quarantine."""
     if not documents:
         return "No groups are declared."
     lines = [_line(document) for document in documents]
     causes = [f"{cause['status']:<6}  {cause['text']}" for document in documents for cause in document["causes"]]
     causes += [f"-       {one['online_unknown']}" for one in documents if one["online_unknown"]]
+    causes += [_counts(one) for one in documents if one["holes"] or one["quarantined"]]
     table = table_text(HEADERS, lines, right=["slo", "current lag", "data lag", "online lag", "24 h"])
     return "\n".join([table, *([""] if causes else []), *dict.fromkeys(causes)])
 
@@ -51,11 +52,16 @@ def _line(document: dict[str, Any]) -> list[str]:
     return [
         document["group"],
         "-" if slo is None else duration_text(slo),
-        *(_lag(document[f"{name}_lag_seconds"]) for name in ("materialization", "data", "online")),
+        *(_lag(document[f"{name}_lag_seconds"]) for name in ("slo", "data", "online")),
         document["status"],
         share_text(document["attainment"]["24h"]),
         instant_text(document["newest_window"]),
     ]
+
+
+def _counts(document: dict[str, Any]) -> str:
+    holes, held = document["holes"], document["quarantined"]
+    return f"-       {document['group']}: {holes} hole{'' if holes == 1 else 's'}, {held} in quarantine."
 
 
 def _lag(lag: timedelta | None) -> str:

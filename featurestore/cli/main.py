@@ -138,7 +138,8 @@ def freshness(deployment: Deployment, groups: tuple[str, ...], exit_code: bool, 
     """Show how old the data of each group is, beside its SLO, and why.
 
     CURRENT LAG is how long ago the group was last known to hold everything due, DATA LAG how old its inputs were then, ONLINE LAG
-    for how long rows that are due online are not there, 24 H the share of a day without a breach. The worst come first.
+    for how long rows that are due online are not there, 24 H the share of a day without a breach. The worst come first. The SLO of a
+    pushed group that declares no freshness is how late its rows may come, and CURRENT LAG how late the newest one came.
     """
     from featurestore.cli import freshness as shown
 

@@ -48,7 +48,8 @@ def pushed_group(
         online: `Online(ttl=...)` to serve the group online; from the hot tier, unless it names tiers.
         max_age: Values older than this are not served, offline or online; default the online ttl.
         tier: `REAL_TIME` or `NEAR_REAL_TIME` (the default): how late its rows may arrive, and whom a breach reaches.
-        freshness: The service level for the age of the newest push; None: it may be silent for as long as it likes.
+        freshness: The service level for the age of the newest push; None: it may be silent for as long as a source that declares
+            nothing, a day.
         alerts: Whom a breach reaches: 'page', 'ticket' or 'off'.
         version: Raised for an incompatible change; both versions live until the old one is retired.
         tags: Shown in the catalogue and in Dagster.

@@ -5,7 +5,7 @@ Windows are followed in the ledger (`offline/follower.py`), here loads, pushes a
 
 from collections import deque
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import polars as pl
@@ -46,9 +46,20 @@ def window_facts(
         due=len(due),
         late_since=late_since if late_since is not None and late_since <= now else None,
         holes=windows.holes,
+        gaps=_gaps(group, windows),
         awaited=windows.window(due[0]).start if due else None,
         **_held(windows),
     )
+
+
+def _gaps(group: RegisteredGroup, windows: LedgerFollower) -> tuple[datetime, ...]:
+    """The windows before the newest that the schedule owes: since its first one, and not of a time that is not computed any more."""
+    first = windows.first_scheduled
+    if first is None:
+        return ()
+    if group.backfillable_from is not None:
+        first = max(first, windows.number_at(datetime.fromisoformat(group.backfillable_from).replace(tzinfo=UTC)))
+    return tuple(windows.window(number).start for number in windows.missing(first, windows.newest))
 
 
 def _first_served_by(

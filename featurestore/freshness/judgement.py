@@ -12,14 +12,16 @@ from typing import Literal
 
 from featurestore.declaration.tier import warning_after
 from featurestore.freshness.facts import GroupFacts
-from featurestore.registry.snapshot import RegisteredGroup, RegisteredSource
+from featurestore.registry.snapshot import Origin, RegisteredGroup
 
 Status = Literal["OK", "WARN", "BREACH", "NEVER"]
-Kind = Literal["materialization", "late", "source", "arrival", "online"]
+Kind = Literal["materialization", "late", "source", "arrival", "online", "hole"]
 ORDER: tuple[Status, ...] = ("OK", "WARN", "NEVER", "BREACH")
 """From well to worst."""
 NOTHING = timedelta(0)
 USUAL_SILENCE = timedelta(days=1)
+HOLES_SHOWN = 3
+"""Holes that a text names."""
 UNSERVED = timedelta(minutes=30)
 """How long the copy of a group without an SLO may lack what is due online."""
 
@@ -29,7 +31,7 @@ class Cause:
     """Why a group is not OK.
 
     Args:
-        kind: What is behind: computing, one window, a source, pushes, or the online copy.
+        kind: What is behind: computing, one window, a source, pushes, the online copy, or windows that newer ones have overtaken.
         status: What it makes of the group.
         asset: The asset that is late: 'offline/<group>', 'raw/<source>' or 'online/<group>'.
         since: Since when.
@@ -45,13 +47,14 @@ class Cause:
 
 @dataclass(frozen=True, slots=True)
 class SourceFreshness:
-    """A source as its readers find it.
+    """A source as its readers find it; a pushed group that they read is one too.
 
     Args:
         last_event_time: Of its newest row; None while it has none.
         lag: How old that was when it was last used.
         silence: How long it may have no newer event.
-        silent_since: When it had been silent for that long; None if it has not.
+        silent_since: When it had been silent for that long; None if it has not. Where windows are missing it may still be so: nothing
+            uses the source then.
     """
 
     name: str
@@ -59,6 +62,11 @@ class SourceFreshness:
     lag: timedelta | None
     silence: timedelta
     silent_since: datetime | None = None
+    is_pushed: bool = False
+
+    @property
+    def asset(self) -> str:
+        return f"offline/{self.name}" if self.is_pushed else f"raw/{self.name}"
 
     @property
     def is_silent(self) -> bool:
@@ -85,7 +93,7 @@ class GroupFreshness:
         online_lag: For how long rows that are due online are not; zero: all are.
         last_materialized_at: When it was last known to hold everything due.
         last_event_time: The oldest of its sources' newest events.
-        sources: Those that it rests on and that have events.
+        sources: Those that it rests on and that have events, pushed groups among them.
         causes: The worst first.
         facts: What all of it rests on.
     """
@@ -101,6 +109,12 @@ class GroupFreshness:
     sources: tuple[SourceFreshness, ...]
     causes: tuple[Cause, ...]
     facts: GroupFacts
+
+    @property
+    def slo_lag(self) -> timedelta | None:
+        """The lag that its SLO is about: of a group that is judged by arrival, how old its newest row was when it came."""
+        is_by_arrival = self.group.freshness is None and self.group.arrival is not None
+        return self.data_lag if is_by_arrival else self.materialization_lag
 
     @property
     def holds_everything_due(self) -> bool:
@@ -126,19 +140,17 @@ class GroupFreshness:
         return refresh is not None and lag is not None and lag >= refresh and self.holds_everything_due
 
 
-def judge(
-    group: RegisteredGroup, sources: Sequence[RegisteredSource], facts: GroupFacts, now: datetime
-) -> GroupFreshness:
+def judge(group: RegisteredGroup, origins: Sequence[Origin], facts: GroupFacts, now: datetime) -> GroupFreshness:
     """How fresh a group is.
 
     Args:
         group: As registered; its SLO is `group.freshness`.
-        sources: Every source that it rests on.
+        origins: Every source of events and pushed group that it rests on.
         facts: What the stores say.
         now: The instant to judge for, in UTC.
     """
     last = _last_materialized_at(facts)
-    seen = _sources(group, sources, facts, last)
+    seen = _sources(group, origins, facts, last, now)
     events = [source.last_event_time for source in seen if source.last_event_time is not None]
     if group.kind == "pushed":
         events = [event for event in facts.last_events.values() if event is not None]
@@ -149,11 +161,13 @@ def judge(
         *_never(group, facts, now),
         *_materialization(group, lag, now),
         *_late_window(group, facts, now),
-        *_silent_sources(seen),
+        *_silent_sources(seen, now),
         *_late_pushes(group, data_lag, last),
+        *_silent_pushers(group, facts, now),
         *_online(group, facts, now),
+        *_holes(group, facts, now),
     ]
-    causes.sort(key=lambda cause: (-ORDER.index(cause.status), cause.since))
+    causes.sort(key=lambda cause: (-ORDER.index(cause.status), cause.kind == "hole", cause.since))
     status: Status = causes[0].status if causes else "OK"
     if last is None and status != "BREACH":
         status = "NEVER"
@@ -182,28 +196,41 @@ def _last_materialized_at(facts: GroupFacts) -> datetime | None:
     return last if late_since is None else min(last, late_since)
 
 
-def silence_of(source: RegisteredSource, group: RegisteredGroup) -> timedelta:
-    """How long a source may have no newer event for a reader of it: as declared, else a day or twice the reader's SLO."""
-    if source.freshness_us is not None:
-        return timedelta(microseconds=source.freshness_us)
+def silence_of(origin: Origin, group: RegisteredGroup) -> timedelta:
+    """How long a source may have no newer event for a reader of it: as declared, else a day or twice the reader's SLO.
+
+    What a pushed group declares is the age of its newest push, whose event may be older by as long as rows may take.
+    """
     usual = max(USUAL_SILENCE, 2 * (group.freshness or NOTHING))
-    return usual + timedelta(microseconds=source.typical_delay_us)
+    if isinstance(origin, RegisteredGroup):
+        return (origin.freshness or usual) + (origin.arrival or NOTHING)
+    if origin.freshness_us is not None:
+        return timedelta(microseconds=origin.freshness_us)
+    return usual + timedelta(microseconds=origin.typical_delay_us)
 
 
 def _sources(
-    group: RegisteredGroup, sources: Sequence[RegisteredSource], facts: GroupFacts, last: datetime | None
+    group: RegisteredGroup,
+    origins: Sequence[Origin],
+    facts: GroupFacts,
+    last: datetime | None,
+    now: datetime,
 ) -> tuple[SourceFreshness, ...]:
+    until = now if _is_missing_windows(facts) else last
     seen = []
-    for source in sources:
-        if not source.event_time:
-            continue
-        event = facts.last_events.get(source.name)
+    for origin in origins:
+        event = facts.last_events.get(origin.name)
         lag = None if event is None or last is None else max(NOTHING, last - event)
-        silence, start = silence_of(source, group), event or facts.declared_since.get(source.name)
-        is_silent = last is not None and start is not None and last - start > silence
-        since = start + silence if is_silent and start is not None else None
-        seen.append(SourceFreshness(source.name, event, lag, silence, since))
+        silence, start = silence_of(origin, group), event or facts.declared_since.get(origin.name)
+        since = start + silence if until is not None and start is not None and until - start > silence else None
+        seen.append(SourceFreshness(origin.name, event, lag, silence, since, isinstance(origin, RegisteredGroup)))
     return tuple(seen)
+
+
+def _is_missing_windows(facts: GroupFacts) -> bool:
+    """Whether a window is late. Its sources are not used then, perhaps because they are dead: what counts is that they are silent now."""
+    windows = facts.windows
+    return windows is not None and (windows.late_since is not None or windows.first_served_by is not None)
 
 
 def _never(group: RegisteredGroup, facts: GroupFacts, now: datetime) -> list[Cause]:
@@ -238,18 +265,35 @@ def _late_window(group: RegisteredGroup, facts: GroupFacts, now: datetime) -> li
     return [Cause("late", "WARN", asset, windows.late_since, text)]
 
 
-def _silent_sources(sources: Sequence[SourceFreshness]) -> list[Cause]:
+def _holes(group: RegisteredGroup, facts: GroupFacts, now: datetime) -> list[Cause]:
+    """Windows that newer ones have overtaken, and that are not there one SLO after they were to be served."""
+    if facts.windows is None or group.freshness is None or not facts.windows.gaps:
+        return []
+    taken = group.window_length + timedelta(microseconds=group.delay_us + group.publish_us) + group.freshness
+    gaps = [start for start in facts.windows.gaps if start + taken <= now]
+    if not gaps:
+        return []
+    asset = f"offline/{group.name}"
+    shown = ", ".join(group.window_key(start) for start in gaps[:HOLES_SHOWN])
+    shown += f" and {len(gaps) - HOLES_SHOWN} more" if len(gaps) > HOLES_SHOWN else ""
+    count = f"{len(gaps)} windows before the newest were" if len(gaps) > 1 else "1 window before the newest was"
+    return [Cause("hole", "WARN", asset, gaps[0] + taken, f"{asset}: {count} never promoted: {shown}.")]
+
+
+def _silent_sources(sources: Sequence[SourceFreshness], now: datetime) -> list[Cause]:
     found = []
     for source in sources:
         if source.silent_since is None:
             continue
         if source.last_event_time is None:
-            text = f"raw/{source.name} has never had a row"
+            text = f"{source.asset} has never had a row"
         else:
-            newest = source.last_event_time.isoformat(timespec="seconds")
-            text = f"raw/{source.name} has no event newer than {newest}, {span(source.lag or NOTHING)} before it was last used"
+            newest, lag = source.last_event_time, source.lag
+            is_used = lag is not None and lag > source.silence
+            ago = f"{span(lag)} before it was last used" if is_used and lag else f"{span(now - newest)} ago"
+            text = f"{source.asset} has no event newer than {newest.isoformat(timespec='seconds')}, {ago}"
         text += f"; it may be silent for {span(source.silence)}."
-        found.append(Cause("source", "BREACH", f"raw/{source.name}", source.silent_since, text))
+        found.append(Cause("source", "BREACH", source.asset, source.silent_since, text))
     return found
 
 
@@ -261,6 +305,23 @@ def _late_pushes(group: RegisteredGroup, data_lag: timedelta | None, last: datet
         f"{asset}: the newest pushed event was {span(data_lag)} old when it came; rows may take {span(group.arrival)}."
     )
     return [Cause("arrival", "BREACH", asset, last, text)]
+
+
+def _silent_pushers(group: RegisteredGroup, facts: GroupFacts, now: datetime) -> list[Cause]:
+    """A pushed group without a `freshness` of its own is as silent as a source would be."""
+    if group.kind != "pushed" or group.freshness is not None:
+        return []
+    asset, silence, newest = f"offline/{group.name}", silence_of(group, group), facts.last_events.get(group.name)
+    start = newest or facts.declared_since.get(group.name)
+    if start is None or now - start <= silence:
+        return []
+    what = (
+        f"no event newer than {newest.isoformat(timespec='seconds')}, {span(now - newest)} ago"
+        if newest
+        else "never had a row"
+    )
+    text = f"{asset} has {what}; whoever pushes may be silent for {span(silence)}."
+    return [Cause("arrival", "BREACH", asset, start + silence, text)]
 
 
 def _online(group: RegisteredGroup, facts: GroupFacts, now: datetime) -> list[Cause]:

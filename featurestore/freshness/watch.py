@@ -15,16 +15,19 @@ from featurestore.errors import FeatureStoreError, StoreUnavailable
 from featurestore.freshness.copies import Copies, Parts, Served
 from featurestore.freshness.facts import GroupFacts, OnlineFacts, WindowFacts
 from featurestore.freshness.follow import SourceFollower, TableFollower, window_facts, window_follower
+from featurestore.freshness.held import Held, HeldFindings
 from featurestore.freshness.judgement import GroupFreshness, judge
 from featurestore.offline.follower import LedgerFollower
 from featurestore.offline.raw import raw_location
 from featurestore.offline.storage import Storage
 from featurestore.offline.store import OfflineStore
 from featurestore.registry.history import RegistryHistory
-from featurestore.registry.snapshot import RegisteredGroup
+from featurestore.registry.snapshot import Origin, RegisteredGroup
 
 READERS = 16
 Follower = LedgerFollower | TableFollower
+Speaker = SourceFollower | TableFollower
+"""What knows the newest event of a source or a pushed group."""
 
 log = logging.getLogger("featurestore.freshness")
 
@@ -50,6 +53,8 @@ class FreshnessWatch:
         self._groups: dict[str, Follower] = {
             group.name: self._follower(group) for group in self.registry.groups.values()
         }
+        self._speakers = {name: one for name, one in self._groups.items() if isinstance(one, TableFollower)}
+        self._findings = HeldFindings(store)
         self._sources = {
             name: SourceFollower(Storage(raw_location(store.root, name)), source.event_time)
             for name, source in self.registry.sources.items()
@@ -89,6 +94,7 @@ class FreshnessWatch:
         if unreadable is not None:
             unreadable |= troubles
         readable = [name for name in names if name not in troubles]
+        self._findings.look({name: held for name in readable if (held := _newest_held(self._groups[name]))})
         online = self._online(readable, now)
         return {
             name: self._freshness(self.registry.groups[name], confirmed or {}, online.get(name), now)
@@ -98,21 +104,23 @@ class FreshnessWatch:
     def confirmed(self, found: GroupFreshness, at: datetime) -> GroupFreshness:
         """What a look found of a group, judged anew as of an instant at which it was confirmed to hold everything due."""
         facts = replace(found.facts, confirmed_at=at)
-        return judge(found.group, self.registry.sources_of(found.group.name), facts, found.at)
+        return judge(found.group, self.registry.origins_of(found.group.name), facts, found.at)
 
     def _follower(self, group: RegisteredGroup) -> Follower:
         if group.has_windows:
             return window_follower(group, self._store.ledger(group.name))
         return TableFollower(self._store.table(group.name))
 
+    def _speaker(self, origin: Origin) -> Speaker:
+        return self._speakers[origin.name] if isinstance(origin, RegisteredGroup) else self._sources[origin.name]
+
     def _follow(self, names: Sequence[str]) -> dict[str, str]:
         """Read what was written since; the groups of which not all could be read, and why."""
-        sources = {name: [one.name for one in self.registry.sources_of(name) if one.event_time] for name in names}
-        read = sorted({source for of in sources.values() for source in of})
+        origins = {name: self.registry.origins_of(name) for name in names}
         followed: dict[str, Look] = {f"offline/{name}": self._groups[name] for name in names}
-        followed |= {f"raw/{name}": self._sources[name] for name in read}
+        followed |= {_asset(origin): self._speaker(origin) for of in origins.values() for origin in of}
         troubles = self._each(followed)
-        rests_on = {name: [f"offline/{name}", *(f"raw/{source}" for source in sources[name])] for name in names}
+        rests_on = {name: [f"offline/{name}", *map(_asset, origins[name])] for name in names}
         found = {
             name: [f"{asset}: {troubles[asset]}" for asset in assets if asset in troubles]
             for name, assets in rests_on.items()
@@ -148,24 +156,43 @@ class FreshnessWatch:
     def _freshness(
         self, group: RegisteredGroup, confirmed: Mapping[str, datetime], online: OnlineFacts | None, now: datetime
     ) -> GroupFreshness:
-        follower, sources = self._groups[group.name], self.registry.sources_of(group.name)
-        last_events = {source.name: self._sources[source.name].last_event for source in sources if source.event_time}
-        if isinstance(follower, TableFollower) and group.kind == "pushed":
-            last_events[group.name] = follower.last_event
-        declared = self._declared_since if None in last_events.values() else {}
+        follower, origins = self._groups[group.name], self.registry.origins_of(group.name)
+        spoken: Sequence[Origin] = [group] if group.kind == "pushed" else origins
+        last_events = {one.name: self._speaker(one).last_event for one in spoken}
+        silent = [one for one in spoken if last_events[one.name] is None]
+        declared = self._declared_since if silent else {}
         facts = GroupFacts(
             materialized_at=follower.materialized_at,
             confirmed_at=confirmed.get(group.name),
             last_events=last_events,
-            declared_since={name: declared[f"source {name}"] for name in last_events if f"source {name}" in declared},
+            declared_since={one.name: declared[key] for one in silent if (key := _declared_as(one)) in declared},
             windows=self._windows(group, follower, now) if isinstance(follower, LedgerFollower) else None,
             online=online,
         )
-        return judge(group, sources, facts, now)
+        return judge(group, origins, facts, now)
 
     def _windows(self, group: RegisteredGroup, follower: LedgerFollower, now: datetime) -> WindowFacts:
         is_empty = follower.newest < 0
-        return window_facts(group, follower, now, self._declared_since.get(f"group {group.name}") if is_empty else None)
+        since = self._declared_since.get(f"group {group.name}") if is_empty else None
+        held = _newest_held(follower)
+        found = self._findings.of(group.name, held) if held else None
+        return replace(window_facts(group, follower, now, since), held_for=found or "")
+
+
+def _newest_held(follower: Follower) -> Held | None:
+    if not isinstance(follower, LedgerFollower) or not follower.held:
+        return None
+    start = max(follower.held)
+    return start, follower.held[start].recorded_at
+
+
+def _asset(origin: Origin) -> str:
+    return f"offline/{origin.name}" if isinstance(origin, RegisteredGroup) else f"raw/{origin.name}"
+
+
+def _declared_as(origin: Origin) -> str:
+    """How the registry's history names it."""
+    return f"group {origin.name}" if isinstance(origin, RegisteredGroup) else f"source {origin.name}"
 
 
 def _looked(one: Look) -> FeatureStoreError | None:

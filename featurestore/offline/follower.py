@@ -65,7 +65,7 @@ class LedgerFollower:
     newest: int = -1
     """The newest window in production; -1 while there is none."""
     holes: int = 0
-    """Windows between the first one in production and the newest that are neither in production nor taken back."""
+    """Windows between the first one in production and the newest that are neither in production, taken back nor in quarantine."""
     _said: npt.NDArray[np.uint8] = field(default_factory=lambda: np.zeros(0, np.uint8), repr=False)
     _failed: npt.NDArray[np.bool_] = field(default_factory=lambda: np.zeros(0, np.bool_), repr=False)
 
@@ -196,7 +196,8 @@ class LedgerFollower:
         if self.newest < 0:
             self.materialized_at = None
         oldest = int(np.argmax(self._said == PROMOTED)) if self.newest >= 0 else 0
-        self.holes = int(np.count_nonzero(self._said[oldest : max(self.newest, 0)] == NOTHING))
+        between = slice(oldest, max(self.newest, 0))
+        self.holes = int(np.count_nonzero((self._said[between] == NOTHING) & ~self._failed[between]))
 
 
 def _codes(entries: pl.DataFrame) -> Codes:

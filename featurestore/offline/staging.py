@@ -6,6 +6,7 @@ and `quarantine/{window}.parquet` with `{window}.json`, the gate's report.
 
 import io
 import json
+import textwrap
 from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
@@ -13,6 +14,9 @@ from typing import Any
 import polars as pl
 
 from featurestore.location import Location
+
+LONGEST_LINE = 200
+"""Characters of a finding in a line."""
 
 
 class Staging:
@@ -59,6 +63,16 @@ class Staging:
         data = self._location.read_bytes(f"quarantine/{window}.json")
         return None if data is None else json.loads(data)
 
+    def first_finding(self, window_start: datetime) -> str:
+        """The first thing that the gate found of a quarantined window, in one line of bounded length; "" if it is not in quarantine.
+
+        Raises:
+            StoreUnavailable: the report cannot be read.
+            ValueError: it is damaged.
+        """
+        report = self.report(_stem(window_start)) or {}
+        return next((_line(finding) for finding in report.get("findings", [])), "")
+
     def place(self, window_start: datetime) -> str:
         """Where the rows of a quarantined window lie."""
         return self._location.child("quarantine").uri + f"/{_stem(window_start)}.parquet"
@@ -67,6 +81,12 @@ class Staging:
         """The rows of a window that failed its gate; None if it is not in quarantine."""
         data = self._location.read_bytes(f"quarantine/{_stem(window_start)}.parquet")
         return None if data is None else pl.read_parquet(io.BytesIO(data))
+
+
+def _line(finding: Mapping[str, Any]) -> str:
+    """A finding as the gate wrote it, without its examples."""
+    of = f" of {finding['column']!r}" if finding["column"] else ""
+    return textwrap.shorten(f"{finding['check']}{of} is {finding['observed']}, limit {finding['limit']}", LONGEST_LINE)
 
 
 def _stem(window_start: datetime) -> str:

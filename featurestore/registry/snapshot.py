@@ -8,7 +8,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from datetime import timedelta
+from datetime import datetime, timedelta
 from functools import cached_property
 from typing import Any, Literal
 
@@ -27,6 +27,8 @@ FORMAT = 1
 
 WINDOW_LENGTHS = {"hourly": timedelta(hours=1), "daily": timedelta(days=1)}
 """Of the cadences that are cut into windows."""
+WINDOW_KEYS = {"hourly": "%Y-%m-%d-%H:%M", "daily": "%Y-%m-%d"}
+"""How a window's start is written as a partition key."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +109,10 @@ class RegisteredGroup:
         """Length of a window of a group that has some."""
         return WINDOW_LENGTHS[self.cadence]
 
+    def window_key(self, start: datetime) -> str:
+        """The partition key of a window of a group that has some."""
+        return start.strftime(WINDOW_KEYS[self.cadence])
+
     @property
     def key_names(self) -> tuple[str, ...]:
         return tuple(name for name, _ in self.keys)
@@ -141,6 +147,11 @@ class RegisteredGroup:
     def arrival(self) -> timedelta | None:
         """How long after its event time a pushed row may arrive."""
         return None if self.arrival_us is None else timedelta(microseconds=self.arrival_us)
+
+    @property
+    def slo(self) -> timedelta | None:
+        """What it promises, as people are told: `freshness`; of a pushed group that declares none, how late its rows may come."""
+        return self.arrival if self.freshness is None else self.freshness
 
     @property
     def ttl(self) -> timedelta | None:
@@ -192,6 +203,10 @@ class RegisteredSource:
     owner: str = ""
 
 
+Origin = RegisteredSource | RegisteredGroup
+"""Where rows come from: a source, or a pushed group, whose source is whoever pushes."""
+
+
 @dataclass(frozen=True)
 class RegistrySnapshot:
     """Every group, source and service at one moment. Equal snapshots have equal digests.
@@ -220,13 +235,20 @@ class RegistrySnapshot:
         """The sources and groups that a group reads; none of a source."""
         return self.groups[name].inputs if name in self.groups else ()
 
-    def sources_of(self, name: str) -> tuple[RegisteredSource, ...]:
-        """Every source that a group rests on, directly or through other groups, in the order of its inputs."""
-        found: dict[str, RegisteredSource] = {}
+    def origins_of(self, name: str) -> tuple[Origin, ...]:
+        """Every source of events and pushed group that a group rests on, directly or through other groups, in the order of its inputs."""
+        found: dict[str, Origin] = {}
         for upstream in self.upstream_of(name):
-            own = (self.sources[upstream],) if upstream in self.sources else self.sources_of(upstream)
-            found |= {source.name: source for source in own}
+            found |= {origin.name: origin for origin in self._origins(upstream)}
         return tuple(found.values())
+
+    def _origins(self, upstream: str) -> tuple[Origin, ...]:
+        if upstream in self.sources:
+            source = self.sources[upstream]
+            return (source,) if source.event_time else ()
+        if upstream in self.groups and self.groups[upstream].kind == "pushed":
+            return (self.groups[upstream],)
+        return self.origins_of(upstream)
 
     def service(self, name: str) -> RegisteredService:
         """A feature service by name.

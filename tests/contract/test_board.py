@@ -26,18 +26,19 @@ from featurestore.board.metrics import group_metrics
 from featurestore.board.page import Filter
 from featurestore.board.pictures import lag_picture, status_strip
 from featurestore.board.watching import BoardWatch, Look, Standing
+from featurestore.cli.freshness import freshness_text
 from featurestore.errors import StoreUnavailable
 from featurestore.freshness.document import freshness_documents
 from featurestore.freshness.facts import OnlineFacts, WindowFacts
 from featurestore.freshness.journal import Lag
-from featurestore.freshness.judgement import GroupFreshness
+from featurestore.freshness.judgement import GroupFreshness, judge
 from tests.cli_project import DAY, NOW, Project, fill
 from tests.contract.asgi import Answer, alive, call
 from tests.contract.board_process import running_board
 from tests.offline_rows import SetClock
 from tests.platform.airline import processes_marked
 from tests.scale import cases, exam_scale, require_programs
-from tests.unit.test_freshness import HOUR, MINUTE, hourly, judged
+from tests.unit.test_freshness import HOUR, MINUTE, facts, hourly, judged
 from tests.waiting import wait_for
 
 HOSTILE = "\"><script>alert(1)</script>&'{{ 7*7 }}"
@@ -256,6 +257,34 @@ def test_metrics_are_what_the_look_found() -> None:
     assert told["featurestore_group_attainment_ratio", (("group", "well"), ("span", "1h"))] == 0.5
     assert told["featurestore_group_online_unknown", (("group", "dark"),)] == 1
     assert told["featurestore_board_last_look_timestamp_seconds", ()] == found[0].at.timestamp()
+
+
+def test_a_pushed_group_without_freshness_is_shown_beside_how_late_its_rows_may_come() -> None:
+    group = replace(
+        hourly(),
+        name="clicks",
+        kind="pushed",
+        cadence="pushed",
+        freshness_us=None,
+        arrival_us=1_000_000,
+        tier="real_time",
+    )
+    came = judged().at - HOUR
+    found = judge(
+        group, [], facts(last_events={"clicks": came - HOUR / 12_000}, materialized_at=came, windows=None), came + HOUR
+    )
+    watch = never()
+    watch.standing = standing_of([found])
+    assert "real_time, SLO 1 second" in words(page(watch))
+    said = words(page(watch, "/group/clicks"))
+    assert "SLO 1 second" in said
+    assert "Materialization lag 1 h no limit" in said
+    assert "Data lag 0.3 s limit 1.0 s" in said
+    told = samples(metrics(watch))
+    own = (("group", "clicks"),)
+    assert (told["featurestore_group_slo_seconds", own], told["featurestore_group_slo_lag_seconds", own]) == (1.0, 0.3)
+    _, line = freshness_text(freshness_documents([found], {}, found.at)).splitlines()
+    assert re.split(r"  +", line)[:6] == ["clicks", "1 second", "0.3 s", "0.3 s", "0.0 s", "OK"]
 
 
 def test_promtool_finds_nothing_wrong_with_the_metrics(watch: BoardWatch) -> None:

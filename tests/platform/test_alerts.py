@@ -5,7 +5,7 @@ Each test says exactly what is told, when, and of whom: no word more, none missi
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +15,10 @@ import pytest
 import redis
 
 from featurestore.alerts.outbox import Outbox
-from featurestore.declaration import Catalog, FeatureGroup
+from featurestore.declaration import Backfill, Catalog, FeatureGroup
 from featurestore.errors import StoreUnavailable
+from featurestore.freshness.judgement import GroupFreshness
+from featurestore.freshness.watch import FreshnessWatch
 from featurestore.heartbeat.book import HeartbeatBook
 from featurestore.heartbeat.process import Process
 from featurestore.heartbeat.stuck import StuckRun
@@ -181,6 +183,100 @@ def test_a_source_that_dies_under_green_jobs_is_told_once_and_blamed(life: Life)
     assert life.told()[1:] == [("01 07:30", "recovered", "BREACH", "freshness", NAME, "raw/orders")]
 
 
+GATED = replace(kiosk_sales_daily, online=None, backfill=Backfill())
+"""With the default gate, by which a window without rows is held where others have some."""
+
+
+def sell_a_day(life: Life, day: datetime) -> None:
+    """An order of each of ten kiosks at noon."""
+    life.sandbox.now = day + DAY / 2
+    life.sandbox.ingest(orders, [order(f"{day:%m%d}-{n}", day + DAY / 2, kiosk=f"kiosk-{n}") for n in range(10)])
+
+
+def compute_a_day(life: Life, day: datetime) -> list[str]:
+    """The job of a day, at three in the morning of the next one."""
+    life.sandbox.now = day + DAY + 3 * HOUR
+    return life.compute(day, GATED)
+
+
+@pytest.mark.parametrize(
+    ("silence", "status", "since", "text"),
+    [
+        (DAY, "BREACH", T0 + 3 * DAY + 12 * HOUR, ""),
+        (None, "WARN", T0 + 3 * DAY, f", so window 2025-03-04, which the gate of {GATED.name} holds, had none to read"),
+    ],
+    ids=["silent", "not-yet-silent"],
+)
+def test_a_source_that_dies_and_so_stops_its_windows_at_the_gate_is_blamed_from_the_first_word_on(
+    sandbox: Sandbox,
+    hook: HttpReceiver,
+    monkeypatch: pytest.MonkeyPatch,
+    silence: timedelta | None,
+    status: str,
+    since: datetime,
+    text: str,
+) -> None:
+    write_routes(sandbox.folder, hook, monkeypatch)
+    sandbox.now = T0
+    sandbox.use(Catalog((replace(orders, freshness=silence, owner="team:tills"), register), [GATED]))
+    life = Life(sandbox, hook)
+    for day in range(3):
+        sell_a_day(life, T0 + day * DAY)
+        assert compute_a_day(life, T0 + day * DAY) == ["promoted"]
+    life.tick()
+    assert life.told() == []
+    assert compute_a_day(life, T0 + 3 * DAY) == ["quarantined"]
+    life.tick()
+    late = ("05 03:00", "opened", status, "freshness", GATED.name, "raw/orders")
+    held = ("05 03:00", "opened", "WARN", "quarantine", GATED.name, f"offline/{GATED.name}")
+    assert set(life.told()) == {late, held}
+    document = next(one for one in life.hook.documents() if one["kind"] == "freshness")
+    assert (document["owner"], document["first_late"]["owner"]) == ("team:kiosks", "team:tills")
+    assert datetime.fromisoformat(document["first_late"]["since"]) == since
+    assert document["first_late"]["text"] == f"it has had no event newer than 2025-03-03T12:00:00+00:00{text}"
+    assert document["todo"].startswith("Ask team:tills why source orders has nothing newer")
+    life.compute(T0 + DAY, GATED)
+    sandbox.now += 9 * HOUR
+    life.tick()
+    # Last known to hold everything at 03:00 of the fourth, with an SLO of 36 hours: an old window computed again is none of that.
+    sandbox.now += 3 * HOUR
+    life.tick()
+    raised = ("05 15:00", "raised", "BREACH", "freshness", GATED.name, "raw/orders")
+    assert life.told()[2:] == ([] if status == "BREACH" else [raised])
+
+
+def test_a_source_that_never_lands_is_blamed_for_the_group_that_never_begins(
+    sandbox: Sandbox, hook: HttpReceiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_routes(sandbox.folder, hook, monkeypatch)
+    begin = sandbox.now  # at which its groups and sources were declared
+    sandbox.use(Catalog((replace(orders, freshness=SILENCE, owner="team:tills"), register), [HOURLY]))
+    life = Life(sandbox, hook)
+    for minutes in (70, 80, 180, 190):
+        sandbox.now = begin + minutes * MINUTE
+        life.tick()
+    # The first window was to be served at 00:15; its group is in breach an hour later, and its source at 03:00.
+    assert life.told() == [("31 01:20", "opened", "BREACH", "freshness", NAME, "raw/orders")]
+    (document,) = life.hook.documents()
+    assert document["first_late"]["owner"] == "team:tills"
+    assert document["first_late"]["text"] == "it has never had a row"
+    assert document["first_late"]["since"].startswith("2025-03-31T00:00:00")
+    assert document["todo"].startswith("Ask team:tills why source orders has nothing newer")
+    assert [(cause.asset, cause.since) for cause in look(life).causes] == [
+        (TABLE, begin + HOUR + 15 * MINUTE),
+        ("raw/orders", begin + SILENCE),
+    ]
+    life.sell()
+    life.compute(begin + 2 * HOUR)
+    life.live(life.sandbox.now + STEP)
+    assert [one[1] for one in life.told()] == ["opened", "recovered"]
+
+
+def look(life: Life) -> GroupFreshness:
+    """The freshness of the hourly group now."""
+    return FreshnessWatch(life.sandbox.offline, None).look(groups=[NAME])[NAME]
+
+
 def test_a_job_that_dies_warns_pages_and_is_well_when_its_windows_are_caught_up(life: Life) -> None:
     life.live(T0 + 5 * HOUR + 10 * MINUTE, jobs=False)
     wanted = [
@@ -207,6 +303,10 @@ def test_a_transform_that_raises_is_told_at_once_and_pages_as_a_job_that_dies_do
         ("01 05:10", "raised", "WARN", "quarantine"),
     ]
     assert "featurestore backfill inspect run-010410 says what was found" in life.hook.documents()[0]["todo"]
+    assert (
+        "Found of 2025-03-01-03:00: transform is ArithmeticError: the kiosk is on fire"
+        in life.hook.documents()[0]["text"]
+    )
 
 
 @pytest.mark.exam
@@ -240,7 +340,8 @@ def test_a_window_that_its_gate_holds_is_told_with_what_to_do_and_ends_with_the_
     ]
     assert life.told() == wanted
     held, late = life.hook.documents()
-    assert "1 window is held by the gate: 2025-03-01-03:00" in held["text"]
+    found = "Found of 2025-03-01-03:00: range of 'amount_2h' is [100020.0, 100020.0], limit [0.0, 10000.0]."
+    assert f"1 window is held by the gate: 2025-03-01-03:00. {found} Production keeps" in held["text"]
     assert "featurestore backfill inspect run-010410" in held["todo"]
     assert late["first_late"]["text"] == "its gate holds window 2025-03-01-03:00 in quarantine"
     numbers = range(life.number - 3, life.number + 1)
@@ -251,6 +352,23 @@ def test_a_window_that_its_gate_holds_is_told_with_what_to_do_and_ends_with_the_
         ("01 04:40", "recovered", "WARN", "quarantine", NAME, TABLE),
         ("01 04:40", "recovered", "WARN", "freshness", NAME, TABLE),
     ]
+
+
+def test_a_window_that_newer_ones_have_overtaken_is_told_until_it_is_promoted(life: Life) -> None:
+    life.live(T0 + 5 * HOUR, jobs=False)
+    before = len(life.told())
+    life.live(T0 + 5 * HOUR + 50 * MINUTE)
+    assert life.told()[before:] == [
+        ("01 05:10", "recovered", "BREACH", "freshness", NAME, TABLE),
+        ("01 05:20", "opened", "WARN", "freshness", NAME, TABLE),
+    ]
+    document = life.hook.documents()[-1]
+    assert document["text"].startswith(f"{TABLE}: 1 window before the newest was never promoted: 2025-03-01-03:00.")
+    assert datetime.fromisoformat(document["since"]) == T0 + 5 * HOUR + 15 * MINUTE
+    assert document["todo"].startswith(f"See why the runs of {TABLE} fail or wait")
+    life.compute(T0 + 3 * HOUR)
+    life.live(T0 + 6 * HOUR)
+    assert life.told()[before + 2 :] == [("01 06:00", "recovered", "WARN", "freshness", NAME, TABLE)]
 
 
 @pytest.mark.exam

@@ -57,7 +57,7 @@ class World:
         sources = tuple(
             SourceFreshness(
                 s,
-                NOW - self.silent.get(s, 0) * HOUR - DAY,
+                NOW - (self.silent[s] * HOUR + DAY if s in self.silent else HOUR),
                 DAY + HOUR if s in self.silent else HOUR,
                 DAY,
                 NOW - self.silent[s] * HOUR if s in self.silent else None,
@@ -108,7 +108,7 @@ def ends(world: World, path: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
     further = [s for s in sorted(world.sources_of(here)) if s in world.silent]
     for item in world.inputs[here]:
         if item in world.inputs and item not in world.missing:
-            is_late = item in world.late and world.late[item][0] != "online"
+            is_late = item in world.late and world.late[item][0] not in ("online", "hole")
             if is_late or item in world.held:
                 further.append(item)
     if not further:
@@ -176,6 +176,66 @@ def test_own_window_in_quarantine_is_blamed_as_such(chain: World) -> None:
     assert (blamed(own).asset, "quarantine" in blamed(own).text) == ("offline/g2", True)
 
 
+def with_events(world: World, name: str, **last: datetime | None) -> dict[str, GroupFreshness]:
+    """What was found, where sources of a group spoke last at these instants, and none of them is silent for long yet."""
+    found = world.found()
+    sources = tuple(replace(one, last_event_time=last[one.name]) for one in found[name].sources)
+    return {**found, name: replace(found[name], sources=sources)}
+
+
+def test_window_that_had_nothing_to_read_is_the_fault_of_the_source_that_fell_silent_last(chain: World) -> None:
+    both = replace(chain, inputs={**chain.inputs, "g0": ("s0", "s1")}, held={"g0": 2})
+    begins = NOW - 3 * HOUR
+    for s0, s1, asset in (
+        (begins - HOUR, begins - DAY, "raw/s0"),
+        (begins - DAY, begins - timedelta(microseconds=1), "raw/s1"),
+        (begins, begins - DAY, "offline/g0"),
+        (None, begins - HOUR, "raw/s1"),
+        (None, None, "offline/g0"),
+    ):
+        blame = first_late(both.registry, with_events(both, "g0", s0=s0, s1=s1), "g2")
+        assert blame is not None
+        assert blame.asset == asset, (s0, s1)
+    found = with_events(both, "g0", s0=begins - HOUR, s1=begins - DAY)
+    blame = first_late(both.registry, found, "g2")
+    assert blame is not None
+    assert (blame.owner, blame.since) == ("team:s0", begins)
+    assert blame.text == (
+        "it has had no event newer than 2026-03-10T08:00:00+00:00, so window 2026-03-10-09:00, which the gate of g0 holds, had none to read"
+    )
+
+
+def test_what_a_window_reads_of_the_time_before_it_is_no_want_of_rows(chain: World) -> None:
+    longer = replace(chain, held={"g0": 2})
+    found = with_events(longer, "g0", s0=NOW - 5 * HOUR)
+    far = replace(found["g0"], group=replace(found["g0"].group, lookback_us=4 * HOUR_US))
+    for group, asset in ((found["g0"], "raw/s0"), (far, "offline/g0")):
+        blame = first_late(longer.registry, {**found, "g0": group}, "g2")
+        assert blame is not None
+        assert blame.asset == asset
+
+
+def test_group_that_never_began_is_the_fault_of_a_source_without_a_row(chain: World) -> None:
+    never = replace(chain, inputs={**chain.inputs, "g0": ("s0", "s1")})
+    found = with_events(never, "g0", s0=NOW, s1=None)
+    facts = GroupFacts(windows=WindowFacts(), declared_since={"s1": NOW - 5 * HOUR})
+    found["g0"] = replace(found["g0"], facts=facts)
+    blame = first_late(never.registry, found, "g2")
+    assert blame == Blame("raw/s1", "team:s1", NOW - 5 * HOUR, "it has never had a row")
+    began = replace(found["g0"], last_materialized_at=NOW - DAY)
+    blame = first_late(never.registry, {**found, "g0": began}, "g2")
+    assert blame is not None
+    assert blame.asset == "offline/g0"
+
+
+def test_window_that_is_held_before_any_is_in_production_is_blamed_as_such(chain: World) -> None:
+    found = with_events(chain, "g0", s0=NOW)
+    facts = GroupFacts(windows=WindowFacts(held=(NOW - 3 * HOUR,), held_since=NOW - HOUR, quarantined=1))
+    blame = first_late(chain.registry, {**found, "g0": replace(found["g0"], facts=facts)}, "g2")
+    assert blame is not None
+    assert (blame.since, blame.text) == (NOW - HOUR, "its gate holds window 2026-03-10-09:00 in quarantine")
+
+
 def test_old_window_in_quarantine_that_nobody_waits_for_is_not_blamed(chain: World) -> None:
     found = chain.found()
     windows = found["g1"].facts.windows
@@ -183,6 +243,21 @@ def test_old_window_in_quarantine_that_nobody_waits_for_is_not_blamed(chain: Wor
     for start, blocks in ((NOW - 30 * HOUR, False), (NOW - 4 * HOUR, False), (NOW - 3 * HOUR, True), (NOW, False)):
         one = replace(found["g1"], facts=GroupFacts(windows=replace(windows, held=(start,))))
         assert (blocking_window(found["g2"], one) == start) is blocks, start
+
+
+def test_hole_upstream_is_blamed_only_by_who_waits_for_it(chain: World) -> None:
+    holed = replace(chain, late={"g1": ("hole", 5), "g2": ("late", 1)})
+    found = holed.found()
+    windows = found["g1"].facts.windows
+    assert windows is not None
+    for start, asset in ((NOW - 3 * HOUR, "offline/g1"), (NOW - 30 * HOUR, "offline/g2")):
+        one = replace(found["g1"], facts=GroupFacts(windows=replace(windows, gaps=(start,))))
+        blame = first_late(holed.registry, {**found, "g1": one}, "g2")
+        assert blame is not None
+        assert blame.asset == asset
+    one = replace(found["g1"], causes=(), facts=GroupFacts(windows=replace(windows, gaps=(NOW - 3 * HOUR,))))
+    blame = first_late(holed.registry, {**found, "g1": one}, "g2")
+    assert blame == Blame("offline/g1", "team:g1", NOW - 2 * HOUR, "its window 2026-03-10-09:00 was never promoted")
 
 
 def test_copy_that_is_behind_is_blamed_itself(chain: World) -> None:

@@ -158,6 +158,21 @@ def test_a_backfill_of_an_old_day_does_not_end_a_breach() -> None:
     assert judged(materialized_at=NOW - MINUTE, windows=late).status == "BREACH"
 
 
+def test_windows_that_newer_ones_have_overtaken_warn_one_slo_after_they_were_to_be_served() -> None:
+    starts = [NOW - n * HOUR for n in (9, 8, 6, 5, 4, 3)]
+    found = judged(windows=WindowFacts(newest=NOW - 2 * HOUR, holes=9, gaps=tuple(starts)))
+    (cause,) = found.causes
+    served = starts[0] + HOUR + 15 * MINUTE
+    assert (found.status, cause.kind, cause.asset, cause.since) == ("WARN", "hole", "offline/spend", served + 2 * HOUR)
+    assert cause.text == (
+        "offline/spend: 5 windows before the newest were never promoted: 2026-03-10-15:00, 2026-03-10-16:00, 2026-03-10-18:00 and 2 more."
+    )
+    assert (found.holds_everything_due, found.materialization_lag) == (True, 5 * MINUTE)
+    assert judged(windows=WindowFacts(newest=NOW - 2 * HOUR, holes=1, gaps=(NOW - 3 * HOUR,))).status == "OK"
+    late = WindowFacts(newest=NOW - 3 * HOUR, due=1, late_since=NOW - MINUTE, gaps=tuple(starts))
+    assert [cause.kind for cause in judged(windows=late).causes] == ["late", "hole"], "what is late now comes first"
+
+
 def test_a_late_window_warns_at_once() -> None:
     late = WindowFacts(newest=NOW - 3 * HOUR, due=1, late_since=NOW - MINUTE)
     found = judged(windows=late)
@@ -176,11 +191,34 @@ def test_a_dead_source_under_green_jobs_is_a_breach() -> None:
     )
 
 
+def test_a_source_that_dies_is_silent_also_while_its_windows_are_missing_and_nothing_uses_it() -> None:
+    missing = WindowFacts(newest=NOW - 30 * HOUR, due=28, late_since=NOW - 28 * HOUR)
+    dead = {"materialized_at": NOW - 29 * HOUR, "windows": missing, "last_events": {"feed": NOW - 29 * HOUR}}
+    found = judged(**dead)
+    assert [(cause.kind, cause.asset, cause.since) for cause in found.causes] == [
+        ("materialization", "offline/spend", NOW - 27 * HOUR),
+        ("source", "raw/feed", NOW - 5 * HOUR),
+        ("late", "offline/spend", NOW - 28 * HOUR),
+    ]
+    assert (
+        found.causes[1].text
+        == "raw/feed has no event newer than 2026-03-09T19:00:00+00:00, 1 d 5 h ago; it may be silent for 1 d."
+    )
+    assert found.data_lag == timedelta(0), "that is of the time at which it was last used"
+    again = judged(**dead, confirmed_at=NOW)
+    assert [cause.kind for cause in again.causes] == ["materialization", "source", "late"]
+    assert judged(**{**dead, "last_events": {"feed": NOW - 23 * HOUR}}).causes[1].kind == "late"
+
+
+def test_a_quiet_source_of_a_group_that_holds_everything_due_is_silent_by_when_it_was_last_used() -> None:
+    quiet = {"materialized_at": NOW - HOUR, "last_events": {"feed": NOW - 24 * HOUR - 30 * MINUTE}}
+    assert judged(**quiet).status == "OK"
+    assert judged(**quiet, windows=WindowFacts(newest=NOW - 3 * HOUR, due=1)).status == "OK"
+
+
 def test_the_group_lags_as_its_oldest_source_does() -> None:
     both = {"feed": NOW - HOUR, "other": NOW - 9 * HOUR}
-    found = judge(
-        hourly(), [FEED, RegisteredSource("other", "at"), RegisteredSource("plain", "")], facts(last_events=both), NOW
-    )
+    found = judge(hourly(), [FEED, RegisteredSource("other", "at")], facts(last_events=both), NOW)
     assert (found.last_event_time, [source.name for source in found.sources]) == (NOW - 9 * HOUR, ["feed", "other"])
 
 
@@ -231,8 +269,65 @@ def test_what_is_served_whole_is_told_apart_from_what_is_computed() -> None:
         assert (found.is_served_whole, found.holds_everything_due) == (False, True)
 
 
+PUSHED = replace(hourly(), cadence="pushed", kind="pushed", freshness_us=None, arrival_us=300_000_000)
+"""A pushed group whose rows may take five minutes."""
+
+
+def pushed(newest: datetime | None, group: RegisteredGroup = PUSHED, **more: Any) -> GroupFreshness:
+    """A pushed group whose newest row came a second after its event."""
+    came = newest and newest + timedelta(seconds=1)
+    return judge(group, [], facts(last_events={"spend": newest}, windows=None, materialized_at=came, **more), NOW)
+
+
+def test_a_pusher_that_falls_silent_is_a_breach_after_a_day_unless_another_age_is_declared() -> None:
+    limit = DAY + 5 * MINUTE
+    assert pushed(NOW - limit).causes == ()
+    (cause,) = pushed(NOW - limit - MINUTE).causes
+    assert (cause.kind, cause.status, cause.asset, cause.since) == ("arrival", "BREACH", "offline/spend", NOW - MINUTE)
+    assert cause.text == (
+        "offline/spend has no event newer than 2026-03-09T23:54:00+00:00, 1 d ago; whoever pushes may be silent for 1 d."
+    )
+    monthly = replace(PUSHED, freshness_us=30 * 86_400_000_000)
+    assert pushed(NOW - 9 * DAY, monthly).status == "OK"
+    assert [cause.kind for cause in pushed(NOW - 31 * DAY, monthly).causes] == ["materialization"]
+
+
+def test_a_group_that_nobody_ever_pushed_to_is_silent_from_when_it_was_declared() -> None:
+    assert pushed(None).status == "NEVER"
+    assert pushed(None, declared_since={"spend": NOW - DAY}).status == "NEVER"
+    found = pushed(None, declared_since={"spend": NOW - 2 * DAY})
+    assert (found.status, found.causes[0].since) == ("BREACH", NOW - DAY + 5 * MINUTE)
+    assert found.causes[0].text == "offline/spend has never had a row; whoever pushes may be silent for 1 d."
+
+
+def test_the_slo_of_a_pushed_group_without_one_of_its_own_is_how_late_its_rows_may_come() -> None:
+    found = pushed(NOW - HOUR)
+    assert (found.group.slo, found.slo_lag, found.materialization_lag) == (
+        5 * MINUTE,
+        timedelta(seconds=1),
+        HOUR - timedelta(seconds=1),
+    )
+    own = pushed(NOW - HOUR, replace(PUSHED, freshness_us=7_200_000_000))
+    assert (own.group.slo, own.slo_lag) == (2 * HOUR, own.materialization_lag)
+    assert (judged().group.slo, judged().slo_lag) == (2 * HOUR, 5 * MINUTE)
+
+
+def test_a_reader_of_a_pushed_group_finds_it_as_silent_as_a_source() -> None:
+    clicks = replace(PUSHED, name="clicks")
+    for silent, of, silence in (
+        (DAY + 9 * MINUTE, clicks, DAY + 5 * MINUTE),
+        (3 * HOUR, replace(clicks, freshness_us=7_200_000_000), 2 * HOUR + 5 * MINUTE),
+    ):
+        last = NOW - 5 * MINUTE
+        assert judge(hourly(), [of], facts(last_events={"clicks": last - silence}), NOW).status == "OK"
+        found = judge(hourly(), [of], facts(last_events={"clicks": last - silent}), NOW)
+        assert (found.status, found.data_lag, found.causes[0].asset) == ("BREACH", silent, "offline/clicks")
+        assert found.causes[0].text.startswith("offline/clicks has no event newer than")
+        assert [(one.name, one.silence) for one in found.sources] == [("clicks", silence)]
+
+
 def test_a_push_that_came_late_is_told_from_a_silent_producer() -> None:
-    pushed = replace(hourly(), cadence="pushed", kind="pushed", freshness_us=None, arrival_us=300_000_000)
+    pushed = PUSHED
     now = {"windows": None, "materialized_at": NOW - 3 * HOUR}
     on_time = judge(pushed, [], facts(last_events={"spend": NOW - 3 * HOUR - MINUTE}, **now), NOW)
     late = judge(pushed, [], facts(last_events={"spend": NOW - 4 * HOUR}, **now), NOW)
@@ -319,10 +414,35 @@ def counted(group: RegisteredGroup, entries: Sequence[tuple[int, str]], now: dat
         newest=START + newest * HOUR,
         due=len(due),
         late_since=horizon if horizon is not None and horizon <= now else None,
-        holes=len([place for place in range(first, newest) if place not in promoted | gone]),
+        holes=len([place for place in range(first, newest) if place not in promoted | gone | set(held)]),
         awaited=START + due[0] * HOUR if due else None,
+        gaps=tuple(
+            START + place * HOUR
+            for place in range(min(place for place, _ in entries), newest)
+            if place not in promoted | gone | set(held)
+        ),
         **of_held,
     )
+
+
+def test_holes_of_history_and_of_what_is_not_computed_any_more_are_nobodys_debt(tmp_path: Path) -> None:
+    ledger, group = Ledger(Location(str(tmp_path)), "spend"), hourly(backfillable_from="2026-03-02")
+    follower = window_follower(group, ledger)
+    backfilled = replace(entry(2, "promoted", 1), backfill_id="b")
+    ledger.append(
+        [
+            backfilled,
+            entry(20, "promoted", 2),
+            entry(25, "promoted", 3),
+            entry(26, "quarantined", 4),
+            entry(28, "promoted", 5),
+        ]
+    )
+    follower.look()
+    facts = window_facts(group, follower, NOW)
+    assert facts.gaps == tuple(START + place * HOUR for place in (24, 27))
+    assert facts.holes == 17 + 4 + 1
+    assert window_facts(hourly(), follower, NOW).gaps[0] == START + 21 * HOUR
 
 
 def test_a_window_promoted_again_keeps_the_moment_at_which_it_was_first_there(tmp_path: Path) -> None:
