@@ -96,7 +96,7 @@ def test_frozen_worker_is_killed_and_its_run_retried_once(twins: Twins, tmp_path
     failed = assert_retried_once(twins, backfill_id)
     assert f"process {worker} on" in said(twins, failed)
     assert "Its process was killed. Dagster retries it." in said(twins, failed)
-    assert not kill(worker, SIGSTOP), "the frozen worker is still there"
+    wait_for("the end of the frozen worker", lambda: not kill(worker, SIGSTOP), PATIENCE_SECONDS)
     assert_recorded(twins, failed, "silent", worker)
 
 
