@@ -20,7 +20,7 @@ from tests.scale import require_programs
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 DRIVER = shutil.which("chromedriver")
 needs_chromium = pytest.mark.usefixtures("chromium")
-PATIENCE_SECONDS = 240.0
+PATIENCE_SECONDS = 600.0
 
 
 def require_chromium() -> None:
@@ -72,9 +72,13 @@ class Page:
             self.until(word, lambda word=word: word in self.text)
 
     def picture(self, name: str) -> None:
+        """Take a picture; one of a page that is just being drawn is as good as empty, and is taken again."""
         target = self.pictures / f"{name}.png"
-        self.driver.save_screenshot(str(target))
-        assert target.stat().st_size > 20_000, f"{target} is as good as empty"
+
+        def is_taken() -> bool:
+            return bool(self.driver.save_screenshot(str(target))) and target.stat().st_size > 20_000
+
+        self.until(f"something on {target}", is_taken, 60)
 
 
 @contextmanager

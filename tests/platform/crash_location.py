@@ -41,7 +41,7 @@ def hold() -> None:
             if taken.read_text():
                 os.truncate(taken, 0)
                 work_for(1.0)
-            time.sleep(0.01)
+            time.sleep(0.1)  # hardly ever seen at work, also on a slow machine
     except FileNotFoundError:
         return
 

@@ -25,10 +25,11 @@ from featurestore.ports import free_port
 from tests.platform.airline import REPOSITORY, processes_marked
 from tests.waiting import wait_for
 
-QUEUE = {"dequeue_interval_seconds": 1, "max_user_code_failure_retries": 30, "user_code_failure_retry_delay": 1}
+QUEUE = {"dequeue_interval_seconds": 1, "max_user_code_failure_retries": 300, "user_code_failure_retry_delay": 1}
 STOCK = ("dagster._core.run_coordinator", "QueuedRunCoordinator")
 ADMITTING = ("resources.coordinator", "AdmissionCoordinator")
 MARK = "FEATURESTORE_TEST_MARK"
+START_SECONDS = 300
 ENDED = (dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED)
 UNFINISHED = dg.RunsFilter(statuses=[status for status in dg.DagsterRunStatus if status not in ENDED])
 
@@ -62,7 +63,7 @@ def configuration(home: Path, coordinator: tuple[str, str]) -> dict[str, Any]:
         "run_monitoring": {
             "enabled": True,
             "poll_interval_seconds": 1,
-            "start_timeout_seconds": 60,
+            "start_timeout_seconds": 180,
             "free_slots_after_run_end_seconds": 1,
         },
         "run_retries": {"enabled": True, "max_retries": 1, "retry_on_asset_or_op_failure": False},
@@ -134,7 +135,7 @@ class Site:
             self.start("daemon")
             if pages:
                 self.start("web server")
-                wait_for("the web server", self.has_pages, 120)
+                wait_for("the web server", self.has_pages, START_SECONDS)
             yield self
         finally:
             self.stop()
@@ -144,9 +145,7 @@ class Site:
         for child in self.children.values():
             child.kill()
             child.wait()
-        for pid in processes_marked(self.mark):
-            kill(pid)
-        wait_for("the end of every process", lambda: not processes_marked(self.mark), 10)
+        end_all(self.mark)
 
     def supervise(self) -> None:
         """Start again what has died, and wait until there is code to run."""
@@ -155,7 +154,7 @@ class Site:
         self.await_code()
 
     def await_code(self) -> None:
-        wait_for("the code server", lambda: is_listening(self.code_port), 120)
+        wait_for("the code server", lambda: is_listening(self.code_port), START_SECONDS)
 
     def has_pages(self) -> bool:
         try:
@@ -167,7 +166,9 @@ class Site:
     def launch(self, assets: Sequence[str], keys: Sequence[str]) -> str:
         """Launch a backfill as the pages do, once they know the code again after a code server began anew; its id."""
         partitions = {tuple(asset.split("/")): keys for asset in assets}
-        wait_for("the assets in the pages", lambda: len(find_assets(self.url, partitions)) == len(partitions), 60)
+        wait_for(
+            "the assets in the pages", lambda: len(find_assets(self.url, partitions)) == len(partitions), START_SECONDS
+        )
         return launch_partition_backfill(self.url, partitions).backfill_id
 
     def workers(self) -> list[int]:
@@ -189,6 +190,18 @@ def spawned_by(parent: int) -> list[int]:
         except OSError:
             continue
     return found
+
+
+def end_all(mark: str) -> None:
+    """Kill every process that has a word in its environment; those too that one began while others were killed."""
+
+    def is_over() -> bool:
+        found = processes_marked(mark)
+        for pid in sorted(found):
+            kill(pid)
+        return not found
+
+    wait_for("the end of every process", is_over, 60)
 
 
 def kill(pid: int, number: signal.Signals = signal.SIGKILL) -> bool:

@@ -18,7 +18,7 @@ from dagster._core.storage.tags import (
     SCHEDULE_NAME_TAG,
 )
 from dagster._utils.tags import TagConcurrencyLimitsCounter
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from featurestore.backfill.admission import decide
@@ -435,6 +435,7 @@ class TestReports:
         assert queue.tick().asset_events == []
 
 
+@settings(deadline=None)
 @given(costs=st.lists(st.tuples(st.floats(0, 50), st.floats(0, 50)), min_size=1, max_size=4), limit=st.floats(0, 60))
 def test_backfill_waits_if_any_of_its_groups_would_spend_more_than_its_limit(
     costs: Sequence[tuple[float, float]], limit: float

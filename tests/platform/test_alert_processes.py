@@ -3,7 +3,7 @@
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import dagster as dg
@@ -27,7 +27,8 @@ pytestmark = pytest.mark.exam
 
 LOCATION = REPOSITORY / "tests" / "platform" / "alert_location.py"
 WITHIN_SECONDS = 60
-START_SECONDS = 240
+START_SECONDS = 600
+SECOND = timedelta(seconds=1)
 
 
 @dataclass
@@ -38,21 +39,21 @@ class Watch:
     hook: HttpReceiver
     heard: int = 0
 
-    def load(self, seats: int) -> datetime:
-        """Load the group now; the instant of the load."""
-        self.sandbox.now = system_clock()
+    def load(self, seats: int) -> tuple[datetime, datetime]:
+        """Load the group now; the instants before and after the load."""
+        self.sandbox.now = began = system_clock()
         self.sandbox.ingest(register, [{"kiosk": name, "seats": seats} for name in "abc"])
         root = Location(str(self.sandbox.root))
         store = OfflineStore(root, RegistryHistory(root).require_current(), system_clock)
         materialize_load(store, self.sandbox.catalog, aging_profile, run_id=f"load-{seats}")
-        return system_clock()
+        return began, system_clock()
 
-    def hear(self, event: str, status: str, seconds: float) -> Posted:
-        """The next notice, which is to be this one; it is waited for."""
-        wait_for(f"{event} {status}", lambda: len(self.hook.posted) > self.heard, seconds, 0.05)
+    def hear(self, seconds: float, *wanted: tuple[str, str]) -> Posted:
+        """The next notice, which is to be one of these events and statuses; it is waited for."""
+        wait_for(f"one of {wanted}", lambda: len(self.hook.posted) > self.heard, seconds, 0.05)
         posted = self.hook.posted[self.heard]
         self.heard += 1
-        assert (posted.document["event"], posted.document["status"]) == (event, status)
+        assert (posted.document["event"], posted.document["status"]) in wanted
         return posted
 
 
@@ -80,21 +81,31 @@ def watch(tmp_path: Path) -> Iterator[Watch]:
 
 
 def test_from_a_breach_to_the_webhook_and_from_its_end_less_than_a_minute_passes(watch: Watch) -> None:
-    wait_for("the first breach", lambda: watch.hook.posted[-1].document["status"] == "BREACH", 2 * WITHIN_SECONDS)
+    wait_for("the first breach", lambda: watch.hook.posted[-1].document["status"] == "BREACH", START_SECONDS)
     watch.heard = len(watch.hook.posted)
     waits: list[float] = []
     for turn in range(cases(3, 1)):
-        loaded_at = watch.load(10 + turn)
-        over = watch.hear("recovered", "BREACH", WITHIN_SECONDS)
-        waits.append(over.at - loaded_at.timestamp())
-        warned = watch.hear("opened", "WARN", SLO.total_seconds() + WITHIN_SECONDS)
-        breach = watch.hear("raised", "BREACH", SLO.total_seconds() + WITHIN_SECONDS)
+        began, ended = watch.load(10 + turn)
+        over = watch.hear(WITHIN_SECONDS, ("recovered", "BREACH"))
+        assert over.at > began.timestamp()
+        waits.append(over.at - ended.timestamp())
+        # It is warned of for a quarter of its SLO, which may lie between two looks.
+        opened = watch.hear(SLO.total_seconds() + WITHIN_SECONDS, ("opened", "WARN"), ("opened", "BREACH"))
+        breach = opened
+        if opened.document["status"] == "WARN":
+            waits.append(wait_of(opened))
+            breach = watch.hear(SLO.total_seconds() + WITHIN_SECONDS, ("raised", "BREACH"))
         since = datetime.fromisoformat(breach.document["since"])
-        assert abs(since - loaded_at - SLO).total_seconds() < 5
-        waits.append(warned.at - datetime.fromisoformat(warned.document["since"]).timestamp())
-        waits.append(breach.at - since.timestamp())
+        assert began - SECOND < since - SLO < ended + SECOND
+        waits.append(wait_of(breach))
     time.sleep(1)
     assert len(watch.hook.posted) == watch.heard, "nothing was told twice"
     print(f"from the change to the webhook, in seconds: {[round(wait, 1) for wait in waits]}")
     assert max(waits) < WITHIN_SECONDS, waits
-    assert min(waits) > 0
+
+
+def wait_of(opened: Posted) -> float:
+    """How long after its beginning a problem was told of."""
+    seconds = opened.at - datetime.fromisoformat(opened.document["since"]).timestamp()
+    assert seconds > 0
+    return seconds

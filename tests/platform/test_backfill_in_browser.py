@@ -23,6 +23,7 @@ from featurestore.cli.main import main
 from tests.browser import Page, needs_chromium, open_page
 from tests.platform.airline import DAY, FIRST, REPOSITORY, dagster_home, flight, key, processes_marked
 from tests.platform.sandbox import Sandbox
+from tests.waiting import wait_for
 
 pytestmark = [pytest.mark.exam, needs_chromium]
 
@@ -85,7 +86,7 @@ def page(site: Site, tmp_path: Path) -> Iterator[Page]:
         open_page(platform.url, tmp_path, (1500, 1000)) as opened,
     ):
         yield opened
-    assert processes_marked(site.mark) == {}
+    wait_for("the end of every process", lambda: processes_marked(site.mark) == {}, 60)
 
 
 def test_sixty_days_are_held_approved_and_land_without_the_bad_one(site: Site, page: Page) -> None:
@@ -118,18 +119,25 @@ def launch_range(page: Page, first: str, last: str) -> None:
     page.open(f"/assets/{ASSET}?view=partitions")
     page.shows(f"{GROUP}", "Partitions Selected")
     page.press("Materialize")
-    page.until("the launch dialog", lambda: page.buttons("Confirm") or "Launch runs to materialize" in page.text)
-    if page.buttons("Confirm"):
-        # The rows were landed without a run of the raw assets, and the page asks if that is meant.
-        page.press("Confirm")
+    page.until("the launch dialog", lambda: is_asking_for_partitions(page))
     page.press("Show all partitions")
-    page.until("the box of partitions", lambda: boxes(page))
-    chosen = boxes(page)[-1]
-    chosen.send_keys(Keys.CONTROL, "a")
-    chosen.send_keys(f"[{first}...{last}]", Keys.ENTER)
+    page.until("the box of partitions", lambda: any(fill(box, f"[{first}...{last}]") for box in boxes(page)[-1:]))
     page.shows(f"{DAYS} partitions")
     page.picture("backfill-launch")
     page.press("Launch backfill")
+
+
+def is_asking_for_partitions(page: Page) -> bool:
+    """The rows were landed without a run of the raw assets: the page may ask before if that is meant."""
+    for button in page.buttons("Confirm")[-1:]:
+        button.click()
+    return "Launch runs to materialize" in page.text
+
+
+def fill(box: WebElement, text: str) -> bool:
+    box.send_keys(Keys.CONTROL, "a")
+    box.send_keys(text, Keys.ENTER)
+    return True
 
 
 def boxes(page: Page) -> list[WebElement]:

@@ -43,7 +43,7 @@ def in_new_process(*arguments: str) -> subprocess.CompletedProcess[str]:
         env={**environment, "DAGSTER_DISABLE_TELEMETRY": "yes"},
         capture_output=True,
         text=True,
-        timeout=180,
+        timeout=600,
         check=False,
     )
 

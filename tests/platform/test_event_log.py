@@ -4,7 +4,6 @@ import os
 import sqlite3
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,8 +18,10 @@ from tests.platform.event_log_worker import ASSET, entry
 from tests.platform.kiosks import DAY, HOUR, T0, TOO_MUCH, day_key, order, orders
 from tests.platform.sandbox import Sandbox, failure_of
 from tests.scale import cases
+from tests.waiting import wait_for
 
 REPOSITORY = Path(__file__).resolve().parents[2]
+PATIENCE_SECONDS = 600
 SALES, TREND = "offline/kiosk_sales_daily", "offline/kiosk_trend_daily"
 STOCK = {"module": "dagster._core.storage.event_log", "class": "ConsolidatedSqliteEventLogStorage"}
 POOLED = {"module": "resources.event_log", "class": "PooledSqliteEventLogStorage"}
@@ -144,7 +145,7 @@ def test_two_processes_write_at_once_and_lose_nothing(tmp_path: Path) -> None:
     log = PooledSqliteEventLogStorage(str(tmp_path))
     log.store_event(entry("here", 0))
     for writer in writers.values():
-        writer.communicate(timeout=120)
+        writer.communicate(timeout=PATIENCE_SECONDS)
         assert writer.returncode == 0
     for run_id in writers:
         assert partitions_of(log, run_id) == [f"{run_id}-{number:05}" for number in range(count)]
@@ -154,7 +155,7 @@ def test_two_processes_write_at_once_and_lose_nothing(tmp_path: Path) -> None:
 
 def test_fork_writes_beside_its_parent(tmp_path: Path) -> None:
     parent = worker("fork", tmp_path, "fork", 50)
-    parent.communicate(timeout=120)
+    parent.communicate(timeout=PATIENCE_SECONDS)
     assert parent.returncode == 0
     log = PooledSqliteEventLogStorage(str(tmp_path))
     for who in ("child", "parent"):
@@ -189,10 +190,8 @@ def test_watched_run_hands_on_events_of_another_process(tmp_path: Path) -> None:
     )
     try:
         writer = worker("write", tmp_path, "live", 20)
-        writer.communicate(timeout=60)
-        deadline = time.monotonic() + 10
-        while len(seen) < 20 and time.monotonic() < deadline:
-            time.sleep(0.05)
+        writer.communicate(timeout=PATIENCE_SECONDS)
+        wait_for("the last event", lambda: len(seen) >= 20, 120, 0.05)
         assert seen == [f"live-{number:05}" for number in range(20)]
     finally:
         log.dispose()
@@ -256,7 +255,7 @@ def test_instance_migrate_upgrades_a_home(tmp_path: Path) -> None:
         "DAGSTER_DISABLE_TELEMETRY": "yes",
     }
     done = subprocess.run(
-        command, cwd=REPOSITORY, env=environment, capture_output=True, text=True, timeout=120, check=False
+        command, cwd=REPOSITORY, env=environment, capture_output=True, text=True, timeout=PATIENCE_SECONDS, check=False
     )
     assert done.returncode == 0, done.stdout + done.stderr
     log = PooledSqliteEventLogStorage(str(home / ".dagster" / "storage" / "events"))

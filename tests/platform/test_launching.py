@@ -569,7 +569,7 @@ class Live:
             found.update(self.run("status", backfill_id))
             return bool(found["is_over"])
 
-        wait_for("the end of the backfill", is_over, 240, pause=0.5)
+        wait_for("the end of the backfill", is_over, 600, pause=0.5)
         return found
 
 

@@ -31,10 +31,10 @@ from featurestore.location import Location
 from featurestore.online.parity import check_parity
 from featurestore.online.redis.embedded import embedded_folder
 from featurestore.online.redis.valkey import EmbeddedValkey
-from featurestore.ports import free_port
+from featurestore.ports import free_ports
 from featurestore.schedule.due import settling
 from tests.platform.airline import DAY, FIRST, REPOSITORY, dagster_home, flight, key, processes_marked
-from tests.platform.crash_site import UNFINISHED, kill
+from tests.platform.crash_site import UNFINISHED, end_all, kill
 from tests.platform.sandbox import Sandbox
 from tests.scale import cases, exam_seed
 from tests.waiting import wait_for
@@ -46,7 +46,7 @@ ASSET = f"offline/{GROUP}"
 BACKFILLED, SCHEDULED = 18, 12
 """Days before today of which the older ones are a backfill's, and the newer ones the schedule's."""
 LATEST_SECONDS = 45
-PATIENCE_SECONDS = 600
+PATIENCE_SECONDS = 1200
 
 
 @dataclass
@@ -79,7 +79,7 @@ class Machine:
             yield
         finally:
             process.terminate()
-            process.wait(60)
+            process.wait(PATIENCE_SECONDS)
 
     def says(self, text: str, process: "subprocess.Popen[bytes]") -> bool:
         log = (self.home / "up.log").read_text()
@@ -92,7 +92,7 @@ class Machine:
         assert valkey is not None
         for pid in [*sorted(processes_marked(self.mark)), valkey]:
             kill(pid)
-        wait_for("the end of every process", lambda: processes_marked(self.mark) == {}, 30)
+        end_all(self.mark)
 
     def ingest(self, source: Source, rows: list[dict[str, object]]) -> None:
         """Rows that were taken in before anything goes down; no landing file of them stays."""
@@ -112,7 +112,8 @@ class Machine:
 
 @pytest.fixture
 def machine(tmp_path: Path) -> Iterator[Machine]:
-    home, now, port = dagster_home(tmp_path / "home"), datetime.now(UTC), free_port()
+    home, now = dagster_home(tmp_path / "home"), datetime.now(UTC)
+    port, serve_port, board_port = free_ports(3)
     with dg.DagsterInstance.from_config(str(home)) as instance, dg.DagsterInstance.ephemeral() as other:
         instance.get_runs_count()
         site = Sandbox(tmp_path / "site", instance, catalog, now=now)
@@ -126,7 +127,8 @@ def machine(tmp_path: Path) -> Iterator[Machine]:
             "FEATURESTORE_METADATA_URL": "",
             "FEATURESTORE_TEST_MARK": f"mark-{uuid4().hex}",
             "PORT": str(port),
-            "SERVE_PORT": str(free_port()),
+            "SERVE_PORT": str(serve_port),
+            "BOARD_PORT": str(board_port),
             "PYTHONWARNINGS": "ignore",
             "DAGSTER_DISABLE_TELEMETRY": "yes",
         }
@@ -134,8 +136,7 @@ def machine(tmp_path: Path) -> Iterator[Machine]:
         try:
             yield made
         finally:
-            for pid in processes_marked(made.mark):
-                kill(pid)
+            end_all(made.mark)
             EmbeddedValkey(embedded_folder(Location(str(site.root)))).stop()
 
 

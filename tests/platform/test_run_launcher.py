@@ -10,7 +10,6 @@ from dagster._core.launcher.base import WorkerStatus
 from dagster._core.storage.tags import GRPC_INFO_TAG
 
 from deploy.platform import HOST
-from featurestore.ports import free_port
 from resources import run_launcher
 from resources.run_launcher import PATIENCE, WatchedRunLauncher
 
@@ -25,6 +24,15 @@ def looks(launcher: WatchedRunLauncher, run: dg.DagsterRun, count: int) -> list[
 
 
 @pytest.fixture
+def closed_ports() -> Iterator[list[int]]:
+    """Two ports on which nobody listens, nor can anyone else."""
+    with socket.socket() as first, socket.socket() as second:
+        for holder in (first, second):
+            holder.bind((HOST, 0))
+        yield [holder.getsockname()[1] for holder in (first, second)]
+
+
+@pytest.fixture
 def silent_port() -> Iterator[int]:
     """A port on which someone listens and never answers."""
     with socket.socket() as listener:
@@ -33,16 +41,16 @@ def silent_port() -> Iterator[int]:
         yield listener.getsockname()[1]
 
 
-def test_run_whose_code_server_is_gone_is_lost_after_some_looks() -> None:
-    run = run_on(free_port())
+def test_run_whose_code_server_is_gone_is_lost_after_some_looks(closed_ports: list[int]) -> None:
+    run = run_on(closed_ports[0])
     assert looks(WatchedRunLauncher(), run, PATIENCE) == [WorkerStatus.RUNNING] * (PATIENCE - 1) + [
         WorkerStatus.NOT_FOUND
     ]
 
 
-def test_each_run_is_looked_at_alone() -> None:
+def test_each_run_is_looked_at_alone(closed_ports: list[int]) -> None:
     launcher = WatchedRunLauncher()
-    first, second = run_on(free_port()), run_on(free_port())
+    first, second = map(run_on, closed_ports)
     assert looks(launcher, first, PATIENCE - 1) == [WorkerStatus.RUNNING] * (PATIENCE - 1)
     assert looks(launcher, second, 1) == [WorkerStatus.RUNNING]
     assert looks(launcher, first, 1) == [WorkerStatus.NOT_FOUND]
