@@ -259,6 +259,12 @@ def test_metrics_are_what_the_look_found() -> None:
     assert told["featurestore_board_last_look_timestamp_seconds", ()] == found[0].at.timestamp()
 
 
+def test_the_terminal_counts_holes_and_windows_in_quarantine_below_its_lines() -> None:
+    found = every_status()
+    told = freshness_text(freshness_documents(found, {}, found[0].at)).splitlines()
+    assert [line for line in told if "quarantine" in line] == ["-       late: 3 holes, 4 in quarantine."]
+
+
 def test_a_pushed_group_without_freshness_is_shown_beside_how_late_its_rows_may_come() -> None:
     group = replace(
         hourly(),
