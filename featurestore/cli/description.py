@@ -109,12 +109,10 @@ def _after(microseconds: int, what: str) -> str:
 
 
 def _coverage_text(group: RegisteredGroup) -> str:
-    before = "last load" if group.kind == "static" else "windows before"
-    return (
-        ""
-        if group.min_coverage is None
-        else f"at least {100 * group.min_coverage:.6g}% of the entities of the {before}"
-    )
+    if group.min_coverage is None:
+        return ""
+    before = "the last load" if group.kind == "static" else group.population or "the windows before"
+    return f"at least {100 * group.min_coverage:.6g}% of the entities of {before}"
 
 
 def _online_text(group: RegisteredGroup, tiers: Sequence[str]) -> str:

@@ -4,7 +4,7 @@ Nothing is judged here (that is the gate's) and nothing is written.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 import polars as pl
@@ -23,6 +23,7 @@ class ComputedRows:
 
     `null_key_rows` were returned by the transform without a key; they are refused and counted.
     `seconds` is what the computation took, where it was measured; `notes` say on what rows rest that no transform made.
+    `population` are the distinct keys that the group's declared population had; None where it declares none.
     """
 
     rows: pl.DataFrame
@@ -31,6 +32,7 @@ class ComputedRows:
     null_key_rows: int
     seconds: float = 0.0
     notes: Mapping[str, float | str] = field(default_factory=dict)
+    population: pl.DataFrame | None = None
 
 
 def compute_window(
@@ -47,7 +49,13 @@ def compute_window(
     if group.kind == "events":
         _check_events(group, rows, group.cut_off(window))
     stamps = {"knowledge_time": group.horizon(window), "window_start": window.start}
-    return stamped(registered, rows, stamps, visible)
+    return replace(stamped(registered, rows, stamps, visible), population=_population(registered, visible))
+
+
+def _population(registered: RegisteredGroup, visible: Visible) -> pl.DataFrame | None:
+    if not registered.population:
+        return None
+    return visible.frames[registered.population].select(registered.key_names).drop_nulls().unique().collect()
 
 
 def compute_load(group: FeatureGroup, registered: RegisteredGroup, visible: Visible) -> ComputedRows:

@@ -54,6 +54,8 @@ class Catalog:
         for group in self.ordered_groups:
             for upstream in self.inputs_of(group).values():
                 _check_cut_off(group, upstream)
+            if group.population:
+                _check_population(group, self.inputs_of(group)[group.population])
             if group.kind != "pushed":
                 _check_driver(group, self.inputs_of(group))
                 self._check_transform(group)
@@ -191,6 +193,15 @@ def _check_driver(group: FeatureGroup, inputs: Mapping[str, Input]) -> None:
         raise DeclarationError(
             f"Event group {group.stored_name!r} is driven by {group.inputs[0]!r}, which has no event time. "
             "Its first input after the window is the feed whose new rows make its events; put that one first."
+        )
+
+
+def _check_population(group: FeatureGroup, item: Input) -> None:
+    columns = input_schema(item)
+    if lacking := {key: dtype for key, dtype in group.entity.keys.items() if columns.get(key) != dtype}:
+        raise DeclarationError(
+            f"Group {group.stored_name!r}: its population {group.population!r} has {columns}, and not the keys {lacking}. Name an "
+            f"input that has one row for each {group.entity.name}, under the keys' own names."
         )
 
 

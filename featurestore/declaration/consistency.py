@@ -33,6 +33,7 @@ def check_group(group: FeatureGroup) -> None:
         raise DeclarationError(
             f"Group {group.name!r}: min_coverage is {group.min_coverage}. It is a share from 0 to 1."
         )
+    _check_population(group)
     if group.emits not in ("windows", "events"):
         raise DeclarationError(f"Group {group.name!r}: emits is {group.emits!r}. It is 'windows' or 'events'.")
     if isinstance(group.cadence, Static) and group.emits == "events":
@@ -59,6 +60,24 @@ def _check_columns(group: FeatureGroup) -> None:
             )
     if clash := RESERVED & set(names):
         raise DeclarationError(f"Group {group.name!r} declares reserved names {sorted(clash)}.")
+
+
+def _check_population(group: FeatureGroup) -> None:
+    if not group.population:
+        return
+    what = f"Group {group.name!r}: population is {group.population!r}"
+    if isinstance(group.cadence, Static):
+        raise DeclarationError(
+            f"{what}, and the group is static: it is held against its last load. Leave population out."
+        )
+    if group.min_coverage is None:
+        raise DeclarationError(
+            f"{what}, of which no share is asked. Declare min_coverage=0.9, or leave population out."
+        )
+    if group.population not in group.inputs:
+        raise DeclarationError(
+            f"{what}, which is no input of the group; it reads {list(group.inputs)}. Make it a parameter of the transform."
+        )
 
 
 def _check_durations(group: FeatureGroup) -> None:

@@ -59,6 +59,7 @@ def feature_group(
     online: Online | None = None,
     version: int = 1,
     min_coverage: float | None = None,
+    population: str | None = None,
     backfill: Backfill | None = None,
     tags: Mapping[str, str] | None = None,
 ) -> Callable[[Transform], FeatureGroup]:
@@ -90,6 +91,8 @@ def feature_group(
         min_coverage: Smallest share of the entities of the previous seven windows that a window must have to be
             promoted (of its neighbours, in a full recompute for a backfill; of the last load, for a static group, where
             the default is 0.9).
+        population: The input whose entities a window is to cover instead, as the transform is given it; of a windowed group
+            that declares `min_coverage`.
         backfill: How far back, at what cost and from what else than its sources the group may be backfilled.
         tags: Shown in the catalogue and in Dagster.
 
@@ -124,6 +127,7 @@ def feature_group(
             min_coverage=STATIC_COVERAGE if min_coverage is None and isinstance(chosen, Static) else min_coverage,
             backfill=backfill or Backfill(),
             tags=dict(tags or {}),
+            population=population or "",
         )
         check_group(group)
         return group

@@ -49,6 +49,7 @@ class FeatureGroup:
     min_coverage: float | None
     backfill: Backfill
     tags: Mapping[str, str]
+    population: str = ""
 
     def __call__(self, *args: TimeWindow, **inputs: Frame) -> pl.DataFrame:
         """Run the transform on frames, with no platform: the way to unit-test a group.

@@ -32,6 +32,7 @@ OPTIONAL: dict[str, tuple[type | tuple[type, ...], str]] = {
     "tier": (FreshnessTier, "one of HOURLY, DAILY, ... of featurestore.declaration, tier=DAILY"),
     "start": (date, "start=date(2025, 1, 1)"),
     "online": (Online, "online=Online(ttl=timedelta(days=7)), or leave it out for a group that is not served"),
+    "population": (str, "the name of an input, population='plane_profile'"),
     "backfill": (Backfill, "backfill=Backfill(...)"),
 }
 DURATIONS = ("lookback", "publish", "freshness", "refresh", "max_age")

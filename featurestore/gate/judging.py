@@ -42,7 +42,9 @@ def judge_computed(
     verdicts = {}
     for window, verdict in alone.items():
         rows = computed[window].rows
-        covered = with_coverage(registered, verdict, rows, population.of(window))
+        declared = computed[window].population
+        expected = population.of(window) if declared is None else [declared]
+        covered = with_coverage(registered, verdict, rows, expected)
         if verdict.passed:
             covered = covered.having(*spot_check(registered, _known_values(group, window), rows))
         verdicts[window] = references.judged(window, covered)

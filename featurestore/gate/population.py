@@ -19,7 +19,8 @@ PREVIOUS_WINDOWS = 7
 
 
 class Population:
-    """Entity keys by window, for groups that declare a coverage; of others nothing is read.
+    """Entity keys by window, for groups that declare a coverage; of others nothing is read, nor of groups that name their population,
+    but what a full recompute is held against.
 
     Args:
         store: Where promoted windows are read.
@@ -41,7 +42,7 @@ class Population:
         self._promoted: dict[datetime, pl.DataFrame] = {}
         self._computed: dict[datetime, pl.DataFrame] = {}
         self._passed: set[datetime] = set()
-        if group.min_coverage is not None and windows:
+        if group.min_coverage is not None and windows and (references.is_recompute or not group.population):
             self._promoted = self._read(store, windows)
 
     def _read(self, store: OfflineStore, windows: Sequence[TimeWindow]) -> dict[datetime, pl.DataFrame]:

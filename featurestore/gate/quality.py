@@ -110,9 +110,15 @@ def with_coverage(
     if group.min_coverage is None:
         return verdict
     if not known:
-        return verdict.having(warnings=["Coverage was not judged: there is no reference window that has rows."])
+        return verdict.having(warnings=[_no_population(group)])
     found = coverage_finding(group, rows, known)
     return verdict if found is None else verdict.having(found)
+
+
+def _no_population(group: RegisteredGroup) -> str:
+    if group.population:
+        return f"Coverage was not judged: the population {group.population!r} has no rows."
+    return "Coverage was not judged: there is no reference window that has rows."
 
 
 @lru_cache(maxsize=4096)

@@ -89,6 +89,7 @@ def _register(group: FeatureGroup, known: RegisteredGroup | None) -> RegisteredG
         refresh_us=_declared_refresh(group),
         alerts=group.level.alerts,
         arrival_us=_microseconds(group.level.arrival),
+        population=group.population,
         first_schema=_digest_of(features) if known is None else known.first_schema,
     )
 

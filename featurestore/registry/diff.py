@@ -255,6 +255,7 @@ FREE: dict[str, Callable[[Any], str]] = {
     "is_online": _plain,
     "ttl_us": _duration,
     "min_coverage": _plain,
+    "population": _plain,
     "owner": _plain,
     "description": _plain,
     "backfillable_from": _plain,

@@ -93,6 +93,8 @@ class RegisteredGroup:
     alerts: Alerts = "ticket"
     arrival_us: int | None = None
     first_schema: str = ""
+    population: str = ""
+    """The input whose entities windows are to cover; empty: those of the windows before."""
 
     @property
     def message_name(self) -> str:

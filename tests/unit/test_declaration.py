@@ -218,6 +218,22 @@ MISTAKES: list[tuple[str, Callable[[], object], str]] = [
     ),
     ("group without its window", lambda: declare(reading("mean", "x", is_static=True)), "Write def mean(window, ...)"),
     ("coverage in percent", lambda: declare(min_coverage=90), "It is a share from 0 to 1"),
+    ("population without a share", lambda: declare(population="departures"), "Declare min_coverage=0.9, or leave"),
+    (
+        "population that is not read",
+        lambda: declare(min_coverage=0.9, population="fleet"),
+        "no input of the group; it reads ['departures']. Make it a parameter",
+    ),
+    (
+        "population of a static group",
+        lambda: declare(reading("m", "x", is_static=True), cadence=STATIC, lookback=None, population="x"),
+        "it is held against its last load. Leave population out",
+    ),
+    (
+        "population of another kind",
+        lambda: declare(population=CARRIER),
+        "the name of an input, population='plane_profile'",
+    ),
     ("emits of another kind", lambda: declare(emits="rows"), "It is 'windows' or 'events'"),
     ("no lookback", lambda: declare(lookback=None), "Say how far back its windows read, e.g. lookback="),
     ("lookback below the window", lambda: declare(lookback=HOUR), "shorter than its window, 1 day, 0:00:00. Raise it"),
@@ -460,6 +476,14 @@ def event_group(name: str, *inputs: str) -> FeatureGroup:
 
 
 CONTRADICTIONS: list[tuple[str, Callable[[], Catalog], type[FeatureStoreError], str]] = [
+    (
+        "a population without the keys",
+        lambda: Catalog(
+            [source(schema={**FEED, "carrier": pl.Int64})], [declare(min_coverage=0.9, population="departures")]
+        ),
+        DeclarationError,
+        "and not the keys {'carrier': String}. Name an input that has one row for each carrier, under the keys' own names.",
+    ),
     (
         "two groups of one name",
         lambda: Catalog([source()], [declare(), declare()]),

@@ -32,7 +32,7 @@ from featurestore.location import Location
 from featurestore.offline.store import OfflineStore
 from featurestore.promotion import WindowOutcome, materialize_windows
 from featurestore.registry.compile import compile_snapshot
-from tests.catalogs import DAY, HOUR, OWNER, START, T0, Clock, sales
+from tests.catalogs import DAY, HOUR, OWNER, START, T0, Clock, Shops, register, sale, sales, shop
 
 ROWS = 400
 FULL = Launch(backfill_id="fill")
@@ -402,6 +402,40 @@ def promoted_with_bogus_entities(world: World, count: int, *bogus: int) -> None:
     world.days(0, count)
     world.use(min_coverage=0.9)
     world.rows = {day_at(n).start: 10 for n in range(count)}
+
+
+@feature_group(
+    entity=shop,
+    features=[Feature("sold", pl.Int64, "Number of sales", drift=None)],
+    cadence=Daily(start=START),
+    lookback=DAY,
+    owner=OWNER,
+    min_coverage=0.6,
+    population="register",
+    backfill=Backfill(row_count=None),
+)
+def shop_presence_daily(window: TimeWindow, sales: pl.LazyFrame, register: pl.LazyFrame) -> pl.LazyFrame:
+    """How often each shop of the register sold something."""
+    return sales.join(register, on="shop", how="semi").group_by("shop").agg(sold=pl.len().cast(pl.Int64))
+
+
+def test_declared_population_is_the_inputs_as_the_window_was_given_it(tmp_path: Path) -> None:
+    """Two shops sold on each day; the register knows of two more from the third day on."""
+    live = replace(register, live_from=T0)
+    store_of = Shops(tmp_path, Clock(T0 + HOUR, ticks=True), Catalog([sales, live], [shop_presence_daily]))
+    days = [day_at(number) for number in range(5)]
+    store_of.land(live, [{"shop": name, "area": 1, "town": "x"} for name in "ab"])
+    store_of.clock.now = T0 + 2 * DAY + HOUR
+    store_of.land(live, [{"shop": name, "area": 1, "town": "x"} for name in ("c", "d")])
+    store_of.clock.now = T0 + 10 * DAY
+    store_of.land(sales, [sale(f"{day}{name}", T0 + day * DAY + HOUR, shop=name) for day in range(5) for name in "ab"])
+    done = materialize_windows(store_of.store, store_of.catalog, shop_presence_daily, days, run_id="run")
+    assert statuses(done.outcomes) == "ppqqq"
+    (finding,) = done.outcomes[2].verdict.findings
+    assert (finding.check, finding.observed, finding.limit) == ("coverage", "0.5", "0.6")
+    assert [example["shop"] for example in finding.examples] == ["c", "d"]
+    full = materialize_windows(store_of.store, store_of.catalog, shop_presence_daily, days, run_id="again", launch=FULL)
+    assert statuses(full.outcomes)[2:] == "qqq"
 
 
 def test_shift_is_judged_over_the_backfill_and_not_by_how_it_falls_into_runs(carriers: World) -> None:
