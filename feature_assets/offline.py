@@ -12,6 +12,7 @@ from feature_assets.backfill import (
     estimate_of_run,
     launch_of,
     permanent_errors_fail_at_once,
+    permission_of,
     refuse_forbidden_windows,
     step_name,
 )
@@ -101,6 +102,7 @@ def _windowed_asset(catalog: Catalog, group: FeatureGroup) -> dg.AssetsDefinitio
                     run_id=context.run.run_id,
                     launch=launch,
                     on_progress=progress,
+                    permission=permission_of(store, launch),
                 )
         progress.ended(promotion, _added_bytes(offline_store.table(group.stored_name), before, promotion.table_version))
         reports = [

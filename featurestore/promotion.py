@@ -23,14 +23,14 @@ from featurestore.compute.window import ComputedRows, compute_load
 from featurestore.declaration.catalog import Catalog
 from featurestore.declaration.group import FeatureGroup
 from featurestore.declaration.windows import Static, TimeWindow
-from featurestore.errors import InvalidInput, StaleWriter
+from featurestore.errors import AlreadyDecided, InvalidInput, StaleWriter, StoreUnavailable
 from featurestore.frontier import rows_behind
 from featurestore.gate.judging import judge_computed
 from featurestore.gate.quality import Finding, Verdict, judge
 from featurestore.launch import CORRECTNESS_OF, SCHEDULED, Correctness, Launch, Strategy
 from featurestore.offline.commit import Commit
 from featurestore.offline.ledger import LEFT, LedgerEntry
-from featurestore.offline.log import standing_at
+from featurestore.offline.log import BACKFILL_ID, standing_at
 from featurestore.offline.store import OfflineStore
 from featurestore.quality.holding import hold_drifted
 from featurestore.quality.recording import Computed, keep_load_statistics, keep_statistics, statistics_of
@@ -87,6 +87,8 @@ class Progress:
 
 
 OnProgress = Callable[[Progress], None]
+Permission = Callable[[], None]
+"""Raises if a run may promote nothing, or no more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +111,7 @@ def materialize_windows(
     run_id: str,
     launch: Launch = SCHEDULED,
     on_progress: OnProgress | None = None,
+    permission: Permission = lambda: None,
 ) -> Promotion:
     """Compute, stage, judge and promote windows of a windowed or event group.
 
@@ -120,13 +123,16 @@ def materialize_windows(
         run_id: Names the run in commits, ledger and staging; a repeated run may reuse it.
         launch: The backfill that the run belongs to, and its strategy; by default a scheduled, full computation.
         on_progress: Called after each window that was computed, in this thread.
+        permission: Asked before anything is computed, once more before the commit, and again when the ledger knows of it.
 
     Raises:
         StaleWriter: a newer run has computed one of the windows since this one began.
+        AlreadyDecided: the backfill was rolled back: nothing is promoted; or, in the last moment, what is promoted may stand.
         InvalidInput: the group declares nothing for the strategy.
         PromotionRefused: a proxy does not follow its feature closely enough.
     """
-    return _Run(store, catalog, group, run_id, launch).materialize(sorted(windows), on_progress or _say_nothing)
+    run = _Run(store, catalog, group, run_id, launch, permission)
+    return run.materialize(sorted(windows), on_progress or _say_nothing)
 
 
 def _say_nothing(_: Progress) -> None:
@@ -134,8 +140,17 @@ def _say_nothing(_: Progress) -> None:
 
 
 class _Run:
-    def __init__(self, store: OfflineStore, catalog: Catalog, group: FeatureGroup, run_id: str, launch: Launch) -> None:
+    def __init__(
+        self,
+        store: OfflineStore,
+        catalog: Catalog,
+        group: FeatureGroup,
+        run_id: str,
+        launch: Launch,
+        permission: Permission,
+    ) -> None:
         self.store, self.catalog, self.group, self.run_id, self.launch = store, catalog, group, run_id, launch
+        self.permission = permission
         self.registered = store.registry.group(group.stored_name)
         self.table = store.table(group.stored_name)
         self.staging = store.staging(group.stored_name)
@@ -146,6 +161,7 @@ class _Run:
         self.left: dict[TimeWindow, LedgerEntry] = {}
 
     def materialize(self, windows: Sequence[TimeWindow], on_progress: OnProgress) -> Promotion:
+        self.permission()
         skipped = self._skipped(windows)
         due = [window for window in windows if window not in skipped]
         computed, failed = self._compute(due, on_progress)
@@ -153,6 +169,7 @@ class _Run:
         statistics = statistics_of(self.registered, computed)
         outcomes = self._judge(computed, statistics) | failed
         self._refuse_overtaken(due)
+        self.permission()
         good = [window for window in due if outcomes[window].status == "promoted"]
         commit = self._promote(good, computed)
         self._quarantine(outcomes, computed)
@@ -163,6 +180,7 @@ class _Run:
         keep_statistics(self.store, self.registered.name, kept, run_id=self.run_id, version=version, at=recorded_at)
         self._record(outcomes, version, recorded_at)
         self.staging.discard(self.run_id)
+        self._confirm_permission(good)
         behind = self._behind({window: computed[window] for window in good})
         changed = set() if commit is None else set(commit.changed_windows)
         marked = {w: replace(o, changed=w in changed, behind_rows=behind.get(w.start, 0)) for w, o in outcomes.items()}
@@ -233,6 +251,20 @@ class _Run:
                 "compute from what is there now."
             )
 
+    def _confirm_permission(self, good: Sequence[TimeWindow]) -> None:
+        """A rollback that looked at the table before this commit, and was written down after permission was given, missed it."""
+        try:
+            self.permission()
+        except StoreUnavailable:  # nor can a rollback be written down in it just now
+            return
+        except AlreadyDecided as error:
+            if good:
+                raise AlreadyDecided(
+                    f"{error} Run {self.run_id!r} was promoting windows of group {self.group.stored_name!r} meanwhile, which may "
+                    f"stand. Take them back too: featurestore backfill rollback {self.launch.backfill_id} --as WHO --reason WHY"
+                ) from error
+            raise
+
     def _promote(self, good: Sequence[TimeWindow], computed: Mapping[TimeWindow, ComputedRows]) -> Commit | None:
         if not good:
             return None
@@ -244,7 +276,7 @@ class _Run:
             metadata={
                 "run_id": self.run_id,
                 "code_version": self.group.code_version,
-                "backfill_id": self.launch.backfill_id,
+                BACKFILL_ID: self.launch.backfill_id,
                 "strategy": self.launch.strategy,
             },
         )

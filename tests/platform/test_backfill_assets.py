@@ -15,9 +15,11 @@ from feature_assets.backfill import BackfillConfig, launch_of, launch_of_run, pe
 from feature_assets.progress import progress_text, stop_text
 from featurestore.backfill.outcome import ended_windows, left_windows
 from featurestore.backfill.override import promote_override
+from featurestore.backfill.rollback import roll_back
 from featurestore.declaration import Backfill, FeatureGroup, TimeWindow
 from featurestore.errors import InvalidInput, StaleWriter, StoreUnavailable
 from featurestore.launch import Launch
+from featurestore.metadata.request import BackfillRequest, RequestedWindows
 from featurestore.offline.ledger import LedgerEntry
 from featurestore.promotion import Progress, materialize_windows
 from resources.run_tags import PROGRESS
@@ -227,6 +229,23 @@ def test_scheduled_window_is_computed_although_backfills_are_closed(shop: Sandbo
     assert run(shop, 5, 5).success
     assert "may not be backfilled" in failure_of(run(shop, 5, 5, tags={"dagster/backfill": "abcdefgh"}))
     assert "may not be backfilled" in failure_of(run(shop, 3, 3))
+
+
+def test_second_run_of_a_backfill_that_was_rolled_back_fails_for_good_and_promotes_nothing(shop: Sandbox) -> None:
+    tags = {"dagster/backfill": "abcdefgh"}
+    book = shop.store.settings.book(lambda: shop.now)
+    asked = RequestedWindows(SALES, tuple(map(day_key, range(6))))
+    book.record(BackfillRequest("abcdefgh", shop.now, "anna", "full", (asked,), "admitted"))
+    assert run(shop, 0, 2, tags=tags).success
+    roll_back(shop.store, book, "abcdefgh", person="team:kiosks", os_user="tests", reason="wrong feed")
+    before = shop.version(SALES)
+    result = run(shop, 3, 5, tags=tags)
+    assert "AlreadyDecided: Backfill 'abcdefgh' cannot be computed: it was rolled back by team:kiosks" in failure_of(
+        result
+    )
+    assert [event.step_failure_data.user_failure_data for event in result.all_events if event.is_step_failure] != [None]
+    assert (shop.version(SALES), shop.rows(SALES).height) == (before, 0)
+    assert shop.offline.staging(SALES).staged_runs() == []
 
 
 def test_difference_is_shown_once_a_run_with_the_last_window_that_changed(shop: Sandbox) -> None:
