@@ -37,6 +37,7 @@ from featurestore.errors import FeatureStoreError, PromotionRefused
 from featurestore.gate.quality import Verdict
 from featurestore.offline.table import FeatureTable
 from featurestore.promotion import WindowOutcome, materialize_load, materialize_windows
+from resources.run_tags import is_scheduled
 from resources.store import StoreResource
 
 
@@ -103,6 +104,7 @@ def _windowed_asset(catalog: Catalog, group: FeatureGroup) -> dg.AssetsDefinitio
                     launch=launch,
                     on_progress=progress,
                     permission=permission_of(store, launch),
+                    is_scheduled=is_scheduled(context.run.tags),
                 )
         progress.ended(promotion, _added_bytes(offline_store.table(group.stored_name), before, promotion.table_version))
         reports = [

@@ -22,7 +22,7 @@ from featurestore.compute.inputs import static_inputs
 from featurestore.compute.window import ComputedRows, compute_load
 from featurestore.declaration.catalog import Catalog
 from featurestore.declaration.group import FeatureGroup
-from featurestore.declaration.windows import Static, TimeWindow
+from featurestore.declaration.windows import DAY, Static, TimeWindow
 from featurestore.errors import AlreadyDecided, InvalidInput, StaleWriter, StoreUnavailable
 from featurestore.frontier import rows_behind
 from featurestore.gate.judging import judge_computed
@@ -112,6 +112,7 @@ def materialize_windows(
     launch: Launch = SCHEDULED,
     on_progress: OnProgress | None = None,
     permission: Permission = lambda: None,
+    is_scheduled: bool = True,
 ) -> Promotion:
     """Compute, stage, judge and promote windows of a windowed or event group.
 
@@ -123,6 +124,8 @@ def materialize_windows(
         run_id: Names the run in commits, ledger and staging; a repeated run may reuse it.
         launch: The backfill that the run belongs to, and its strategy; by default a scheduled, full computation.
         on_progress: Called after each window that was computed, in this thread.
+        is_scheduled: False for a run that a person launched past every queue. Windows that it computes later than a day after their
+            cut-off are under its own id in the ledger, as a backfill's are: the schedule does not begin with them.
         permission: Asked before anything is computed, once more before the commit, and again when the ledger knows of it.
 
     Raises:
@@ -131,7 +134,7 @@ def materialize_windows(
         InvalidInput: the group declares nothing for the strategy.
         PromotionRefused: a proxy does not follow its feature closely enough.
     """
-    run = _Run(store, catalog, group, run_id, launch, permission)
+    run = _Run(store, catalog, group, run_id, launch, permission, is_scheduled)
     return run.materialize(sorted(windows), on_progress or _say_nothing)
 
 
@@ -148,9 +151,10 @@ class _Run:
         run_id: str,
         launch: Launch,
         permission: Permission,
+        is_scheduled: bool,
     ) -> None:
         self.store, self.catalog, self.group, self.run_id, self.launch = store, catalog, group, run_id, launch
-        self.permission = permission
+        self.permission, self.is_scheduled = permission, is_scheduled
         self.registered = store.registry.group(group.stored_name)
         self.table = store.table(group.stored_name)
         self.staging = store.staging(group.stored_name)
@@ -328,7 +332,7 @@ class _Run:
                 history_rows=outcome.history_rows,
                 null_key_rows=outcome.null_key_rows,
                 strategy=self.launch.strategy,
-                backfill_id=self.launch.backfill_id,
+                backfill_id=self._owner_of(window),
                 compute_seconds=outcome.compute_seconds,
                 declaration=declaration,
                 table_version=version if outcome.status == "promoted" else None,
@@ -336,6 +340,12 @@ class _Run:
             for window, outcome in outcomes.items()
         ]
         self.ledger.append([*entries, *self._left_entries(recorded_at)])
+
+    def _owner_of(self, window: TimeWindow) -> str:
+        """The backfill that the ledger is to name: a person's run over history is one, even where nobody had to admit it."""
+        is_history = self.group.cut_off(window) <= self.now - DAY
+        by_hand = self.run_id if is_history and not self.is_scheduled else ""
+        return self.launch.backfill_id or by_hand
 
     def _left_entries(self, recorded_at: datetime) -> list[LedgerEntry]:
         """That a backfill is done with the windows it leaves; of a scheduled run nobody asks."""

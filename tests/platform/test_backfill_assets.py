@@ -15,11 +15,12 @@ from feature_assets.backfill import BackfillConfig, launch_of, launch_of_run, pe
 from feature_assets.progress import progress_text, stop_text
 from featurestore.backfill.outcome import ended_windows, left_windows
 from featurestore.backfill.override import promote_override
-from featurestore.backfill.rollback import roll_back
+from featurestore.backfill.rollback import roll_back, rollback_backfill
 from featurestore.declaration import Backfill, FeatureGroup, TimeWindow
 from featurestore.errors import InvalidInput, StaleWriter, StoreUnavailable
 from featurestore.launch import Launch
 from featurestore.metadata.request import BackfillRequest, RequestedWindows
+from featurestore.offline.follower import LedgerFollower
 from featurestore.offline.ledger import LedgerEntry
 from featurestore.promotion import Progress, materialize_windows
 from resources.run_tags import PROGRESS
@@ -95,9 +96,35 @@ def test_id_of_the_book_goes_before_that_of_dagster(shop: Sandbox) -> None:
     assert {entry.backfill_id for entry in entries(shop)} == {"the-run"}
 
 
+def first_scheduled(shop: Sandbox) -> int | None:
+    follower = LedgerFollower(shop.offline.ledger(SALES), kiosk_sales_daily.cadence.origin, DAY)  # type: ignore[union-attr]
+    follower.look()
+    return follower.first_scheduled
+
+
 def test_run_launched_in_process_belongs_to_no_backfill(shop: Sandbox) -> None:
-    assert run(shop, 0, 0).success
+    shop.now = T0 + 6 * DAY + 3 * HOUR
+    assert run(shop, 5, 5).success
     assert {entry.backfill_id for entry in entries(shop)} == {""}
+    assert first_scheduled(shop) == 5
+
+
+def test_history_computed_in_process_is_under_its_runs_id_and_does_not_move_the_schedules_start(shop: Sandbox) -> None:
+    shop.now = T0 + 6 * DAY + 3 * HOUR
+    by_hand = run(shop, 0, 5)
+    assert {entry.backfill_id for entry in entries(shop)[:5]} == {by_hand.run_id}
+    assert first_scheduled(shop) == 5, "that one became due just now"
+    own = shop.offline.table(SALES).entry(shop.version(SALES) or 0).own  # type: ignore[union-attr]
+    assert own is not None
+    assert own.metadata["backfill_id"] == "", "it is no backfill that was admitted"
+    undone = rollback_backfill(shop.offline, by_hand.run_id, run_id="undo")[SALES]
+    assert len(undone.keys) == 6
+
+
+def test_history_that_the_schedule_catches_up_is_scheduled_however_late(shop: Sandbox) -> None:
+    assert run(shop, 0, 1, tags={"dagster/sensor_name": "due_windows"}).success
+    assert {entry.backfill_id for entry in entries(shop)} == {""}
+    assert first_scheduled(shop) == 0
 
 
 def test_strategy_is_taken_from_config_or_tags_and_shown_with_its_correctness(shop: Sandbox) -> None:
