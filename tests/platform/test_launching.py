@@ -449,6 +449,15 @@ def test_second_launch_of_the_same_names_the_first_that_waits(project: Project, 
     assert "asks for the same" not in other
 
 
+def test_second_launch_of_the_same_names_the_first_that_is_under_way(project: Project, dagster: FakeDagster) -> None:
+    project.run("backfill", "launch", GROUP)
+    record(project, "backfill0", *KEYS)
+    again = told(project.run("backfill", "launch", GROUP))
+    assert "Backfill backfill0 computes the same, and is under way: featurestore backfill status backfill0" in again
+    dagster.backfills["backfill0"].end("COMPLETED_SUCCESS", "SUCCESS")
+    assert "computes the same" not in told(project.run("backfill", "launch", GROUP))
+
+
 def test_show_of_what_was_launched_just_now_says_that_it_is_not_assessed_yet(
     project: Project, dagster: FakeDagster
 ) -> None:
