@@ -3,7 +3,7 @@
 The launch dialog shows the config of one asset; tags hold for every asset of a backfill.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
@@ -14,6 +14,7 @@ from pydantic import Field, ValidationError
 
 from featurestore.backfill import tags as launch_tags
 from featurestore.backfill.admission import refuse_forbidden
+from featurestore.backfill.diff import keep_run_diff
 from featurestore.declaration import FeatureGroup, TimeWindow
 from featurestore.declaration.windows import DAY
 from featurestore.errors import FeatureStoreError, InvalidInput, StoreUnavailable
@@ -99,6 +100,11 @@ def permission_of(store: StoreResource, launch: Launch) -> Permission:
     if not launch.is_backfill:
         return lambda: None
     return partial(store.settings().book(store.clock()).require_may_run, launch.backfill_id)
+
+
+def difference_keeper(store: StoreResource, launch: Launch, run_id: str) -> Callable[[Mapping[str, Any]], None]:
+    """What keeps the difference that a run made with its backfill, for as long as the book stands."""
+    return lambda document: keep_run_diff(store.settings().book(store.clock()), launch.backfill_id, run_id, document)
 
 
 @contextmanager

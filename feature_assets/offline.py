@@ -9,6 +9,7 @@ from checks.gate import gate_spec, quarantine_result, quarantine_spec
 from checks.quality import quality_results, quality_specs
 from feature_assets.backfill import (
     BackfillConfig,
+    difference_keeper,
     estimate_of_run,
     launch_of,
     permanent_errors_fail_at_once,
@@ -111,9 +112,9 @@ def _windowed_asset(catalog: Catalog, group: FeatureGroup) -> dg.AssetsDefinitio
             _report(cadence.key_of(outcome.window), outcome, promotion.table_version) for outcome in promotion.outcomes
         ]
         if launch.is_backfill:
-            reports = with_difference(
-                reports, offline_store, group, before, promotion, estimate_of_run(context.run.tags)
-            )
+            keep = difference_keeper(store, launch, context.run.run_id)
+            estimate = estimate_of_run(context.run.tags)
+            reports = with_difference(reports, offline_store, group, before, promotion, estimate, keep)
         quarantine = quarantine_result(held, offline_store.staging(group.stored_name))
         yield from report_partitions(context, check, reports, [quarantine, *quality_results(group, offline_store)])
 

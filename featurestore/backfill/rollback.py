@@ -195,7 +195,7 @@ def _earlier_rows(store: OfflineStore, group: RegisteredGroup, changes: Sequence
             parts.append(table.scan(before, windows=[change.window for change in same]).collect())
         except FileNotFoundError as error:
             raise InvalidInput(
-                f"Version {before} of group {group.name!r}, to which windows would return, was vacuumed: {error}. "
+                f"Version {before} of group {group.name!r}, to which windows would return, was vacuumed. "
                 "The rows of then are gone; launch a new backfill instead."
             ) from error
     return pl.concat(parts).drop("created_at")

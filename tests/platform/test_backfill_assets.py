@@ -13,6 +13,7 @@ import pytest
 from checks.gate import GATE
 from feature_assets.backfill import BackfillConfig, launch_of, launch_of_run, permanent_errors_fail_at_once
 from feature_assets.progress import progress_text, stop_text
+from featurestore.backfill.diff import RUN_KIND
 from featurestore.backfill.outcome import ended_windows, left_windows
 from featurestore.backfill.override import promote_override
 from featurestore.backfill.rollback import roll_back, rollback_backfill
@@ -284,6 +285,24 @@ def test_difference_is_shown_once_a_run_with_the_last_window_that_changed(shop: 
     assert "2 changed" in metadata(shop, 2)["difference"]
     assert "data:image/svg+xml" in metadata(shop, 2)["difference"]
     assert all("difference" not in metadata(shop, day) for day in (0, 1, 3, 4))
+
+
+def test_difference_is_kept_with_the_backfill_by_the_run_itself(shop: Sandbox) -> None:
+    assert run(shop, 0, 2, tags={"dagster/backfill": "abcdefgh"}).success
+    [document] = shop.store.settings.book(lambda: shop.now).kept("abcdefgh", RUN_KIND).values()
+    assert (document["group"], document["rows"]["added"], len(document["windows"])) == (SALES, 3, 3)
+
+
+ESTIMATED = {"dagster/backfill": "abcdefgh", "featurestore/estimate_usd": "0.25"}
+
+
+def test_estimate_is_shown_though_nothing_changed_and_with_the_gate_though_all_was_held(shop: Sandbox) -> None:
+    assert run(shop, 0, 2).success
+    assert run(shop, 0, 2, tags=ESTIMATED).success
+    assert [metadata(shop, day).get("estimate_usd") for day in range(3)] == [None, None, 0.25]
+    shop.ingest(orders, [order(9, T0 + 7 * DAY + HOUR, TOO_MUCH)])
+    assert not run(shop, 7, 7, tags=ESTIMATED).success
+    assert gate_of(shop, 7)[0].metadata["estimate_usd"].value == 0.25
 
 
 def test_unpromoted_upstream_windows_can_be_left_aside(shop: Sandbox) -> None:
