@@ -3,9 +3,10 @@
 The launch dialog shows the config of one asset; tags hold for every asset of a backfill.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import dagster as dg
@@ -13,12 +14,15 @@ from pydantic import Field, ValidationError
 
 from featurestore.backfill import tags as launch_tags
 from featurestore.backfill.admission import refuse_forbidden
+from featurestore.backfill.diff import keep_run_diff
 from featurestore.declaration import FeatureGroup, TimeWindow
 from featurestore.declaration.windows import DAY
 from featurestore.errors import FeatureStoreError, InvalidInput, StoreUnavailable
 from featurestore.launch import Launch
 from featurestore.offline.store import OfflineStore
+from featurestore.promotion import Permission
 from resources.run_tags import ESTIMATE, backfill_of
+from resources.store import StoreResource
 
 
 class BackfillConfig(dg.Config):
@@ -85,6 +89,22 @@ def refuse_forbidden_windows(
     lately = store.clock() - DAY
     asked = windows if launch.is_backfill else [window for window in windows if group.cut_off(window) <= lately]
     refuse_forbidden(store.registry, {group.stored_name: asked})
+
+
+def permission_of(store: StoreResource, launch: Launch) -> Permission:
+    """What a run of a backfill asks before it computes and before it promotes: the book, as it is then.
+
+    Returns:
+        What raises AlreadyDecided once the backfill is rolled back; of a run that is none it asks nobody.
+    """
+    if not launch.is_backfill:
+        return lambda: None
+    return partial(store.settings().book(store.clock()).require_may_run, launch.backfill_id)
+
+
+def difference_keeper(store: StoreResource, launch: Launch, run_id: str) -> Callable[[Mapping[str, Any]], None]:
+    """What keeps the difference that a run made with its backfill, for as long as the book stands."""
+    return lambda document: keep_run_diff(store.settings().book(store.clock()), launch.backfill_id, run_id, document)
 
 
 @contextmanager

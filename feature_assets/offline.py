@@ -9,9 +9,11 @@ from checks.gate import gate_spec, quarantine_result, quarantine_spec
 from checks.quality import quality_results, quality_specs
 from feature_assets.backfill import (
     BackfillConfig,
+    difference_keeper,
     estimate_of_run,
     launch_of,
     permanent_errors_fail_at_once,
+    permission_of,
     refuse_forbidden_windows,
     step_name,
 )
@@ -36,6 +38,7 @@ from featurestore.errors import FeatureStoreError, PromotionRefused
 from featurestore.gate.quality import Verdict
 from featurestore.offline.table import FeatureTable
 from featurestore.promotion import WindowOutcome, materialize_load, materialize_windows
+from resources.run_tags import is_scheduled
 from resources.store import StoreResource
 
 
@@ -101,15 +104,17 @@ def _windowed_asset(catalog: Catalog, group: FeatureGroup) -> dg.AssetsDefinitio
                     run_id=context.run.run_id,
                     launch=launch,
                     on_progress=progress,
+                    permission=permission_of(store, launch),
+                    is_scheduled=is_scheduled(context.run.tags),
                 )
         progress.ended(promotion, _added_bytes(offline_store.table(group.stored_name), before, promotion.table_version))
         reports = [
             _report(cadence.key_of(outcome.window), outcome, promotion.table_version) for outcome in promotion.outcomes
         ]
         if launch.is_backfill:
-            reports = with_difference(
-                reports, offline_store, group, before, promotion, estimate_of_run(context.run.tags)
-            )
+            keep = difference_keeper(store, launch, context.run.run_id)
+            estimate = estimate_of_run(context.run.tags)
+            reports = with_difference(reports, offline_store, group, before, promotion, estimate, keep)
         quarantine = quarantine_result(held, offline_store.staging(group.stored_name))
         yield from report_partitions(context, check, reports, [quarantine, *quality_results(group, offline_store)])
 

@@ -22,15 +22,15 @@ from featurestore.compute.inputs import static_inputs
 from featurestore.compute.window import ComputedRows, compute_load
 from featurestore.declaration.catalog import Catalog
 from featurestore.declaration.group import FeatureGroup
-from featurestore.declaration.windows import Static, TimeWindow
-from featurestore.errors import InvalidInput, StaleWriter
+from featurestore.declaration.windows import DAY, Static, TimeWindow
+from featurestore.errors import AlreadyDecided, InvalidInput, StaleWriter, StoreUnavailable
 from featurestore.frontier import rows_behind
 from featurestore.gate.judging import judge_computed
 from featurestore.gate.quality import Finding, Verdict, judge
 from featurestore.launch import CORRECTNESS_OF, SCHEDULED, Correctness, Launch, Strategy
 from featurestore.offline.commit import Commit
 from featurestore.offline.ledger import LEFT, LedgerEntry
-from featurestore.offline.log import standing_at
+from featurestore.offline.log import BACKFILL_ID, standing_at
 from featurestore.offline.store import OfflineStore
 from featurestore.quality.holding import hold_drifted
 from featurestore.quality.recording import Computed, keep_load_statistics, keep_statistics, statistics_of
@@ -87,6 +87,8 @@ class Progress:
 
 
 OnProgress = Callable[[Progress], None]
+Permission = Callable[[], None]
+"""Raises if a run may promote nothing, or no more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +111,8 @@ def materialize_windows(
     run_id: str,
     launch: Launch = SCHEDULED,
     on_progress: OnProgress | None = None,
+    permission: Permission = lambda: None,
+    is_scheduled: bool = True,
 ) -> Promotion:
     """Compute, stage, judge and promote windows of a windowed or event group.
 
@@ -120,13 +124,18 @@ def materialize_windows(
         run_id: Names the run in commits, ledger and staging; a repeated run may reuse it.
         launch: The backfill that the run belongs to, and its strategy; by default a scheduled, full computation.
         on_progress: Called after each window that was computed, in this thread.
+        is_scheduled: False for a run that a person launched past every queue. Windows that it computes later than a day after their
+            cut-off are under its own id in the ledger, as a backfill's are: the schedule does not begin with them.
+        permission: Asked before anything is computed, once more before the commit, and again when the ledger knows of it.
 
     Raises:
         StaleWriter: a newer run has computed one of the windows since this one began.
+        AlreadyDecided: the backfill was rolled back: nothing is promoted; or, in the last moment, what is promoted may stand.
         InvalidInput: the group declares nothing for the strategy.
         PromotionRefused: a proxy does not follow its feature closely enough.
     """
-    return _Run(store, catalog, group, run_id, launch).materialize(sorted(windows), on_progress or _say_nothing)
+    run = _Run(store, catalog, group, run_id, launch, permission, is_scheduled)
+    return run.materialize(sorted(windows), on_progress or _say_nothing)
 
 
 def _say_nothing(_: Progress) -> None:
@@ -134,8 +143,18 @@ def _say_nothing(_: Progress) -> None:
 
 
 class _Run:
-    def __init__(self, store: OfflineStore, catalog: Catalog, group: FeatureGroup, run_id: str, launch: Launch) -> None:
+    def __init__(
+        self,
+        store: OfflineStore,
+        catalog: Catalog,
+        group: FeatureGroup,
+        run_id: str,
+        launch: Launch,
+        permission: Permission,
+        is_scheduled: bool,
+    ) -> None:
         self.store, self.catalog, self.group, self.run_id, self.launch = store, catalog, group, run_id, launch
+        self.permission, self.is_scheduled = permission, is_scheduled
         self.registered = store.registry.group(group.stored_name)
         self.table = store.table(group.stored_name)
         self.staging = store.staging(group.stored_name)
@@ -146,6 +165,7 @@ class _Run:
         self.left: dict[TimeWindow, LedgerEntry] = {}
 
     def materialize(self, windows: Sequence[TimeWindow], on_progress: OnProgress) -> Promotion:
+        self.permission()
         skipped = self._skipped(windows)
         due = [window for window in windows if window not in skipped]
         computed, failed = self._compute(due, on_progress)
@@ -153,6 +173,7 @@ class _Run:
         statistics = statistics_of(self.registered, computed)
         outcomes = self._judge(computed, statistics) | failed
         self._refuse_overtaken(due)
+        self.permission()
         good = [window for window in due if outcomes[window].status == "promoted"]
         commit = self._promote(good, computed)
         self._quarantine(outcomes, computed)
@@ -163,6 +184,7 @@ class _Run:
         keep_statistics(self.store, self.registered.name, kept, run_id=self.run_id, version=version, at=recorded_at)
         self._record(outcomes, version, recorded_at)
         self.staging.discard(self.run_id)
+        self._confirm_permission(good)
         behind = self._behind({window: computed[window] for window in good})
         changed = set() if commit is None else set(commit.changed_windows)
         marked = {w: replace(o, changed=w in changed, behind_rows=behind.get(w.start, 0)) for w, o in outcomes.items()}
@@ -233,6 +255,20 @@ class _Run:
                 "compute from what is there now."
             )
 
+    def _confirm_permission(self, good: Sequence[TimeWindow]) -> None:
+        """A rollback that looked at the table before this commit, and was written down after permission was given, missed it."""
+        try:
+            self.permission()
+        except StoreUnavailable:  # nor can a rollback be written down in it just now
+            return
+        except AlreadyDecided as error:
+            if good:
+                raise AlreadyDecided(
+                    f"{error} Run {self.run_id!r} was promoting windows of group {self.group.stored_name!r} meanwhile, which may "
+                    f"stand. Take them back too: featurestore backfill rollback {self.launch.backfill_id} --as WHO --reason WHY"
+                ) from error
+            raise
+
     def _promote(self, good: Sequence[TimeWindow], computed: Mapping[TimeWindow, ComputedRows]) -> Commit | None:
         if not good:
             return None
@@ -244,7 +280,7 @@ class _Run:
             metadata={
                 "run_id": self.run_id,
                 "code_version": self.group.code_version,
-                "backfill_id": self.launch.backfill_id,
+                BACKFILL_ID: self.launch.backfill_id,
                 "strategy": self.launch.strategy,
             },
         )
@@ -296,7 +332,7 @@ class _Run:
                 history_rows=outcome.history_rows,
                 null_key_rows=outcome.null_key_rows,
                 strategy=self.launch.strategy,
-                backfill_id=self.launch.backfill_id,
+                backfill_id=self._owner_of(window),
                 compute_seconds=outcome.compute_seconds,
                 declaration=declaration,
                 table_version=version if outcome.status == "promoted" else None,
@@ -304,6 +340,12 @@ class _Run:
             for window, outcome in outcomes.items()
         ]
         self.ledger.append([*entries, *self._left_entries(recorded_at)])
+
+    def _owner_of(self, window: TimeWindow) -> str:
+        """The backfill that the ledger is to name: a person's run over history is one, even where nobody had to admit it."""
+        is_history = self.group.cut_off(window) <= self.now - DAY
+        by_hand = self.run_id if is_history and not self.is_scheduled else ""
+        return self.launch.backfill_id or by_hand
 
     def _left_entries(self, recorded_at: datetime) -> list[LedgerEntry]:
         """That a backfill is done with the windows it leaves; of a scheduled run nobody asks."""

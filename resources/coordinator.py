@@ -11,17 +11,13 @@ Whatever a launcher typed for these tags is overwritten.
 import dagster as dg
 from dagster._core.run_coordinator import QueuedRunCoordinator, SubmitRunContext
 from dagster._core.storage.tags import (
-    AUTOMATION_CONDITION_TAG,
     BACKFILL_ID_TAG,
     PRIORITY_TAG,
     RETRY_NUMBER_TAG,
-    SCHEDULE_NAME_TAG,
-    SENSOR_NAME_TAG,
 )
 
-from resources.run_tags import ADMISSION, ASSESSING, BACKFILL, SCHEDULED, asked_range, offline_groups
+from resources.run_tags import ADMISSION, ASSESSING, BACKFILL, SCHEDULED, asked_range, is_scheduled, offline_groups
 
-SCHEDULED_BY = (AUTOMATION_CONDITION_TAG, SCHEDULE_NAME_TAG, SENSOR_NAME_TAG)
 PRIORITY = -10
 
 
@@ -61,7 +57,7 @@ class AdmissionCoordinator(QueuedRunCoordinator[dg.DagsterInstance]):
             return parent.tags[BACKFILL]
         if BACKFILL_ID_TAG in run.tags:
             return run.tags[BACKFILL_ID_TAG]
-        return "" if any(name in run.tags for name in SCHEDULED_BY) else run.run_id
+        return "" if is_scheduled(run.tags) else run.run_id
 
     def _parent_of(self, run: dg.DagsterRun) -> dg.DagsterRun | None:
         return self._instance.get_run_by_id(run.parent_run_id) if run.parent_run_id else None

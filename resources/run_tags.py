@@ -10,8 +10,11 @@ import dagster as dg
 from dagster._core.storage.tags import (
     ASSET_PARTITION_RANGE_END_TAG,
     ASSET_PARTITION_RANGE_START_TAG,
+    AUTOMATION_CONDITION_TAG,
     BACKFILL_ID_TAG,
     PARTITION_NAME_TAG,
+    SCHEDULE_NAME_TAG,
+    SENSOR_NAME_TAG,
 )
 
 ADMISSION = "featurestore/admission"
@@ -30,6 +33,9 @@ LAUNCHED_BY = "featurestore/launched_by"
 LAUNCHED_AT = "featurestore/launched_at"
 """When, by the store's clock."""
 
+SCHEDULED_BY = (AUTOMATION_CONDITION_TAG, SCHEDULE_NAME_TAG, SENSOR_NAME_TAG)
+"""A run that Dagster's daemon launched by itself has one of them."""
+
 OFFLINE, RAW = "offline", "raw"
 
 
@@ -46,6 +52,11 @@ def asked_range(tags: Mapping[str, str]) -> tuple[str, str] | None:
 def backfill_of(tags: Mapping[str, str]) -> str:
     """The id of the backfill that a run belongs to; empty for a scheduled one, and for one launched in process."""
     return tags.get(BACKFILL, tags.get(BACKFILL_ID_TAG, ""))
+
+
+def is_scheduled(tags: Mapping[str, str]) -> bool:
+    """Whether automation, a schedule or a sensor launched a run, as far as its tags say: a person who launches one can type them."""
+    return any(name in tags for name in SCHEDULED_BY)
 
 
 def offline_groups(instance: dg.DagsterInstance, run: dg.DagsterRun) -> list[str]:

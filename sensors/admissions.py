@@ -57,6 +57,12 @@ class Admissions:
         else:
             self._cancel(held, self._why_not(request))
 
+    def stop(self, waiting: HeldBackfill) -> None:
+        """Cancel a backfill that was let go and has been rolled back since: what still waits in the queue, and what is under way."""
+        request = self.book.find(waiting.backfill_id)
+        if request is not None and request.state == "rolled_back":
+            self._cancel(waiting, self._why_not(request))
+
     def _request_of(self, held: HeldBackfill) -> BackfillRequest:
         known = self.book.find(held.backfill_id)
         if known is not None:

@@ -4,7 +4,7 @@ The run coordinator holds every backfill in the queue; this sensor, which knows 
 """
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 
 import dagster as dg
@@ -16,9 +16,9 @@ from featurestore.launch import CORRECTNESS_OF
 from featurestore.metadata.book import BackfillBook
 from featurestore.metadata.request import AuditEntry
 from featurestore.offline.ledger import LedgerEntry
-from resources.run_tags import OFFLINE
+from resources.run_tags import HELD, OFFLINE
 from resources.store import StoreResource
-from sensors.admissions import Admissions
+from sensors.admissions import GOES_ON, Admissions
 from sensors.ended_backfills import EndedBackfills
 from sensors.held_runs import HeldBackfill, held_backfills
 
@@ -36,7 +36,7 @@ def backfill_admission(catalog: Catalog) -> dg.SensorDefinition:
         name="backfill_admission",
         minimum_interval_seconds=MINIMUM_INTERVAL_SECONDS,
         default_status=dg.DefaultSensorStatus.RUNNING,
-        description="Assesses backfills that wait in the queue, and lets them go, holds them for approval, or cancels them.",
+        description="Assesses backfills that wait in the queue, and lets them go, holds them for approval, or cancels them; also those rolled back since.",
     )
     def admission(context: dg.SensorEvaluationContext, store: StoreResource) -> dg.SensorResult:
         book = store.settings().book(store.clock())
@@ -52,20 +52,23 @@ def backfill_admission(catalog: Catalog) -> dg.SensorDefinition:
 def settle_held(
     context: dg.SensorEvaluationContext, catalog: Catalog, store: StoreResource, book: BackfillBook
 ) -> None:
-    """Settle the backfills that wait, the oldest first, for at most `TICK_SECONDS`."""
+    """Stop what was let go and rolled back since; settle what waits, the oldest first. All for at most `TICK_SECONDS`."""
     deadline = time.monotonic() + TICK_SECONDS
-    if not (waiting := held_backfills(context.instance, catalog)):
+    let_go, waiting = (held_backfills(context.instance, catalog, admissions) for admissions in (GOES_ON, HELD))
+    if not (let_go or waiting):
         return
     admissions = Admissions(context.instance, catalog, store.offline(), book, context.log)
 
-    def settle(held: HeldBackfill) -> None:
+    def in_time(act: Callable[[HeldBackfill], None], held: HeldBackfill) -> None:
         if time.monotonic() < deadline:
-            admissions.settle(held)
+            act(held)
 
     # An error that nobody foresaw in one of them stops none of the others: it is raised after the last.
     with ExitStack() as each:
         for held in reversed(waiting):
-            each.callback(settle, held)
+            each.callback(in_time, admissions.settle, held)
+        for held in reversed(let_go):
+            each.callback(in_time, admissions.stop, held)
 
 
 def asset_events(

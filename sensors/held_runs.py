@@ -1,6 +1,6 @@
-"""The runs that wait for admission, read from Dagster: which backfill each belongs to, and what it asks for."""
+"""The runs that wait in the queue, for admission or for their turn, read from Dagster: which backfill each belongs to, and what it asks for."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import dagster as dg
@@ -25,7 +25,7 @@ Windows = Mapping[str, tuple[TimeWindow, ...]]
 
 @dataclass(frozen=True, slots=True)
 class HeldBackfill:
-    """The held runs of one backfill, and the groups that they touch."""
+    """The waiting runs of one backfill, and the groups that they touch."""
 
     backfill_id: str
     runs: tuple[dg.DagsterRun, ...]
@@ -37,9 +37,15 @@ class HeldBackfill:
         return self.runs[0].tags.get(BACKFILL_ID_TAG, "")
 
 
-def held_backfills(instance: dg.DagsterInstance, catalog: Catalog) -> list[HeldBackfill]:
-    """What waits in the queue for an admission, and touches groups of a catalogue: the oldest first."""
-    tags = {ADMISSION: list(HELD)}
+def held_backfills(
+    instance: dg.DagsterInstance, catalog: Catalog, admissions: Sequence[str] = HELD
+) -> list[HeldBackfill]:
+    """What waits in the queue and touches groups of a catalogue: the oldest first.
+
+    Args:
+        admissions: What their tag says; by default, that they wait for an admission.
+    """
+    tags = {ADMISSION: list(admissions)}
     queued = instance.get_runs(dg.RunsFilter(statuses=[dg.DagsterRunStatus.QUEUED], tags=tags), ascending=True)
     by_id: dict[str, list[dg.DagsterRun]] = {}
     for run in queued:

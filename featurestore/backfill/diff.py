@@ -5,7 +5,7 @@ difference of numbers is after minus before; its relative size is by the larger 
 Of vectors it is 1 - cosine. NaN counts as null. Not here: how a difference is drawn or printed.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,8 +19,10 @@ from featurestore.offline.intake import identity
 from featurestore.offline.store import OfflineStore
 from featurestore.registry.snapshot import RegisteredFeature, RegisteredGroup
 
-KIND = "diff"
+KIND, RUN_KIND = "diff", "run_diff"
+"""Of what is kept: what a backfill changed in a group; what one run of it did, kept by the run itself."""
 TOP_MOVES = 5
+SUMMED = ("changed", "nulls_before", "nulls_after")
 IN, OUT = "_in", "_out"
 """Columns of a compared row: it is among those after, among those before."""
 
@@ -40,7 +42,8 @@ def backfill_diff(
     """Compare what a backfill promoted with what was there before, group by group.
 
     What was compared is kept in the book, and taken from there for as long as the backfill changes nothing more: a rollback
-    or a vacuum does not take it away.
+    or a vacuum does not take it away. If nobody compared before a vacuum, what the runs kept is put together: rows, windows and
+    counts of each feature, without the sizes of change, which cannot be added up.
 
     Args:
         book: None keeps nothing.
@@ -57,10 +60,10 @@ def backfill_diff(
     documents = {
         name: document
         for name in (store.registry.groups if groups is None else groups)
-        if (document := _document(store, store.registry.group(name), backfill_id, kept.get(name))) is not None
+        if (document := _document(store, store.registry.group(name), backfill_id, kept.get(name), book)) is not None
     }
     for name, document in documents.items():
-        if book is not None and document != kept.get(name):
+        if book is not None and document != kept.get(name) and not document.get("is_of_runs"):
             book.keep(backfill_id, KIND, name, document)
     if not documents and (book is None or book.find(backfill_id) is None):
         raise UnknownName(
@@ -69,8 +72,17 @@ def backfill_diff(
     return {"backfill_id": backfill_id, "groups": documents}
 
 
+def keep_run_diff(book: BackfillBook, backfill_id: str, run_id: str, document: Mapping[str, Any]) -> None:
+    """Keep what one run of a backfill changed in a group, as `run_diff` gives it."""
+    book.keep(backfill_id, RUN_KIND, f"{document['group']}/{run_id}", document)
+
+
 def _document(
-    store: OfflineStore, group: RegisteredGroup, backfill_id: str, kept: dict[str, Any] | None
+    store: OfflineStore,
+    group: RegisteredGroup,
+    backfill_id: str,
+    kept: dict[str, Any] | None,
+    book: BackfillBook | None,
 ) -> dict[str, Any] | None:
     """What is kept, if it is of the same versions, else a new comparison; None if the backfill changed no row."""
     if not group.has_windows:
@@ -78,7 +90,32 @@ def _document(
     pairs = _pairs(footprint(store.table(group.name), backfill_id).changes)
     if not pairs or (kept is not None and kept["versions"] == [[pair.before, pair.after] for pair in pairs]):
         return kept
-    return _compared(store, group, pairs)
+    try:
+        return _compared(store, group, pairs)
+    except InvalidInput:
+        of_runs = {} if book is None else book.kept(backfill_id, RUN_KIND)
+        parts = [document for document in of_runs.values() if document["group"] == group.name]
+        if not parts and kept is None:
+            raise
+        return _of_runs(parts) if parts else kept
+
+
+def _of_runs(parts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """What several runs changed, put together: one run as it is, of more what can be added up."""
+    if len(parts) == 1:
+        return {**parts[0], "is_of_runs": True}
+    features: dict[str, dict[str, Any]] = {}
+    for name, feature in (item for part in parts for item in part["features"].items()):
+        known = features.setdefault(name, {"dtype": feature["dtype"], **dict.fromkeys(SUMMED, 0)})
+        features[name] = known | {count: known[count] + feature[count] for count in SUMMED}
+    return {
+        "group": parts[0]["group"],
+        "versions": sorted(pair for part in parts for pair in part["versions"]),
+        "rows": {name: sum(part["rows"][name] for part in parts) for name in parts[0]["rows"]},
+        "features": features,
+        "windows": sorted((line for part in parts for line in part["windows"]), key=lambda line: str(line["window"])),
+        "is_of_runs": True,
+    }
 
 
 def run_diff(
@@ -138,7 +175,8 @@ def _joined(store: OfflineStore, group: RegisteredGroup, pair: _Pair) -> pl.Data
         )
     except FileNotFoundError as error:
         raise InvalidInput(
-            f"Versions {pair.before} and {pair.after} of group {group.name!r} cannot be compared any more, files were vacuumed: {error}."
+            f"Versions {pair.before} and {pair.after} of group {group.name!r} cannot be compared any more: their files were vacuumed, and "
+            "no comparison was kept. What each run changed stands in Dagster, in the metadata of the last window that it changed."
         ) from error
     old = before.rename({name: f"{name}{OUT}" for name in features}).with_columns(pl.lit(True).alias(OUT))
     new = after.with_columns(pl.lit(True).alias(IN))

@@ -10,13 +10,11 @@ from datetime import datetime
 
 from featurestore.declaration.windows import Daily, Hourly, TimeWindow
 from featurestore.errors import InvalidInput
-from featurestore.offline.log import LogEntry
+from featurestore.offline.log import BACKFILL_ID, ROLLBACK_OF, LogEntry
 from featurestore.offline.spans import inside
 from featurestore.offline.table import FeatureTable
 from featurestore.registry.snapshot import RegisteredGroup
 
-ROLLBACK_OF = "rollback_of"
-"""In the metadata of a rollback's commit: the backfill that it took back."""
 READERS = 16
 
 
@@ -69,7 +67,7 @@ class Footprint:
 
 def owner_of(metadata: Mapping[str, str]) -> str:
     """The backfill that a commit belongs to, or the run if it was scheduled; empty for a rollback, which nobody takes back."""
-    return "" if ROLLBACK_OF in metadata else metadata.get("backfill_id") or metadata.get("run_id", "")
+    return "" if ROLLBACK_OF in metadata else metadata.get(BACKFILL_ID) or metadata.get("run_id", "")
 
 
 def cadence_of(group: RegisteredGroup) -> Hourly | Daily:

@@ -25,6 +25,24 @@ def ended_windows(store: OfflineStore, group_name: str, *backfill_ids: str) -> l
     return [LedgerEntry(**entry) for entry in last.to_dicts()]
 
 
+def standing_windows(store: OfflineStore, group_name: str, *backfill_ids: str) -> set[datetime]:
+    """The starts of the windows whose rows in production are by some backfills, or by runs of these names that belonged to none."""
+    ids, owner = list(backfill_ids), pl.when(pl.col("backfill_id") != "").then("backfill_id").otherwise("run_id")
+    return set(store.ledger(group_name).in_production().filter(owner.is_in(ids))["window_start"])
+
+
+def taken_back(store: OfflineStore, group_name: str, ended: Iterable[LedgerEntry], *backfill_ids: str) -> set[datetime]:
+    """The starts of the windows that some backfills promoted, and their rollbacks have taken back since.
+
+    Args:
+        ended: What they have computed, as `ended_windows` gives it.
+    """
+    promoted = {entry.window_start for entry in ended if entry.status == "promoted"}
+    of_rollbacks = [pl.col("run_id").str.starts_with(f"{PREFIX}{backfill_id}/") for backfill_id in backfill_ids]
+    returned = store.ledger(group_name).entries().filter(pl.any_horizontal(of_rollbacks))["window_start"]
+    return (promoted & set(returned)) - standing_windows(store, group_name, *backfill_ids)
+
+
 def left_windows(
     store: OfflineStore, group_name: str, ended: Iterable[LedgerEntry], *backfill_ids: str
 ) -> set[datetime]:

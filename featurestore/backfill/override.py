@@ -106,7 +106,7 @@ def _done_before(
     if missing:
         raise UnknownName(
             f"Windows {sorted(missing)} of backfill {backfill_id!r} are not in quarantine. "
-            f"There are {[f'{item.group.name} {item.key}' for item in held]}."
+            f"There are {[f'{item.group.name} {item.key}' for item in held]}. Look first: featurestore backfill inspect {backfill_id}"
         )
     return done
 

@@ -5,6 +5,11 @@ version. Nothing here touches files, and later writes to other windows stay.
 
 The order is table, ledger, book, online copy. Each part looks for what is left to do, so that a rollback cut short
 anywhere is ended by repeating it, and one that is complete changes nothing.
+
+A run of the backfill may be under way. Once the book says that it is rolled back, its runs compute nothing more (`Permission` in
+`promotion.py`); so the tables are looked at once more after that, and what was promoted in between returns too. A run that had
+its permission before, and commits after, is stopped by the rollback's commit in its table's log; where there was nothing to return,
+and so no commit, it fails once its ledger is written, and says that the rollback is to be repeated.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -15,13 +20,14 @@ from uuid import uuid4
 
 import polars as pl
 
-from featurestore.backfill.footprint import ROLLBACK_OF, Footprint, WindowChange, cadence_of, footprint
+from featurestore.backfill.footprint import Footprint, WindowChange, cadence_of, footprint
 from featurestore.backfill.rights import check_right
 from featurestore.backfill.standings import Returned, restore_standings, rollback_name
 from featurestore.declaration.windows import TimeWindow
 from featurestore.errors import FenceRefused, InvalidInput, StaleWriter, StoreUnavailable, UnknownName
 from featurestore.metadata.book import BackfillBook
 from featurestore.metadata.request import AuditEntry
+from featurestore.offline.log import ROLLBACK_OF
 from featurestore.offline.store import OfflineStore
 from featurestore.registry.snapshot import RegisteredGroup
 
@@ -87,9 +93,15 @@ def roll_back(
     plans = _plans(store.offline, backfill_id, names)
     for plan in plans:
         check_right(plan.group, person)
-    done = [_return(store.offline, backfill_id, plan, f"rollback-{uuid4().hex[:12]}") for plan in plans]
-    _write_down(book, AuditEntry(backfill_id, store.clock(), ACTION, person, os_user, reason), done)
-    online = {item.group: _follow_online(store, item) for item in done}
+    done: list[GroupRollback] = []
+    seen: dict[str, int] = {}
+    while plans:
+        came = [_return(store.offline, backfill_id, plan, f"rollback-{uuid4().hex[:12]}") for plan in plans]
+        _write_down(book, AuditEntry(backfill_id, store.clock(), ACTION, person, os_user, reason), came)
+        done += came
+        seen |= {plan.group.name: plan.found.version or 0 for plan in plans}
+        plans = [] if known is None else _came_meanwhile(store.offline, backfill_id, names, seen)
+    online = {name: _follow_online(store, name) for name in dict.fromkeys(item.group for item in done)}
     return Rollback(backfill_id, tuple(done), online)
 
 
@@ -150,6 +162,14 @@ def _plans(store: OfflineStore, backfill_id: str, names: Iterable[str] | None) -
     ]
 
 
+def _came_meanwhile(
+    store: OfflineStore, backfill_id: str, names: Iterable[str] | None, seen: Mapping[str, int]
+) -> list[_Plan]:
+    """What a run that was under way has promoted since the tables were looked at, at these versions."""
+    plans = _plans(store, backfill_id, names)
+    return [plan for plan in plans if any(c.after > seen.get(plan.group.name, 0) for c in plan.found.standing)]
+
+
 def _is_in_ledger(store: OfflineStore, group: RegisteredGroup, backfill_id: str) -> bool:
     """Whether the backfill promoted windows of a group, be it without a change."""
     owner = pl.when(pl.col("backfill_id") != "").then("backfill_id").otherwise("run_id")
@@ -175,7 +195,7 @@ def _earlier_rows(store: OfflineStore, group: RegisteredGroup, changes: Sequence
             parts.append(table.scan(before, windows=[change.window for change in same]).collect())
         except FileNotFoundError as error:
             raise InvalidInput(
-                f"Version {before} of group {group.name!r}, to which windows would return, was vacuumed: {error}. "
+                f"Version {before} of group {group.name!r}, to which windows would return, was vacuumed. "
                 "The rows of then are gone; launch a new backfill instead."
             ) from error
     return pl.concat(parts).drop("created_at")
@@ -213,14 +233,14 @@ def _restore(store: OfflineStore, backfill_id: str, plan: _Plan, version: int | 
     return len(restore_standings(store, plan.group.name, backfill_id, _name(backfill_id, plan), returned))
 
 
-def _follow_online(store: "FeatureStore", done: GroupRollback) -> str:
+def _follow_online(store: "FeatureStore", name: str) -> str:
     """Move a group's online copy, and say what became of it."""
-    if not store.registry.group(done.group).is_online:
+    if not store.registry.group(name).is_online:
         return "not served online"
     try:
-        step = store.materialize([done.group])[done.group]
+        step = store.materialize([name])[name]
     except (StoreUnavailable, FenceRefused, StaleWriter, InvalidInput, ModuleNotFoundError) as error:
-        return f"not moved yet: {error} Until then it serves what was rolled back; 'featurestore materialize {done.group}' moves it."
+        return f"not moved yet: {error} Until then it serves what was rolled back; 'featurestore materialize {name}' moves it."
     return f"{step.written} of {step.keys} keys written, as of table version {step.table_version}"
 
 

@@ -127,12 +127,25 @@ class BackfillBook(Book):
             if request.state == state and decision is not None and decision.person == entry.person:
                 return request
             if request.state not in BEFORE.get(state, ()):
-                raise AlreadyDecided(_refusal(request, state, decision))
+                raise AlreadyDecided(_refusal(request, state.replace("_", " "), decision))
             connection.execute(
                 update(REQUESTS).where(REQUESTS.c.backfill_id == backfill_id).values(state=state, reason=entry.reason)
             )
             append_entry(connection, entry, state)
             return get_request(connection, backfill_id)
+
+    def require_may_run(self, backfill_id: str) -> None:
+        """Refuse a backfill that is known and may not run: rolled back since, rejected, or never decided on.
+
+        Raises:
+            AlreadyDecided: it is in such a state; the message says since when, by whom and why.
+        """
+        with self._database.reading() as connection:
+            request = find_request(connection, backfill_id)
+            if request is None or request.may_run:
+                return
+            decision = read_decisions(connection, [backfill_id]).get(backfill_id)
+        raise AlreadyDecided(_refusal(request, "computed", decision))
 
     def note(self, entry: AuditEntry) -> None:
         """Add an audit entry that changes no state."""
@@ -204,10 +217,8 @@ def _check(request: BackfillRequest) -> None:
             )
 
 
-def _refusal(request: BackfillRequest, state: State, decision: AuditEntry | None) -> str:
+def _refusal(request: BackfillRequest, wish: str, decision: AuditEntry | None) -> str:
     was = request.state.replace("_", " ")
     whom = f"was {was} by {decision.person} at {decision.at:%Y-%m-%d %H:%M} UTC" if decision else f"is {was}"
     why = f" ({request.reason})" if request.reason else ""
-    return (
-        f"Backfill {request.backfill_id!r} cannot be {state.replace('_', ' ')}: it {whom}{why}. {NEXT[request.state]}"
-    )
+    return f"Backfill {request.backfill_id!r} cannot be {wish}: it {whom}{why}. {NEXT[request.state]}"

@@ -55,7 +55,7 @@ class BackfillRequest:
 
     @property
     def may_run(self) -> bool:
-        return self.state in ("admitted", "approved", "rolled_back")
+        return self.state in ("admitted", "approved")
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,9 +16,9 @@ from deltalake.exceptions import CommitFailedError, DeltaError
 
 from featurestore.clock import Clock
 from featurestore.declaration.windows import TimeWindow, utc
-from featurestore.errors import InvalidInput, StaleWriter, StoreUnavailable
+from featurestore.errors import AlreadyDecided, InvalidInput, StaleWriter, StoreUnavailable
 from featurestore.offline.difference import is_rewind
-from featurestore.offline.log import Kind, LogEntry, OwnCommit, read_entry, standing_at
+from featurestore.offline.log import BACKFILL_ID, ROLLBACK_OF, Kind, LogEntry, OwnCommit, read_entry, standing_at
 from featurestore.offline.spans import INSTANT, inside, merged, overlapping, year_month
 from featurestore.offline.storage import PARTITIONS, Storage
 from featurestore.offline.view import TableView
@@ -128,6 +128,7 @@ class Committer:
 
         Raises:
             StaleWriter: a commit since `seen_version` has touched one of the windows.
+            AlreadyDecided: one has taken back the backfill that this write is of.
             StoreUnavailable: other writers were first `ATTEMPTS` times, or the store cannot be reached.
         """
         for attempt in range(ATTEMPTS):
@@ -182,6 +183,7 @@ class Committer:
         ):
             return
         if entry is not None and entry.own is not None:
+            self._refuse_taken_back(request, version, entry.own)
             both = overlapping(request.windows, entry.own.windows)
             if both is None:
                 return
@@ -195,6 +197,16 @@ class Committer:
             f"{who} has written {where} of group {self.group.name!r} in version {version}, after this write ({request.transaction!r}) "
             f"started at version {request.seen_version}. The newer rows stay. Run the partition again to compute from what is there now."
         )
+
+    def _refuse_taken_back(self, request: Request, version: int, own: OwnCommit) -> None:
+        """What a backfill writes after its rollback, to whatever windows, nobody would take back."""
+        backfill_id = own.metadata.get(ROLLBACK_OF)
+        if backfill_id is not None and backfill_id == request.metadata.get(BACKFILL_ID):
+            raise AlreadyDecided(
+                f"Backfill {backfill_id!r} was rolled back in version {version} of group {self.group.name!r}, after this write "
+                f"({request.transaction!r}) started at version {request.seen_version}. Nothing of it is written. Launch a new backfill "
+                "if its windows are still wanted."
+            )
 
     def _try_write(self, view: TableView, request: Request, plan: Plan) -> Commit | None:
         """Commit once; None if another commit came between. An error after the commit is recognised, not raised."""

@@ -47,8 +47,9 @@ class LedgerEntry:
 
     `source_versions` is JSON (input name to table version, as they were before the inputs were read); `history_rows` counts
     input rows whose knowledge time rests on their author's word; `null_key_rows` were refused; `backfill_id` is empty for a
-    scheduled run; `declaration` is a digest of what else than code the rows rest on; `table_version` is the group's table as
-    it was promoted to. `recorded_at` is never below the `created_at` of the window's rows.
+    scheduled run, and is the run's own id where a person computed history in a process of their own; `declaration` is a digest of
+    what else than code the rows rest on; `table_version` is the group's table as it was promoted to. `recorded_at` is never below the
+    `created_at` of the window's rows.
     """
 
     window_start: datetime

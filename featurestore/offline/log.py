@@ -21,6 +21,11 @@ NO_FENCE = 0
 PUSHED_AT = "pushed_at"
 """In the metadata of a push's commit: the clock's instant at it, from which on its rows are known at the earliest."""
 
+ROLLBACK_OF = "rollback_of"
+"""In the metadata of a rollback's commit: the backfill that it took back."""
+BACKFILL_ID = "backfill_id"
+"""In the metadata of a promotion's commit: the backfill that it is of."""
+
 Kind = Literal["windows", "load", "push", "compaction"]
 
 

@@ -138,6 +138,7 @@ class FeatureTable:
             SchemaMismatch: columns or dtypes are not exactly the declared ones.
             InvalidInput: rows or windows break a rule above.
             StaleWriter: since `seen_version` another run has changed one of the windows.
+            AlreadyDecided: since `seen_version` the backfill that `metadata` names was rolled back.
             StoreUnavailable: the store cannot be reached, or others were first too often.
         """
         return overwrite_windows(

@@ -276,6 +276,31 @@ class TestSensor:
         queue.tick()
         assert queue.admission(later)[0] == "CANCELED"
 
+    @pytest.mark.parametrize("limit_usd", [25.0, 0.0], ids=["admitted", "approved"])
+    def test_runs_still_in_the_queue_are_cancelled_when_their_backfill_is_rolled_back(
+        self, sandbox: Sandbox, limit_usd: float
+    ) -> None:
+        queue = queue_of(sandbox, limited(limit_usd))
+        backfill_id, runs = queue.backfill(SALES, days(0, 2), days(3, 5), days(6, 8), submitted=2)
+        by_hand, other = (queue.submit([SALES], days(day, day), by_hand=True) for day in (8, 9))
+        queue.tick()
+        if limit_usd == 0.0:
+            for name in (backfill_id, by_hand.run_id, other.run_id):
+                person(queue, name, "approved", "month end")
+            queue.tick()
+        for name in (backfill_id, by_hand.run_id):
+            person(queue, name, "rolled_back", "wrong feed")
+        let_go = queue.admission(other)
+        queue.tick()
+        queue.cancel_backfills()
+        for run in (*runs, by_hand):
+            assert queue.admission(run)[0] == "CANCELED"
+            assert "was rolled back by team:kiosks: wrong feed" in queue.reason(run)
+        assert queue.admission(other) == let_go == ("QUEUED", let_go[1])
+        later = queue.submit([SALES], days(6, 8), tags={BACKFILL_ID_TAG: backfill_id})
+        queue.tick()
+        assert queue.admission(later)[0] == "CANCELED"
+
     def test_forbidden_range_is_refused_as_a_whole(self, sandbox: Sandbox) -> None:
         queue = queue_of(sandbox, limited(25.0, backfillable_from=START + 3 * DAY))
         backfill_id, runs = queue.backfill(SALES, days(0, 4), days(5, 9))

@@ -13,11 +13,15 @@ import pytest
 from checks.gate import GATE
 from feature_assets.backfill import BackfillConfig, launch_of, launch_of_run, permanent_errors_fail_at_once
 from feature_assets.progress import progress_text, stop_text
+from featurestore.backfill.diff import RUN_KIND
 from featurestore.backfill.outcome import ended_windows, left_windows
 from featurestore.backfill.override import promote_override
+from featurestore.backfill.rollback import roll_back, rollback_backfill
 from featurestore.declaration import Backfill, FeatureGroup, TimeWindow
 from featurestore.errors import InvalidInput, StaleWriter, StoreUnavailable
 from featurestore.launch import Launch
+from featurestore.metadata.request import BackfillRequest, RequestedWindows
+from featurestore.offline.follower import LedgerFollower
 from featurestore.offline.ledger import LedgerEntry
 from featurestore.promotion import Progress, materialize_windows
 from resources.run_tags import PROGRESS
@@ -93,9 +97,35 @@ def test_id_of_the_book_goes_before_that_of_dagster(shop: Sandbox) -> None:
     assert {entry.backfill_id for entry in entries(shop)} == {"the-run"}
 
 
+def first_scheduled(shop: Sandbox) -> int | None:
+    follower = LedgerFollower(shop.offline.ledger(SALES), kiosk_sales_daily.cadence.origin, DAY)  # type: ignore[union-attr]
+    follower.look()
+    return follower.first_scheduled
+
+
 def test_run_launched_in_process_belongs_to_no_backfill(shop: Sandbox) -> None:
-    assert run(shop, 0, 0).success
+    shop.now = T0 + 6 * DAY + 3 * HOUR
+    assert run(shop, 5, 5).success
     assert {entry.backfill_id for entry in entries(shop)} == {""}
+    assert first_scheduled(shop) == 5
+
+
+def test_history_computed_in_process_is_under_its_runs_id_and_does_not_move_the_schedules_start(shop: Sandbox) -> None:
+    shop.now = T0 + 6 * DAY + 3 * HOUR
+    by_hand = run(shop, 0, 5)
+    assert {entry.backfill_id for entry in entries(shop)[:5]} == {by_hand.run_id}
+    assert first_scheduled(shop) == 5, "that one became due just now"
+    own = shop.offline.table(SALES).entry(shop.version(SALES) or 0).own  # type: ignore[union-attr]
+    assert own is not None
+    assert own.metadata["backfill_id"] == "", "it is no backfill that was admitted"
+    undone = rollback_backfill(shop.offline, by_hand.run_id, run_id="undo")[SALES]
+    assert len(undone.keys) == 6
+
+
+def test_history_that_the_schedule_catches_up_is_scheduled_however_late(shop: Sandbox) -> None:
+    assert run(shop, 0, 1, tags={"dagster/sensor_name": "due_windows"}).success
+    assert {entry.backfill_id for entry in entries(shop)} == {""}
+    assert first_scheduled(shop) == 0
 
 
 def test_strategy_is_taken_from_config_or_tags_and_shown_with_its_correctness(shop: Sandbox) -> None:
@@ -229,6 +259,23 @@ def test_scheduled_window_is_computed_although_backfills_are_closed(shop: Sandbo
     assert "may not be backfilled" in failure_of(run(shop, 3, 3))
 
 
+def test_second_run_of_a_backfill_that_was_rolled_back_fails_for_good_and_promotes_nothing(shop: Sandbox) -> None:
+    tags = {"dagster/backfill": "abcdefgh"}
+    book = shop.store.settings.book(lambda: shop.now)
+    asked = RequestedWindows(SALES, tuple(map(day_key, range(6))))
+    book.record(BackfillRequest("abcdefgh", shop.now, "anna", "full", (asked,), "admitted"))
+    assert run(shop, 0, 2, tags=tags).success
+    roll_back(shop.store, book, "abcdefgh", person="team:kiosks", os_user="tests", reason="wrong feed")
+    before = shop.version(SALES)
+    result = run(shop, 3, 5, tags=tags)
+    assert "AlreadyDecided: Backfill 'abcdefgh' cannot be computed: it was rolled back by team:kiosks" in failure_of(
+        result
+    )
+    assert [event.step_failure_data.user_failure_data for event in result.all_events if event.is_step_failure] != [None]
+    assert (shop.version(SALES), shop.rows(SALES).height) == (before, 0)
+    assert shop.offline.staging(SALES).staged_runs() == []
+
+
 def test_difference_is_shown_once_a_run_with_the_last_window_that_changed(shop: Sandbox) -> None:
     shop.ingest(orders, [order("high", T0 + DAY + 2 * HOUR, 900.0), order("more", T0 + 2 * DAY + 2 * HOUR, 950.0)])
     assert run(shop, 0, 4).success
@@ -238,6 +285,24 @@ def test_difference_is_shown_once_a_run_with_the_last_window_that_changed(shop: 
     assert "2 changed" in metadata(shop, 2)["difference"]
     assert "data:image/svg+xml" in metadata(shop, 2)["difference"]
     assert all("difference" not in metadata(shop, day) for day in (0, 1, 3, 4))
+
+
+def test_difference_is_kept_with_the_backfill_by_the_run_itself(shop: Sandbox) -> None:
+    assert run(shop, 0, 2, tags={"dagster/backfill": "abcdefgh"}).success
+    [document] = shop.store.settings.book(lambda: shop.now).kept("abcdefgh", RUN_KIND).values()
+    assert (document["group"], document["rows"]["added"], len(document["windows"])) == (SALES, 3, 3)
+
+
+ESTIMATED = {"dagster/backfill": "abcdefgh", "featurestore/estimate_usd": "0.25"}
+
+
+def test_estimate_is_shown_though_nothing_changed_and_with_the_gate_though_all_was_held(shop: Sandbox) -> None:
+    assert run(shop, 0, 2).success
+    assert run(shop, 0, 2, tags=ESTIMATED).success
+    assert [metadata(shop, day).get("estimate_usd") for day in range(3)] == [None, None, 0.25]
+    shop.ingest(orders, [order(9, T0 + 7 * DAY + HOUR, TOO_MUCH)])
+    assert not run(shop, 7, 7, tags=ESTIMATED).success
+    assert gate_of(shop, 7)[0].metadata["estimate_usd"].value == 0.25
 
 
 def test_unpromoted_upstream_windows_can_be_left_aside(shop: Sandbox) -> None:

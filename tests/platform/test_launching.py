@@ -419,6 +419,26 @@ def test_status_of_one_taken_back_says_so(project: Project, dagster: FakeDagster
     assert "backfill0: rolled back, for the reason 'wrong feed'" in text
 
 
+def test_status_tells_windows_that_came_after_the_rollback_until_it_is_repeated(
+    project: Project, dagster: FakeDagster
+) -> None:
+    record(project, "backfill0", *KEYS[:4])
+    compute(project, "backfill0", *KEYS[:2])
+    rollback = ("backfill", "rollback", "backfill0", "--as", "team:ops", "--reason", "wrong feed")
+    project.run(*rollback)
+    compute(project, "backfill0", *KEYS[2:3])
+    text = told(project.run("backfill", "status", "backfill0"))
+    assert "3 promoted (2 of them taken back since), 0 held" in text
+    assert "backfill0: 1 window was promoted after the rollback and stands" in text
+    assert "featurestore backfill rollback backfill0 --as WHO --reason WHY" in text
+    found = project.json("backfill", "status", "backfill0")
+    assert (found["progress"]["taken_back"], found["attempts"][0]["standing"]) == (2, 1)
+    project.run(*rollback)
+    text = told(project.run("backfill", "status", "backfill0"))
+    assert "3 promoted and taken back since, 0 held" in text
+    assert "stands" not in text
+
+
 def test_second_launch_of_the_same_names_the_first_that_waits(project: Project, dagster: FakeDagster) -> None:
     project.run("backfill", "launch", GROUP)
     record(project, "backfill0", *KEYS, state="pending")
@@ -427,6 +447,15 @@ def test_second_launch_of_the_same_names_the_first_that_waits(project: Project, 
     assert "backfill reject backfill0 --as WHO --reason WHY" in again
     other = told(project.run("backfill", "launch", GROUP, "--to", "2026-03-08"))
     assert "asks for the same" not in other
+
+
+def test_second_launch_of_the_same_names_the_first_that_is_under_way(project: Project, dagster: FakeDagster) -> None:
+    project.run("backfill", "launch", GROUP)
+    record(project, "backfill0", *KEYS)
+    again = told(project.run("backfill", "launch", GROUP))
+    assert "Backfill backfill0 computes the same, and is under way: featurestore backfill status backfill0" in again
+    dagster.backfills["backfill0"].end("COMPLETED_SUCCESS", "SUCCESS")
+    assert "computes the same" not in told(project.run("backfill", "launch", GROUP))
 
 
 def test_show_of_what_was_launched_just_now_says_that_it_is_not_assessed_yet(

@@ -13,9 +13,10 @@ import polars as pl
 import pytest
 from deltalake import DeltaTable
 
-from featurestore.backfill.diff import backfill_diff, run_diff
+from featurestore.backfill.diff import backfill_diff, keep_run_diff, run_diff
 from featurestore.backfill.diff_view import diff_markdown, diff_plot_svg
 from featurestore.backfill.rollback import rollback_backfill
+from featurestore.cli.backfill.changing import diff_text
 from featurestore.errors import InvalidInput, UnknownName
 from featurestore.location import Location
 from featurestore.metadata.book import BackfillBook
@@ -150,6 +151,43 @@ def test_what_was_kept_survives_rollback_and_vacuum_and_a_repeat_is_the_same(pla
     assert planes.diff() == first
     with pytest.raises(InvalidInput, match="vacuumed"):
         backfill_diff(planes.store, None, "b7")
+
+
+def vacuum(planes: Planes) -> None:
+    table = DeltaTable(str(planes.table.location.path))
+    table.vacuum(retention_hours=0, enforce_retention_duration=False, dry_run=False)
+
+
+def test_what_its_runs_kept_is_shown_after_a_vacuum_though_nobody_compared_before(planes: Planes) -> None:
+    planes.promote("first", [0, 1], [plane("a", number) for number in (0, 1)])
+    for number in (0, 1):
+        planes.promote("b7", [number], [plane("a", number, delay=2.0)])
+        found = run_diff(planes.store, GROUP.name, number + 1, number + 2, [day(number)])
+        keep_run_diff(planes.book, "b7", f"run-{number}", found)
+    planes.promote("later", [0, 1], [plane("a", number, delay=3.0) for number in (0, 1)])
+    whole = backfill_diff(planes.store, None, "b7")["groups"][GROUP.name]
+    vacuum(planes)
+    kept = planes.diff()
+    for name in ("rows", "windows", "versions"):
+        assert kept[name] == whole[name]
+    assert {name: feature["changed"] for name, feature in kept["features"].items()} == {
+        name: feature["changed"] for name, feature in whole["features"].items()
+    }
+    text = diff_text({"backfill_id": "b7", "groups": {GROUP.name: kept}})
+    assert "The files of then were vacuumed: this is what the runs of the backfill kept." in text
+    assert planes.book.kept("b7", "diff") == {}
+
+
+def test_versions_that_were_vacuumed_unkept_are_refused_with_what_to_do_and_no_words_of_polars(planes: Planes) -> None:
+    planes.promote("first", [0], [plane("a", 0)])
+    planes.promote("b7", [0], [plane("a", 0, delay=2.0)])
+    planes.promote("later", [0], [plane("a", 0, delay=3.0)])
+    vacuum(planes)
+    with pytest.raises(
+        InvalidInput, match=r"no comparison was kept\. What each run changed stands in Dagster"
+    ) as refused:
+        planes.diff()
+    assert "POLARS" not in str(refused.value)
 
 
 def test_a_resumed_backfill_is_compared_anew(planes: Planes) -> None:

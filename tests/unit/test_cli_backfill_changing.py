@@ -98,6 +98,14 @@ def test_promote_with_override_and_rollback_and_each_of_them_twice(commands: Com
 def test_override_must_be_said_and_refusals_are_messages(commands: Commands) -> None:
     assert commands.type("promote", "b7", "--as", OWNER, "--reason", "x").exit_code == 2
     assert commands.type("rollback", "b7", "--as", OWNER).exit_code == 2
+    for window in ((), ("--window", "2026-03-01-02:00")):
+        unknown = commands.type("promote", "b8", "--override", *window, "--as", OWNER, "--reason", "x")
+        assert (unknown.exit_code, "Backfill 'b8' is not known" in " ".join(unknown.output.split())) == (1, True)
+    good = commands.type("promote", "b7", "--override", "--window", "2026-03-01-01:00", "--as", OWNER, "--reason", "x")
+    assert (good.exit_code, "was promoted before" in good.output) == (0, True)
+    other = commands.type("promote", "b7", "--override", "--window", "2026-03-09-01:00", "--as", OWNER, "--reason", "x")
+    told = " ".join(other.output.split())
+    assert "There are ['shop_sales_hourly 2026-03-01-02:00']. Look first: featurestore backfill inspect b7" in told
     blank = commands.type("rollback", "b7", "--as", OWNER, "--reason", " ")
     assert (blank.exit_code, "is not rolled back without a reason" in " ".join(blank.output.split())) == (1, True)
     refused = commands.type("rollback", "b7", "--as", "someone@example.com", "--reason", "x")

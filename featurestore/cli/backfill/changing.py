@@ -22,15 +22,20 @@ def inspect(deployment: Deployment, backfill_id: str) -> dict[str, Any]:
     Raises:
         UnknownName: neither the book nor quarantine knows this backfill.
     """
-    store = deployment.store.offline
+    held = _known_held(deployment, backfill_id)
+    return {"backfill_id": backfill_id, "windows": [_held_document(item) for item in held]}
+
+
+def _known_held(deployment: Deployment, backfill_id: str) -> list[HeldWindow]:
+    """The windows of a backfill in quarantine; none, and no error, only if it is known."""
     request = deployment.book.find(backfill_id)
     names = None if request is None else [part.group for part in request.groups]
-    held = held_windows(store, backfill_id, names)
+    held = held_windows(deployment.store.offline, backfill_id, names)
     if request is None and not held and not deployment.book.audit(backfill_id):
         raise UnknownName(
             f"Backfill {backfill_id!r} is not known, and nothing in quarantine is of it. 'featurestore backfill list' has the ids."
         )
-    return {"backfill_id": backfill_id, "windows": [_held_document(item) for item in held]}
+    return held
 
 
 def _held_document(held: HeldWindow) -> dict[str, Any]:
@@ -96,8 +101,10 @@ def _group_diff_text(group: Mapping[str, Any]) -> str:
     ]
     headers = ["feature", "changed", "nulls before", "nulls after", "change"]
     numbers = headers[1:4]
+    note = "The files of then were vacuumed: this is what the runs of the backfill kept."
     return "\n\n".join(
         [
+            *([wrapped_text(note)] if group.get("is_of_runs") else []),
             f"{group['group']}, {count_text(len(group['windows']), 'window')}: rows {rows}",
             table_text(headers, features, right=numbers),
             _series_text(group["windows"]),
@@ -124,7 +131,12 @@ def _series_text(windows: Sequence[Mapping[str, Any]]) -> str:
 def promote(
     deployment: Deployment, backfill_id: str, windows: Sequence[str], person: str, os_user: str, reason: str
 ) -> dict[str, Any]:
-    """Promote windows from quarantine, as they are staged."""
+    """Promote windows from quarantine, as they are staged.
+
+    Raises:
+        UnknownName: neither the book nor quarantine knows this backfill, or a window of it is not in quarantine.
+    """
+    _known_held(deployment, backfill_id)
     done = promote_override(
         deployment.store.offline,
         deployment.book,

@@ -11,6 +11,7 @@ from featurestore.backfill.dagster_api import (
     Asset,
     AssetPath,
     check_partitions,
+    find_backfill,
     launch_partition_backfill,
     page_url,
 )
@@ -72,8 +73,10 @@ def launch(
     keys = [cadence_of(deployment.store.registry.group(declared.stored_name)).key_of(window) for window in windows]
     _check_dagster(deployment.store.offline, dagster_url, {declared.stored_name: keys})
     planned = planned_group(deployment, catalog, declared, windows, asked)
-    twins = _waiting_twins(deployment, declared.stored_name, keys, asked)
-    return {**_launched(dagster_url, [planned], asked, requested_by), "waiting_twins": twins}
+    twins = _twins(deployment, declared.stored_name, keys, asked)
+    under_way = [twin for twin in twins["admitted"] if _is_under_way(dagster_url, twin)]
+    launched = _launched(dagster_url, [planned], asked, requested_by)
+    return {**launched, "waiting_twins": twins["pending"], "twins_under_way": under_way}
 
 
 def resume(deployment: Deployment, dagster_url: str, backfill_id: str, requested_by: str) -> dict[str, Any]:
@@ -136,15 +139,19 @@ def _launched(
     }
 
 
-def _waiting_twins(deployment: Deployment, name: str, keys: Sequence[str], asked: Launch) -> list[str]:
-    """The ids of backfills that wait for approval and ask for the same, the newest first."""
-    waiting = deployment.book.requests(group=name, states=["pending"])
-    return [
-        request.backfill_id
-        for request in waiting
-        if {part.group: list(part.keys) for part in request.groups} == {name: list(keys)}
-        and (request.strategy, request.accept_shift) == (asked.strategy, asked.accept_shift)
-    ]
+def _twins(deployment: Deployment, name: str, keys: Sequence[str], asked: Launch) -> dict[str, list[str]]:
+    """The ids of backfills that ask for the same, the newest first: those that wait for approval, and those let go."""
+    found: dict[str, list[str]] = {"pending": [], "admitted": []}
+    for request in deployment.book.requests(group=name, states=["pending", "admitted", "approved"]):
+        is_same = {part.group: list(part.keys) for part in request.groups} == {name: list(keys)}
+        if is_same and (request.strategy, request.accept_shift) == (asked.strategy, asked.accept_shift):
+            found["pending" if request.state == "pending" else "admitted"].append(request.backfill_id)
+    return found
+
+
+def _is_under_way(dagster_url: str, backfill_id: str) -> bool:
+    found = find_backfill(dagster_url, backfill_id)
+    return found is not None and not found.is_done
 
 
 def _note_resumption(deployment: Deployment, first: Attempt, launched: Mapping[str, Any], requested_by: str) -> None:
@@ -262,6 +269,10 @@ def launch_text(document: Mapping[str, Any]) -> str:
                 f"Backfill {twin} asks for the same, and waits for approval. One of the two is enough:\n"
                 f"  featurestore backfill reject {twin} --as WHO --reason WHY"
                 for twin in document.get("waiting_twins", ())[:1]
+            ],
+            *[
+                f"Backfill {twin} computes the same, and is under way: featurestore backfill status {twin}"
+                for twin in document.get("twins_under_way", ())[:1]
             ],
             f"How far it is: featurestore backfill status {resumes or backfill_id}",
         ]

@@ -46,7 +46,7 @@ def _facts(document: Mapping[str, Any]) -> dict[str, str]:
         "Resumed by": ", ".join(f"{one['backfill_id']} ({_state_text(one)})" for one in attempts[1:]),
         "Strategy": request["strategy"] if request else "",
         "Runs": ", ".join(f"{count} {state.lower().replace('_', ' ')}" for state, count in sorted(runs.items())),
-        "Windows": _windows_text(progress, is_taken_back=bool(request) and request["state"] == "rolled_back"),
+        "Windows": _windows_text(progress),
         "Rows": f"{progress['rows']:,}",
         "Written": size_text(progress["written_bytes"]),
         # Without Dagster nobody knows when the first run started.
@@ -59,12 +59,20 @@ def _requested_text(request: Mapping[str, Any]) -> str:
     return f"{instant_text(request['requested_at'].replace(microsecond=0))} by {request['requested_by'] or 'someone unknown'}"
 
 
-def _windows_text(progress: Mapping[str, Any], *, is_taken_back: bool) -> str:
+def _windows_text(progress: Mapping[str, Any]) -> str:
     done = f"{progress['windows'] - progress['waiting']:,} of {progress['windows']:,} done"
     current = f", {progress['current']:,} left as they were" if progress["current"] else ""
-    promoted = "promoted and taken back since" if is_taken_back else "promoted"
-    parts = f"{progress['promoted']:,} {promoted}, {progress['held']:,} held{current}"
+    parts = f"{_promoted_text(progress)}, {progress['held']:,} held{current}"
     return f"{done} ({int(100 * progress['fraction'])}%): {parts}"
+
+
+def _promoted_text(progress: Mapping[str, Any]) -> str:
+    promoted, back = progress["promoted"], progress["taken_back"]
+    if not back:
+        return f"{promoted:,} promoted"
+    return f"{promoted:,} promoted" + (
+        " and taken back since" if back == promoted else f" ({back:,} of them taken back since)"
+    )
 
 
 def _time_text(progress: Mapping[str, Any]) -> str:
@@ -115,7 +123,19 @@ def _attempt_notes(attempt: Mapping[str, Any]) -> list[str]:
     notes = [why, "" if reason and reason in error else error, *attempt["failures"]]
     if request and request["state"] == "pending" and "backfill approve" not in reason:
         notes.append(f"It waits for approval: featurestore backfill approve {backfill_id} --as WHO --reason WHY")
+    if request and request["state"] == "rolled_back" and attempt["standing"]:
+        notes.append(_standing_text(backfill_id, attempt["standing"]))
     return [f"{backfill_id}: {note}" for note in notes if note]
+
+
+def _standing_text(backfill_id: str, standing: int) -> str:
+    """What to do about windows that production holds although their backfill was rolled back."""
+    which = (
+        "window was promoted after the rollback and stands"
+        if standing == 1
+        else "windows were promoted after the rollback and stand"
+    )
+    return f"{standing:,} {which}. To take back what is left: featurestore backfill rollback {backfill_id} --as WHO --reason WHY"
 
 
 def _left_out(document: Mapping[str, Any]) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 
 from featurestore.backfill.dagster_api import page_url, run_failure
 from featurestore.backfill.footprint import cadence_of
-from featurestore.backfill.outcome import ended_windows, left_windows, written_bytes
+from featurestore.backfill.outcome import ended_windows, left_windows, standing_windows, taken_back, written_bytes
 from featurestore.backfill.progress import EndedWindow, Progress, progress_of
 from featurestore.cli.backfill.attempts import Attempt, Attempts, find_attempts
 from featurestore.cli.backfill.progress_text import status_text
@@ -47,17 +47,25 @@ def status(deployment: Deployment, dagster_url: str, backfill_id: str) -> dict[s
     left = {name: len(left_windows(store, name, entries, *attempts.ids)) for name, entries in ended.items()}
     sizes = {name: written_bytes(store, name, entries, *attempts.ids) for name, entries in ended.items()}
     progress = _progress(deployment.clock(), attempts, asked, ended, left, sum(sizes.values()))
+    groups = [
+        _group_document(store, name, asked.get(name, 0), ended[name], left[name], sizes[name])
+        | {"taken_back": len(taken_back(store, name, ended[name], *attempts.ids))}
+        for name in ended
+    ]
     return {
         "backfill_id": backfill_id,
         "at": deployment.clock(),
         "is_over": _is_over(attempts, asked, ended, left),
         "note": attempts.note,
-        "attempts": [_attempt_document(attempt, dagster_url, bool(progress.waiting)) for attempt in attempts.all],
-        "progress": _progress_document(progress)
-        | {"since": "request" if attempts.last.dagster is None else "first run"},
-        "groups": [
-            _group_document(store, name, asked.get(name, 0), ended[name], left[name], sizes[name]) for name in ended
+        "attempts": [
+            _attempt_document(attempt, dagster_url, bool(progress.waiting))
+            | {"standing": _standing(store, attempt, ended)}
+            for attempt in attempts.all
         ],
+        "progress": _progress_document(progress)
+        | {"taken_back": sum(group["taken_back"] for group in groups)}
+        | {"since": "request" if attempts.last.dagster is None else "first run"},
+        "groups": groups,
     }
 
 
@@ -207,3 +215,8 @@ def _group_document(
         "rows": sum(entry.rows for entry in promoted),
         "written_bytes": size_bytes,
     }
+
+
+def _standing(store: OfflineStore, attempt: Attempt, ended: Ended) -> int:
+    """Of how many windows production holds the rows that an attempt has promoted."""
+    return sum(len(standing_windows(store, name, attempt.backfill_id)) for name in ended)
