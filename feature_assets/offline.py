@@ -36,8 +36,9 @@ from featurestore.declaration import Catalog, FeatureGroup, Source
 from featurestore.declaration.windows import Windowless
 from featurestore.errors import FeatureStoreError, PromotionRefused
 from featurestore.gate.quality import Verdict
+from featurestore.loading import materialize_load
 from featurestore.offline.table import FeatureTable
-from featurestore.promotion import WindowOutcome, materialize_load, materialize_windows
+from featurestore.promotion import WindowOutcome, materialize_windows
 from resources.run_tags import is_scheduled
 from resources.store import StoreResource
 

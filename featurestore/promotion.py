@@ -18,22 +18,21 @@ import polars as pl
 
 from featurestore.backfill.strategies.choice import versions_read, window_computer, windows_left
 from featurestore.backfill.strategies.incremental import declaration_digest
-from featurestore.compute.inputs import static_inputs
-from featurestore.compute.window import ComputedRows, compute_load
+from featurestore.compute.window import ComputedRows
 from featurestore.declaration.catalog import Catalog
 from featurestore.declaration.group import FeatureGroup
-from featurestore.declaration.windows import DAY, Static, TimeWindow
-from featurestore.errors import AlreadyDecided, InvalidInput, StaleWriter, StoreUnavailable
+from featurestore.declaration.windows import DAY, TimeWindow
+from featurestore.errors import AlreadyDecided, StaleWriter, StoreUnavailable
 from featurestore.frontier import rows_behind
 from featurestore.gate.judging import judge_computed
-from featurestore.gate.quality import Finding, Verdict, judge
+from featurestore.gate.quality import Finding, Verdict
 from featurestore.launch import CORRECTNESS_OF, SCHEDULED, Correctness, Launch, Strategy
 from featurestore.offline.commit import Commit
 from featurestore.offline.ledger import LEFT, LedgerEntry
 from featurestore.offline.log import BACKFILL_ID, standing_at
 from featurestore.offline.store import OfflineStore
 from featurestore.quality.holding import hold_drifted
-from featurestore.quality.recording import Computed, keep_load_statistics, keep_statistics, statistics_of
+from featurestore.quality.recording import Computed, keep_statistics, statistics_of
 from featurestore.readiness import hindrances
 
 NOTHING_JUDGED = Verdict(0)
@@ -367,49 +366,6 @@ class _Run:
         """Now, and not before the rows of a version of the table were made, by whatever clock."""
         made = None if version is None else standing_at(self.table.location, version).last_created_at
         return max(self.store.clock(), made or self.now)
-
-
-@dataclass(frozen=True, slots=True)
-class LoadOutcome:
-    """How a load of a static group ended; `rows_changed` counts appended rows, tombstones included."""
-
-    verdict: Verdict
-    computed: ComputedRows
-    rows_changed: int
-    table_version: int | None
-
-
-def materialize_load(store: OfflineStore, catalog: Catalog, group: FeatureGroup, *, run_id: str) -> LoadOutcome:
-    """Load a static group as it is now: changed entities are appended, vanished ones become tombstones.
-
-    A load that fails its gate writes nothing, and production keeps the last one.
-
-    Raises:
-        PromotionRefused: the load lacks more of the live entities than the group's `min_coverage` allows.
-        StaleWriter: a later load is there already.
-    """
-    if not isinstance(group.cadence, Static):
-        told = (
-            "is pushed; its rows arrive by push."
-            if group.kind == "pushed"
-            else "has windows; materialize_windows promotes them."
-        )
-        raise InvalidInput(f"Group {group.stored_name!r} {told}")
-    registered, instant, table = store.registry.group(group.stored_name), store.clock(), store.table(group.stored_name)
-    computed = compute_load(group, registered, static_inputs(catalog, group, instant, store))
-    verdict = judge(registered, computed.rows)
-    if not verdict.passed:
-        return LoadOutcome(verdict, computed, 0, table.version())
-    commit = table.load_static(
-        computed.rows,
-        instant=instant,
-        valid_from=group.cadence.valid_from,
-        transaction=f"load/{run_id}/{uuid4().hex}",
-        metadata={"run_id": run_id, "code_version": group.code_version},
-    )
-    keep_load_statistics(store, registered, computed.rows, instant, run_id=run_id, version=commit.table_version)
-    changed = sum(commit.counts.get(name, 0) for name in ("added", "changed", "removed"))
-    return LoadOutcome(verdict, computed, changed, commit.table_version)
 
 
 def _left_as_it_is(window: TimeWindow, entry: LedgerEntry, reason: str) -> WindowOutcome:

@@ -14,9 +14,10 @@ from click.testing import CliRunner, Result
 
 from featurestore.cli.main import main
 from featurestore.declaration import Catalog, TimeWindow
+from featurestore.loading import materialize_load
 from featurestore.location import Location
 from featurestore.offline.raw import LandingFile
-from featurestore.promotion import Promotion, materialize_load, materialize_windows
+from featurestore.promotion import Promotion, materialize_windows
 from featurestore.settings import Settings
 from featurestore.store import FeatureStore
 from tests.offline_rows import SetClock

@@ -4,7 +4,8 @@ import sys
 from pathlib import Path
 
 from featurestore.launch import SCHEDULED, Launch
-from featurestore.promotion import materialize_load, materialize_windows
+from featurestore.loading import materialize_load
+from featurestore.promotion import materialize_windows
 from tests.catalogs import DAY, HOUR, MINUTE, T0, Clock, Shops, register, sale, sales, shop_profile, windows
 
 DAYS = 1

@@ -11,8 +11,9 @@ import pytest
 
 from featurestore.declaration.group import FeatureGroup
 from featurestore.landing import landing_files
+from featurestore.loading import materialize_load
 from featurestore.location import Location
-from featurestore.promotion import materialize_load, materialize_windows
+from featurestore.promotion import materialize_windows
 from featurestore.registry.history import RegistryHistory
 from featurestore.settings import Settings
 from featurestore.store import FeatureStore

@@ -10,9 +10,9 @@ import dagster as dg
 import pytest
 
 from featurestore.clock import system_clock
+from featurestore.loading import materialize_load
 from featurestore.location import Location
 from featurestore.offline.store import OfflineStore
-from featurestore.promotion import materialize_load
 from featurestore.registry.history import RegistryHistory
 from tests.contract.receivers import HttpReceiver, Posted, http_receiver
 from tests.platform.airline import REPOSITORY, dagster_home

@@ -19,9 +19,10 @@ from feature_assets.groups.flights.labels import departure_labels
 from featurestore.declaration import FeatureGroup, TimeWindow
 from featurestore.declaration.windows import Static
 from featurestore.landing import landing_files
+from featurestore.loading import materialize_load
 from featurestore.location import Location
 from featurestore.offline.store import OfflineStore
-from featurestore.promotion import materialize_load, materialize_windows
+from featurestore.promotion import materialize_windows
 from featurestore.registry.history import RegistryHistory
 from featurestore.training import build_training_set
 from tests.scale import exam_scale

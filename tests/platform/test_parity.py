@@ -21,7 +21,8 @@ from hypothesis import strategies as st
 from examples.flights.parity import compare_at, past_ttl
 from featurestore.declaration import Static
 from featurestore.errors import FeatureStoreError, PromotionRefused
-from featurestore.promotion import materialize_load, materialize_windows
+from featurestore.loading import materialize_load
+from featurestore.promotion import materialize_windows
 from tests.platform.kiosks import HOUR, MINUTE, T0, kiosk_model_v1, kiosk_profile, order, orders, register
 from tests.platform.sandbox import Sandbox
 from tests.scale import cases

@@ -8,7 +8,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from featurestore.cli.main import main
-from featurestore.promotion import materialize_load
+from featurestore.loading import materialize_load
 from featurestore.registry.history import RegistryHistory
 from tests.catalogs import DAY, T0, Clock, Shops, register, shop_profile
 from tests.unit.test_quality_recording import drifting, run, train

@@ -24,9 +24,10 @@ from featurestore.declaration import (
 )
 from featurestore.errors import InvalidInput
 from featurestore.launch import CORRECTNESS, CORRECTNESS_OF, STRATEGIES, Launch, Strategy
+from featurestore.loading import materialize_load
 from featurestore.location import Location
 from featurestore.offline.ledger import LedgerEntry
-from featurestore.promotion import Promotion, materialize_load, materialize_windows
+from featurestore.promotion import Promotion, materialize_windows
 from featurestore.registry.history import RegistryHistory
 from featurestore.settings import Settings
 from featurestore.store import FeatureStore

@@ -13,7 +13,8 @@ import pytest
 from featurestore.backfill.dry_run import DryRun, dry_run
 from featurestore.declaration import Catalog, FeatureGroup, TimeWindow
 from featurestore.errors import InvalidInput
-from featurestore.promotion import materialize_load, materialize_windows
+from featurestore.loading import materialize_load
+from featurestore.promotion import materialize_windows
 from tests.catalogs import (
     DAY,
     GROUPS,

@@ -19,10 +19,11 @@ from featurestore.cost import PriceBook
 from featurestore.declaration import Catalog, Daily, Feature, FeatureGroup, Source, TimeWindow, feature_group
 from featurestore.declaration.backfill import Backfill, Proxy, Snapshots
 from featurestore.errors import InvalidInput
+from featurestore.loading import materialize_load
 from featurestore.location import Location
 from featurestore.offline.raw import LandingFile
 from featurestore.offline.store import OfflineStore
-from featurestore.promotion import materialize_load, materialize_windows
+from featurestore.promotion import materialize_windows
 from tests.catalogs import (
     DAY,
     GROUPS,

@@ -17,9 +17,10 @@ from hypothesis import strategies as st
 
 from featurestore.declaration import Catalog, FeatureGroup, Source, Static
 from featurestore.errors import InvalidInput, SchemaMismatch, UnknownName
+from featurestore.loading import materialize_load
 from featurestore.location import Location
 from featurestore.offline.store import OfflineStore
-from featurestore.promotion import materialize_load, materialize_windows
+from featurestore.promotion import materialize_windows
 from featurestore.quality.deployed import newest_set
 from featurestore.registry.history import RegistryHistory
 from featurestore.registry.snapshot import RegistrySnapshot

@@ -16,9 +16,10 @@ from featurestore.compute.inputs import WindowInputs
 from featurestore.compute.window import compute_window
 from featurestore.declaration import Catalog, Daily, Feature, FeatureGroup, Hourly, Source, TimeWindow, feature_group
 from featurestore.launch import Launch, Strategy
+from featurestore.loading import materialize_load
 from featurestore.offline.content import content_hash
 from featurestore.offline.intake import identity
-from featurestore.promotion import Promotion, materialize_load, materialize_windows
+from featurestore.promotion import Promotion, materialize_windows
 from tests.catalogs import (
     DAY,
     HOUR,

@@ -25,7 +25,8 @@ from featurestore.declaration import (
     feature_group,
 )
 from featurestore.errors import InvalidInput, PromotionRefused, StaleWriter
-from featurestore.promotion import Promotion, materialize_load, materialize_windows
+from featurestore.loading import materialize_load
+from featurestore.promotion import Promotion, materialize_windows
 from tests.catalogs import (
     DAY,
     HOUR,

@@ -28,11 +28,11 @@ from featurestore.compute.inputs import WindowInputs, windows_read
 from featurestore.declaration import Backfill, Catalog, Feature, Hourly, Online, Pushed, TimeWindow, feature_group
 from featurestore.declaration.consistency import check_group
 from featurestore.errors import DeclarationError, FeatureStoreError, IncompatibleChange, InvalidInput, SchemaMismatch
+from featurestore.loading import materialize_load
 from featurestore.location import Location
 from featurestore.lossless import cast_lossless
 from featurestore.offline.store import OfflineStore
 from featurestore.offline.table import FeatureTable
-from featurestore.promotion import materialize_load
 from featurestore.push import push_rows
 from featurestore.registry.compile import compile_snapshot
 from featurestore.registry.diff import changes, refuse_incompatible

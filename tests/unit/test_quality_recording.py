@@ -15,8 +15,9 @@ import pytest
 from featurestore.declaration import Catalog, Drift
 from featurestore.errors import DeclarationError, InvalidInput, UnknownName
 from featurestore.launch import Launch
+from featurestore.loading import materialize_load
 from featurestore.offline.ledger import LedgerEntry
-from featurestore.promotion import Promotion, materialize_load, materialize_windows
+from featurestore.promotion import Promotion, materialize_windows
 from featurestore.quality.deployed import deploy_training_set, deployed_set, training_sets
 from featurestore.quality.evaluation import lately
 from featurestore.quality.frame import WindowStatistics, readable_rows, stored_rows

@@ -36,8 +36,9 @@ from featurestore.declaration import (
 )
 from featurestore.errors import DeclarationError, InvalidInput, PromotionRefused, UnknownName
 from featurestore.launch import Launch, Strategy
+from featurestore.loading import materialize_load
 from featurestore.metadata.book import BackfillBook
-from featurestore.promotion import Progress, Promotion, materialize_load, materialize_windows
+from featurestore.promotion import Progress, Promotion, materialize_windows
 from tests.catalogs import (
     DAY,
     HOUR,
