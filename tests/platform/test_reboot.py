@@ -21,6 +21,7 @@ import polars as pl
 import pytest
 from dagster._core.execution.backfill import BULK_ACTION_TERMINAL_STATUSES as DONE
 from dagster._core.execution.backfill import BulkActionStatus
+from dagster._core.storage.tags import SENSOR_NAME_TAG
 
 from feature_assets.groups.flights import catalog
 from feature_assets.groups.flights.delays import carrier_delay_daily
@@ -174,7 +175,7 @@ def test_machine_that_goes_down_at_any_moment_recovers_by_itself(machine: Machin
     machine.ingest(cancellations, cancelled(machine, 0))
     first = key(machine.today - SCHEDULED)
     for sandbox in (machine.site, machine.whole):
-        assert sandbox.run(ASSET, partitions=[first]).success
+        assert sandbox.run(ASSET, partitions=[first], tags={SENSOR_NAME_TAG: "due_windows"}).success
     older = [key(machine.today - back) for back in range(BACKFILLED + SCHEDULED, SCHEDULED, -1)]
     for number in range(1, cases(4, 1) + 1):
         machine.ingest(departures, departed(machine, number))
