@@ -31,7 +31,7 @@ from featurestore.quality.quantiles import Floats, QuantileSketch, merged_quanti
 from featurestore.quality.top_values import TopValues, merged_top_values
 from featurestore.registry.snapshot import RegisteredFeature
 
-_VALUES_AT_ONCE = 1 << 16
+_VALUES_AT_ONCE = 1 << 13
 """Of float columns: so many that a call of NumPy costs little of each, and so few that its cache holds them."""
 WITH_TOP_VALUES = ("string", "bool", "int64", "int32")
 
