@@ -278,7 +278,8 @@ def test_interval_holds_its_score() -> None:
         for score in (approach.offline, approach.as_trained, approach.production):
             assert score.auc is not None
             assert score.interval is not None
-            assert score.interval[0] <= score.auc <= score.interval[1]
+            # Of few days one bound may be the score itself, summed in another order.
+            assert score.interval[0] - 1e-9 <= score.auc <= score.interval[1] + 1e-9
 
 
 @pytest.mark.parametrize("rows", [1, 2, 40])
