@@ -25,7 +25,7 @@ def as_polars(rows: Rows, name: str) -> pl.DataFrame:
         name: What the rows are, for the message.
 
     Raises:
-        InvalidInput: the rows are of no form known here, or their columns differ in length.
+        InvalidInput: the rows are of no form known here, hold values that no frame can, or their columns differ in length.
     """
     if isinstance(rows, pl.DataFrame | pl.LazyFrame):
         return rows.lazy().collect()
@@ -38,7 +38,7 @@ def as_polars(rows: Rows, name: str) -> pl.DataFrame:
             return pl.DataFrame(dict(rows))
         if isinstance(rows, Sequence) and not isinstance(rows, str) and all(isinstance(row, Mapping) for row in rows):
             return pl.DataFrame([dict(row) for row in rows], infer_schema_length=None)
-    except (pl.exceptions.PolarsError, TypeError, ValueError) as error:
+    except (Exception, pl.exceptions.PanicException) as error:  # of values that it has no type for, Polars raises any
         raise InvalidInput(
             f"{name} cannot be read as a table: {error}. Give every column one type and all columns one length."
         ) from error

@@ -30,7 +30,7 @@ GOOD: dict[str, st.SearchStrategy[Any]] = {
     "date": st.dates(),
 }
 ODD = st.sampled_from(
-    [2**31, 2**63, -(2**63) - 1, 1.5, True, "1", b"x", "\ud800", datetime(2026, 1, 1, tzinfo=UTC), [1]]
+    [2**31, 2**63, -(2**63) - 1, 10**40, 1.5, True, "1", b"x", "\ud800", datetime(2026, 1, 1, tzinfo=UTC), [1]]
 )
 LAYOUT = MessageLayout((WireField(32, "f0", pl.Int64()),))
 

@@ -3,6 +3,7 @@
 import subprocess
 import sys
 from datetime import timedelta
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -67,6 +68,14 @@ def test_no_rows_are_no_rows(rows: Any) -> None:
 def test_other_things_are_refused_by_name(rows: Any) -> None:
     with pytest.raises(InvalidInput, match="entity_df"):
         as_polars(rows, "entity_df")
+
+
+@pytest.mark.parametrize("value", [10**40, -(10**40), Decimal("1e500"), Decimal("NaN"), range(2)], ids=repr)
+def test_values_that_no_frame_can_hold_are_refused_by_name(value: Any) -> None:
+    rows = [{"shop": "a", "n": 1}, {"shop": "b", "n": value}]
+    for given in (rows, {name: [row[name] for row in rows] for name in rows[0]}):
+        with pytest.raises(InvalidInput, match="entity_df"):
+            as_polars(given, "entity_df")
 
 
 RESULT = FeatureFrame(
