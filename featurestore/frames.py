@@ -13,6 +13,16 @@ import polars as pl
 from featurestore.errors import InvalidInput
 
 SHOWN_CHARACTERS = 200
+_NOT_A_TABLE = (
+    pl.exceptions.PolarsError,
+    pl.exceptions.PanicException,
+    ArithmeticError,
+    AttributeError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+)
+"""What Polars raises for values that it has no type for; a missing package or a full memory is something else."""
 Rows = Any
 """A Polars frame, pyarrow table, pandas frame, list of dicts or dict of lists."""
 
@@ -38,7 +48,7 @@ def as_polars(rows: Rows, name: str) -> pl.DataFrame:
             return pl.DataFrame(dict(rows))
         if isinstance(rows, Sequence) and not isinstance(rows, str) and all(isinstance(row, Mapping) for row in rows):
             return pl.DataFrame([dict(row) for row in rows], infer_schema_length=None)
-    except (Exception, pl.exceptions.PanicException) as error:  # of values that it has no type for, Polars raises any
+    except _NOT_A_TABLE as error:
         raise InvalidInput(
             f"{name} cannot be read as a table: {error}. Give every column one type and all columns one length."
         ) from error

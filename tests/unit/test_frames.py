@@ -1,5 +1,6 @@
 """Frames in and out: every accepted form gives the same rows, and results leave with their dtypes."""
 
+import importlib
 import subprocess
 import sys
 from datetime import timedelta
@@ -76,6 +77,13 @@ def test_values_that_no_frame_can_hold_are_refused_by_name(value: Any) -> None:
     for given in (rows, {name: [row[name] for row in rows] for name in rows[0]}):
         with pytest.raises(InvalidInput, match="entity_df"):
             as_polars(given, "entity_df")
+
+
+def test_a_missing_package_is_not_called_a_bad_table(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    monkeypatch.setattr(pl, "from_pandas", lambda _: importlib.import_module("pyarrow"))
+    with pytest.raises(ModuleNotFoundError, match="pyarrow"):
+        as_polars(pd.DataFrame(ROWS), "entity_df")
 
 
 RESULT = FeatureFrame(
