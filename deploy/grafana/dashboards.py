@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from deploy.grafana.panels import GROUP, Panel, Query, dashboard, number, ranking, series, statuses
+from deploy.grafana.panels import GROUP, Panel, Query, Row, dashboard, number, ranking, series, statuses
 
 FOLDER = Path(__file__).resolve().parent
 STORE = 'store=~"$store"'
@@ -23,7 +23,20 @@ CHOSEN = f'group:featurestore_info:max{{{STORE}, owner=~"$owner", tier=~"$tier"}
 
 def freshness_dashboard() -> dict[str, Any]:
     """Every group, the worst first."""
-    rows = [
+    rows = [*_of_all_groups(), *_of_the_board()]
+    variables = [("store", "Store"), ("owner", "Owner"), ("tier", "Tier")]
+    return dashboard(
+        "featurestore-freshness",
+        "Feature store: freshness",
+        "Is the data of every group as fresh as promised?",
+        variables,
+        rows,
+    )
+
+
+def _of_all_groups() -> list[Row]:
+    """Status, lags, attainment and burn."""
+    return [
         (4, [*(_count(status) for status in ("BREACH", "WARN", "NEVER", "OK")), _look_age()]),
         (
             9,
@@ -72,6 +85,12 @@ def freshness_dashboard() -> dict[str, Any]:
                 ),
             ],
         ),
+    ]
+
+
+def _of_the_board() -> list[Row]:
+    """Its own looks, on which all of it rests."""
+    return [
         (
             6,
             [
@@ -100,19 +119,23 @@ def freshness_dashboard() -> dict[str, Any]:
             ],
         ),
     ]
-    variables = [("store", "Store"), ("owner", "Owner"), ("tier", "Tier")]
-    return dashboard(
-        "featurestore-freshness",
-        "Feature store: freshness",
-        "Is the data of every group as fresh as promised?",
-        variables,
-        rows,
-    )
 
 
 def group_dashboard() -> dict[str, Any]:
     """One group with its inputs, windows and what is served of it."""
-    rows = [
+    rows = [*_of_one_group(), *_of_windows_and_values()]
+    return dashboard(
+        "featurestore-group",
+        "Feature store: one group",
+        "One group: how fresh, and why.",
+        [("store", "Store"), ("group", "Group")],
+        rows,
+    )
+
+
+def _of_one_group() -> list[Row]:
+    """How fresh it is, and why."""
+    return [
         (
             4,
             [
@@ -148,6 +171,12 @@ def group_dashboard() -> dict[str, Any]:
                 ),
             ],
         ),
+    ]
+
+
+def _of_windows_and_values() -> list[Row]:
+    """What became of its windows, and what is served of it."""
+    return [
         (
             8,
             [
@@ -194,18 +223,19 @@ def group_dashboard() -> dict[str, Any]:
             ],
         ),
     ]
-    return dashboard(
-        "featurestore-group",
-        "Feature store: one group",
-        "One group: how fresh, and why.",
-        [("store", "Store"), ("group", "Group")],
-        rows,
-    )
 
 
 def serving_dashboard() -> dict[str, Any]:
     """The feature server."""
-    rows = [
+    rows = [*_of_requests(), *_of_values()]
+    return dashboard(
+        "featurestore-serving", "Feature store: serving", "How the feature server answers.", [("store", "Store")], rows
+    )
+
+
+def _of_requests() -> list[Row]:
+    """How many, how they end, how long they take."""
+    return [
         (
             8,
             [
@@ -238,6 +268,12 @@ def serving_dashboard() -> dict[str, Any]:
                 ),
             ],
         ),
+    ]
+
+
+def _of_values() -> list[Row]:
+    """Where they come from, how old they are, and what is written."""
+    return [
         (
             8,
             [
@@ -291,9 +327,6 @@ def serving_dashboard() -> dict[str, Any]:
             ],
         ),
     ]
-    return dashboard(
-        "featurestore-serving", "Feature store: serving", "How the feature server answers.", [("store", "Store")], rows
-    )
 
 
 DASHBOARDS: Mapping[str, Callable[[], dict[str, Any]]] = {

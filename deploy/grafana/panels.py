@@ -17,6 +17,8 @@ GROUP = "{{group}} {{store}}"
 """What a group's series is called; of one store alone there is no name to tell."""
 
 Panel = dict[str, Any]
+Row = tuple[int, Sequence[Panel]]
+"""A height, and panels beside each other."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +80,7 @@ def statuses(title: str, query: str, *, text: str = "") -> Panel:
 
 
 def dashboard(
-    uid: str, title: str, text: str, variables: Sequence[tuple[str, str]], rows: Sequence[tuple[int, Sequence[Panel]]]
+    uid: str, title: str, text: str, variables: Sequence[tuple[str, str]], rows: Sequence[Row]
 ) -> dict[str, Any]:
     """A dashboard; its panels stand in rows, each as wide as the others of its row.
 
@@ -87,7 +89,7 @@ def dashboard(
         title: Its name.
         text: What it is for.
         variables: What a reader may choose: a label of `featurestore_group_info`, and its caption.
-        rows: Height of each row, and its panels.
+        rows: From above.
     """
     return {
         "uid": uid,
